@@ -1,0 +1,166 @@
+"""From command-line words to a validated configuration."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from config.schema import EvalConfig, PretrainConfig
+
+CONFIG_DIR = Path(__file__).resolve().parent
+GROUPS = ("arch", "dataset", "train", "eval")
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def choices(group: str) -> list[str]:
+    """Names of the configs in a group."""
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[str]:
+    """All dotted keys of a model, for suggestions; of a union, those of the variant named `arch`."""
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        for part in get_args(field.annotation) or (field.annotation,):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                tag = part.model_fields.get("name")
+                if tag is None or get_args(tag.annotation) in ((), (arch,)):
+                    keys += _keys(part, arch, f"{prefix}{name}.")
+    return keys
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    """One clear sentence from pydantic's first complaint."""
+    first = error.errors()[0]
+    # A discriminated union puts the chosen variant's name into the location, behind the key it stands for.
+    location = [str(part) for part in first["loc"]]
+    arch = location.pop(1) if len(location) > 1 and location[0] == "arch" else None
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}{_nearest(key, _keys(model, arch))}"
+    if first["type"] == "union_tag_invalid":
+        return f"{key}.name should be {first['ctx']['expected_tags']}, but it is {first['ctx']['tag']!r}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    message = first["msg"].replace("Input should", "should")
+    return f"{key} {message}, but it is {first['input']!r}"
+
+
+def validate(model: type[T], values: dict[str, Any]) -> T:
+    """`values` as a `model`.
+
+    Raises:
+        ValueError: one sentence: an unknown key (with the nearest valid one), a wrong type, or keys that
+            do not go together.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_sentence(model, error)) from None
+
+
+def _override(word: str) -> str:
+    """Checks one `key=value` word. Values are forced in, so that validation names what it does not know."""
+    if "=" not in word:
+        raise ValueError(f"expected key=value, got {word!r}")
+    key, value = word.split("=", 1)
+    if key in GROUPS:
+        if value not in choices(key):
+            raise ValueError(
+                f"there is no config {key}={value}{_nearest(value, choices(key))} (one of: {', '.join(choices(key))})"
+            )
+        return word
+    return word if key.startswith(("+", "~")) else f"++{word}"
+
+
+def _parsed(words: list[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides([_override(word) for word in words])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_first_line(error)) from None
+
+
+def _container(config: Any) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(_first_line(error)) from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())
+
+
+def _compose(root: str, words: list[str]) -> dict[str, Any]:
+    overrides = [str(override.input_line) for override in _parsed(words)]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            composed = compose(root, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_first_line(error)) from None
+    return _container(composed)
+
+
+def load_pretrain(words: list[str]) -> PretrainConfig:
+    """The training configuration that `train=NAME key=value ...` stands for.
+
+    Raises:
+        ValueError: one sentence on what is wrong with it.
+    """
+    if not any(word.startswith("train=") for word in words):
+        raise ValueError(f"say what to train: train=NAME, one of {', '.join(choices('train'))}")
+    return validate(PretrainConfig, _compose("cfg_pretrain", words))
+
+
+def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
+    """The configuration of a run that goes on: its own (`base`), changed by `key=value` words.
+
+    `train=NAME` may be given again, and changes nothing.
+
+    Raises:
+        ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
+    """
+    words = [word for word in words if not word.startswith("train=")]
+    values = OmegaConf.create(base.model_dump())
+    for override in _parsed(words):
+        OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)
+    changed = validate(PretrainConfig, _container(values))
+    for key in ("arch", "global_batch_size", "seed", "optimizer", "ema", "run_name"):
+        if changed.model_dump()[key] != base.model_dump()[key]:
+            raise ValueError(f"{key} cannot change when a run goes on; the checkpoint's configuration has its own")
+    return changed
+
+
+def load_eval(words: list[str]) -> EvalConfig:
+    """The evaluation configuration that `checkpoint=FILE [eval=NAME] key=value ...` stands for.
+
+    Raises:
+        ValueError: one sentence on what is wrong with it.
+    """
+    return validate(EvalConfig, _compose("cfg_eval", words))
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The resolved configuration as YAML."""
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,204 @@
+"""What a configuration may say. Key names are those of the released programs.
+
+Every model is strict and frozen, and refuses keys that it does not know. What several keys must agree
+on is checked here too, so that a wrong configuration fails before any work.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Compile = Literal["auto"] | bool
+"""auto: compile where there is a GPU."""
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Loss(Strict):
+    loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = "stablemax_cross_entropy"
+
+
+class RecursionArch(Strict):
+    """What TRM and EqR share: one network of `L_layers` blocks, applied H_cycles * (L_cycles + 1) times."""
+
+    loss: Loss = Loss()
+    hidden_size: Positive
+    num_heads: Positive
+    expansion: Annotated[float, Field(gt=0)] = 4
+    L_layers: Positive
+    H_cycles: Positive
+    L_cycles: Positive
+    halt_max_steps: Positive = 16
+    halt_exploration_prob: Share = 0.1
+    mlp_t: bool = False
+    pos_encodings: Literal["none", "rope", "rope2d", "learned", "absolute"] = "rope"
+    board_height: Positive | None = None
+    board_width: Positive | None = None
+    puzzle_emb_ndim: Count = 0
+    puzzle_emb_len: Count = 0
+    forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+
+    @property
+    def puzzle_tokens(self) -> int:
+        """P: puzzle-embedding tokens before the puzzle's own."""
+        return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
+
+    @model_validator(mode="after")
+    def _check(self) -> "RecursionArch":
+        head = self.hidden_size // self.num_heads
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"arch.num_heads={self.num_heads} must divide arch.hidden_size={self.hidden_size}")
+        if not self.mlp_t and self.pos_encodings == "rope" and head % 2:
+            raise ValueError(
+                f"arch.pos_encodings=rope needs an even head size, but arch.hidden_size / arch.num_heads is {head}"
+            )
+        if not self.mlp_t and self.pos_encodings == "rope2d" and head % 4:
+            raise ValueError(
+                "arch.pos_encodings=rope2d needs a head size divisible by 4, "
+                f"but arch.hidden_size / arch.num_heads is {head}"
+            )
+        if self.pos_encodings == "absolute" and self.hidden_size % 2:
+            raise ValueError(f"arch.pos_encodings=absolute needs an even arch.hidden_size, not {self.hidden_size}")
+        if self.puzzle_emb_len and not self.puzzle_emb_ndim:
+            raise ValueError(f"arch.puzzle_emb_len={self.puzzle_emb_len} needs arch.puzzle_emb_ndim above 0")
+        if self.puzzle_emb_ndim > self.puzzle_tokens * self.hidden_size:
+            raise ValueError(
+                f"arch.puzzle_emb_ndim={self.puzzle_emb_ndim} does not fit into arch.puzzle_emb_len="
+                f"{self.puzzle_emb_len} tokens of size {self.hidden_size}"
+            )
+        return self
+
+
+class TRMArch(RecursionArch):
+    name: Literal["trm"]
+
+
+class EqRArch(RecursionArch):
+    name: Literal["eqr"]
+    lambda_: Annotated[float, Field(gt=0, le=1)] = 0.95
+    noise_scale: NonNegative = 0.01
+    H_init_std: NonNegative = 1.0
+    L_init_std: NonNegative = 1.0
+
+
+Arch = TRMArch | EqRArch
+
+
+class Dataset(Strict):
+    name: str
+    data_path: str
+
+
+class PretrainConfig(Strict):
+    """A training run. Steps count outer iterations of all slots, that is, optimizer steps."""
+
+    arch: Annotated[Arch, Field(discriminator="name")]
+    dataset: Dataset
+
+    seed: Count = 0
+    global_batch_size: Positive
+    gradient_accumulation_steps: Positive = 1
+    epochs: Positive
+    max_steps: Positive | None = None
+
+    optimizer: Literal["adam_atan2", "adam_atan2_package"] = "adam_atan2"
+    lr: NonNegative
+    lr_min_ratio: Share = 1.0
+    lr_warmup_steps: Count = 2000
+    weight_decay: NonNegative
+    beta1: Share = 0.9
+    beta2: Share = 0.95
+    grad_clip_norm: Annotated[float, Field(gt=0)] | None = None
+    puzzle_emb_lr: NonNegative = 1e-4
+    puzzle_emb_weight_decay: NonNegative = 1.0
+    ema: bool = True
+    ema_rate: Annotated[float, Field(ge=0, lt=1)] = 0.999
+
+    log_interval_steps: Positive = 10
+    eval_interval_steps: Positive | None = None
+    eval_puzzles: Positive = 1024
+    checkpoint_interval_steps: Positive | None = None
+    checkpoint_latents: bool = True
+    checkpoint_path: str = "outputs"
+    run_name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    project_name: str = "EqR"
+    entity: str | None = None
+    wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+
+    resume: str | None = None
+    load_checkpoint: str | None = None
+    compile: Compile = "auto"
+    device: Device = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> "PretrainConfig":
+        if self.resume and self.load_checkpoint:
+            raise ValueError("give resume (go on with a run) or load_checkpoint (start from weights), not both")
+        if self.global_batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} must divide "
+                f"global_batch_size={self.global_batch_size}"
+            )
+        return self
+
+    def rows_per_rank(self, world: int) -> int:
+        """Slots that each of `world` processes works on.
+
+        Raises:
+            ValueError: the batch cannot be shared out evenly.
+        """
+        pieces = world * self.gradient_accumulation_steps
+        if self.global_batch_size % pieces:
+            raise ValueError(
+                f"global_batch_size={self.global_batch_size} is not divisible by {world} process(es) x "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}"
+            )
+        return self.global_batch_size // world
+
+
+class EvalConfig(Strict):
+    """An evaluation. What is None is taken from the checkpoint's own configuration."""
+
+    checkpoint: str
+    dataset_data_path: str | None = None
+    split: Literal["test", "train"] = "test"
+    halt_max_steps: Annotated[list[Positive], Field(min_length=1)] | None = None
+    different_init: Positive = 1
+    different_init_reset_std: NonNegative = 1.0
+    convergence_top_k: Positive | None = None
+    convergence_window: Positive = 3
+    global_batch_size: Positive = 768
+    max_eval_steps: Positive | None = None
+    seed: Count = 0
+    ema: bool = True
+
+    lambda_: Annotated[float, Field(gt=0, le=1)] | None = None
+    noise_scale: NonNegative | None = None
+    H_init_std: NonNegative | None = None
+    L_init_std: NonNegative | None = None
+    forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
+
+    eval_dir: str | None = None
+    compile: Compile = "auto"
+    device: Device = "auto"
+
+    @field_validator("halt_max_steps", mode="before")
+    @classmethod
+    def _one_or_many(cls, depths: Any) -> Any:
+        return [depths] if isinstance(depths, (int, float, str)) else depths
+
+    @model_validator(mode="after")
+    def _check(self) -> "EvalConfig":
+        if self.convergence_top_k and self.convergence_top_k > self.different_init:
+            raise ValueError(
+                f"convergence_top_k={self.convergence_top_k} keeps the best of different_init={self.different_init} "
+                "trajectories, so it cannot be larger"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Puzzles on disk: what each task is, how its data sets are built, stored and read."""

@@ -1,0 +1,195 @@
+"""The layout on disk that HRM, TRM and EqR share: read it, check it, write it.
+
+- `<directory>/identifiers.json`: names of the puzzle identifiers; number 0 is "<blank>"
+- `<directory>/<split>/dataset.json`: `Metadata`
+- `<directory>/<split>/all__<name>.npy`: the arrays of `Split`
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
+BUILDERS = "`python -m dataset.build_sudoku_dataset` or `python -m dataset.build_maze_unique_dataset`"
+
+
+class Metadata(BaseModel):
+    """The content of `dataset.json`.
+
+    `total_groups` counts groups, `mean_puzzle_examples` is examples a puzzle; each of the two optional totals
+    is written by some builders only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pad_id: int = Field(ge=0)
+    ignore_label_id: int | None
+    blank_identifier_id: int = Field(ge=0)
+    vocab_size: int = Field(ge=1)
+    seq_len: int = Field(ge=1)
+    num_puzzle_identifiers: int = Field(ge=1)
+    total_groups: int = Field(ge=0)
+    mean_puzzle_examples: float = Field(ge=0)
+    total_puzzles: int | None = None
+    sets: list[str]
+    total_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set: E examples of P puzzles in G groups, S tokens each.
+
+    Puzzle p has the examples puzzle_indices[p] <= e < puzzle_indices[p + 1]; groups hold puzzles likewise.
+    """
+
+    inputs: np.ndarray  # [E, S] tokens of the question
+    labels: np.ndarray  # [E, S] tokens of the answer
+    puzzle_identifiers: np.ndarray  # [P]
+    puzzle_indices: np.ndarray  # [P + 1]
+    group_indices: np.ndarray  # [G + 1]
+    metadata: Metadata
+
+
+def puzzle_split(inputs_ES: np.ndarray, labels_ES: np.ndarray, vocab_size: int, copies: int = 1) -> Split:
+    """A split in which every example is a puzzle, and every `copies` puzzles in a row are one group."""
+    examples, seq_len = inputs_ES.shape
+    assert labels_ES.shape == inputs_ES.shape and examples % copies == 0
+    return Split(
+        inputs=inputs_ES,
+        labels=labels_ES,
+        puzzle_identifiers=np.zeros(examples, np.int32),
+        puzzle_indices=np.arange(examples + 1, dtype=np.int32),
+        group_indices=np.arange(0, examples + 1, copies, dtype=np.int32),
+        metadata=Metadata(
+            pad_id=0,
+            ignore_label_id=0,
+            blank_identifier_id=0,
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            num_puzzle_identifiers=1,
+            total_groups=examples // copies,
+            mean_puzzle_examples=1.0,
+            sets=["all"],
+            total_samples=examples,
+        ),
+    )
+
+
+def read_split(directory: str | Path, split: str) -> Split:
+    """Open one split ("train" or "test"), memory-mapped, after checking all of it.
+
+    Raises ValueError, in one sentence that names the file and the fault, if anything is missing, unreadable
+    or contradicts the rest.
+    """
+    folder = Path(directory) / split
+    metadata = _read_metadata(folder / "dataset.json")
+    arrays = {name: _read_array(folder / f"all__{name}.npy") for name in ARRAYS}
+    result = Split(**arrays, metadata=metadata)
+    _check(result, folder)
+    return result
+
+
+def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifiers: list[str]) -> None:
+    """Write a whole data set, or nothing: into a folder beside `directory`, which then takes its place.
+
+    A data set already there is replaced. Raises ValueError if `directory` holds anything else.
+    """
+    target = Path(directory).resolve()
+    check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.new-{os.getpid()}")
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    try:
+        fresh.mkdir()
+        for name, split in splits.items():
+            _check(split, fresh / name)
+            _write_split(fresh / name, split)
+        (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+    finally:
+        if old.exists() and not target.exists():  # the second rename failed: put the old data set back
+            old.rename(target)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(directory: str | Path) -> None:
+    """Raise ValueError unless `directory` is absent, empty, or a data set and nothing else."""
+    folder = Path(directory)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is a file, not a folder to write a data set into")
+    parts = {file.parent for file in folder.glob("*/dataset.json")} | {folder / "identifiers.json"}
+    others = sorted(set(folder.iterdir()) - parts)
+    if others:
+        raise ValueError(f"{folder}: not replaced, because {others[0].name!r} in it is no part of a data set")
+
+
+def _read_metadata(file: Path) -> Metadata:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}")
+    try:
+        metadata = Metadata.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f" ({key})" for key in first["loc"])
+        raise ValueError(f"{file}: {first['msg']}{where}") from error
+    if metadata.sets != ["all"]:
+        raise ValueError(f'{file}: sets is {metadata.sets}, but only the one set "all" can be read')
+    return metadata
+
+
+def _read_array(file: Path) -> np.ndarray:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}")
+    try:
+        return np.load(file, mmap_mode="c", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file}: is not a complete .npy file ({error})") from error
+
+
+def _check(split: Split, folder: Path) -> None:
+    def require(fine: bool, name: str, fault: str) -> None:
+        if not fine:
+            raise ValueError(f"{folder / f'all__{name}.npy'}: {fault}")
+
+    meta = split.metadata
+    examples, puzzles = len(split.inputs), len(split.puzzle_identifiers)
+    for name, array in [(name, vars(split)[name]) for name in ARRAYS]:
+        require(array.dtype.kind in "iu", name, f"holds {array.dtype} instead of integers")
+        if name in ("inputs", "labels"):
+            shape: tuple[int, ...] = (examples, meta.seq_len)
+            low, high = min(0, meta.ignore_label_id or 0), meta.vocab_size - 1
+        elif name == "puzzle_identifiers":
+            shape, low, high = (puzzles,), 0, meta.num_puzzle_identifiers - 1
+        elif name == "puzzle_indices":
+            shape, low, high = (puzzles + 1,), 0, examples
+        else:
+            shape, low, high = (meta.total_groups + 1,), 0, puzzles
+        require(array.shape == shape, name, f"has shape {list(array.shape)} instead of {list(shape)}")
+        if array.size and not (low <= array.min() and array.max() <= high):
+            require(False, name, f"has values from {array.min()} to {array.max()} instead of {low} to {high}")
+    for name, indices, end in [
+        ("puzzle_indices", split.puzzle_indices, examples),
+        ("group_indices", split.group_indices, puzzles),
+    ]:
+        require(bool(np.all(indices[:-1] < indices[1:])), name, "does not rise from entry to entry")
+        require(int(indices[0]) == 0, name, f"starts at {indices[0]} instead of 0")
+        require(int(indices[-1]) == end, name, f"ends at {indices[-1]} instead of {end}")
+
+
+def _write_split(folder: Path, split: Split) -> None:
+    folder.mkdir()
+    for name in ARRAYS:
+        np.save(folder / f"all__{name}.npy", vars(split)[name])
+    text = json.dumps(split.metadata.model_dump(exclude_unset=True))
+    (folder / "dataset.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,125 @@
+"""From arrays on disk to batches on a device.
+
+A training batch is a pure function of (seed, step), so that resuming a run takes one integer.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.layout import Split, read_split
+
+NOT_SCORED = -100
+"""What `ignore_label_id` becomes in a batch: labels below 0 are not scored."""
+
+
+class Task(NamedTuple):
+    """What a data set asks of a model: tokens of a puzzle, vocabulary, puzzle identifiers."""
+
+    seq_len: int
+    vocab_size: int
+    num_puzzle_identifiers: int
+
+
+class Batch(NamedTuple):
+    """B puzzles of S tokens. A label below 0 is not scored."""
+
+    inputs: Tensor  # [B, S] int32
+    labels: Tensor  # [B, S] int32
+    puzzle_ids: Tensor  # [B] int32
+
+
+class Puzzles:
+    """The examples of one split, as tensors.
+
+    They are kept on the device where they take less than a quarter of its free memory, and stay
+    memory-mapped files otherwise (and always on the CPU).
+    """
+
+    def __init__(self, directory: str | Path, split: str, device: torch.device) -> None:
+        """Raises ValueError where the split is missing or malformed."""
+        self.split: Split = read_split(directory, split)
+        self.device = device
+        metadata = self.split.metadata
+        self.task = Task(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
+        self.ignore_label_id = metadata.ignore_label_id
+        examples = np.diff(self.split.puzzle_indices)
+        puzzle_ids = np.repeat(self.split.puzzle_identifiers, examples).astype(np.int32)
+        tensors = [torch.from_numpy(a) for a in (self.split.inputs, self.split.labels, puzzle_ids)]
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(t.nbytes for t in tensors) < free / 4:
+                tensors = [t.to(device) for t in tensors]
+        self._inputs, self._labels, self._puzzle_ids = tensors
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self._inputs)
+
+    def rows(self, examples: np.ndarray) -> Batch:
+        """The given examples [B] as a batch on the device."""
+        index = torch.from_numpy(examples.astype(np.int64)).to(self._inputs.device, non_blocking=True)
+        picked = (t[index] for t in (self._inputs, self._labels, self._puzzle_ids))
+        inputs, labels, puzzle_ids = (t.to(self.device, non_blocking=True).int() for t in picked)
+        if self.ignore_label_id is not None:
+            labels = torch.where(labels == self.ignore_label_id, NOT_SCORED, labels)
+        return Batch(inputs, labels, puzzle_ids)
+
+
+class TrainingBatches:
+    """Batches of `batch_size` examples; `share` = (rank, ranks) takes one process's rows of each.
+
+    An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with
+    its examples in random order. What does not fill a batch at the end of an epoch is dropped; groups
+    too few for one batch are drawn again within it.
+    """
+
+    def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
+        self.puzzles, self.batch_size, self.seed = puzzles, batch_size, seed
+        metadata = puzzles.split.metadata
+        examples = int(metadata.total_groups * metadata.mean_puzzle_examples)
+        self.steps_per_epoch = max(1, examples // batch_size)
+        rank, ranks = share
+        assert batch_size % ranks == 0
+        self._mine = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def examples(self, step: int) -> np.ndarray:
+        """Examples [batch_size] of the batch at `step`, of all processes together."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._draw(epoch)
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def batch(self, step: int) -> Batch:
+        """This process's rows of the batch at `step`."""
+        return self.puzzles.rows(self.examples(step)[self._mine])
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch])
+        wanted = self.steps_per_epoch * self.batch_size
+        drawn: list[np.ndarray] = []
+        while sum(map(len, drawn)) < wanted:
+            drawn.append(self._one_pass(rng))
+        return np.concatenate(drawn)[:wanted]
+
+    def _one_pass(self, rng: np.random.Generator) -> np.ndarray:
+        """One puzzle of every group, in random order, each with all its examples in random order."""
+        groups, puzzles = self.puzzles.split.group_indices, self.puzzles.split.puzzle_indices
+        order = rng.permutation(len(groups) - 1)
+        chosen = rng.integers(groups[order], groups[order + 1])
+        counts = puzzles[chosen + 1] - puzzles[chosen]
+        owner = np.repeat(np.arange(len(chosen)), counts)
+        offset = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        shuffled = np.lexsort((rng.random(len(owner)), owner))
+        return (puzzles[chosen][owner] + offset[shuffled]).astype(np.int64)
+
+
+def evenly_spread(total: int, wanted: int | None) -> np.ndarray:
+    """`wanted` of the numbers 0 .. total-1, evenly spread and in order; all of them where None or too many."""
+    if wanted is None or wanted >= total:
+        return np.arange(total)
+    return np.arange(wanted) * total // wanted

@@ -1,0 +1,78 @@
+"""Evaluate a checkpoint: python evaluate.py checkpoint=FILE [eval=NAME] [key=value ...] (see scripts/eval.sh)."""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from config.load import load_eval
+from config.schema import EvalConfig
+from dataset.puzzles import Puzzles
+from evaluation import report
+from evaluation.evaluate import Settings, evaluate
+from evaluation.load import build_for_evaluation, load_model
+from training import distributed
+from training.distributed import World
+from training.logging import versions
+
+
+def run(config: EvalConfig, world: World) -> None:
+    """One evaluation, from checkpoint to table and files."""
+    loaded = load_model(config.checkpoint, config.ema)
+    puzzles = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
+    arch, model = build_for_evaluation(loaded, config, puzzles.task)
+    model.to(world.device)
+    if config.compile is True or (config.compile == "auto" and world.device.type == "cuda"):
+        for network in model.core.networks():
+            network.compile(fullgraph=True)
+    settings = Settings(
+        depths=sorted(set(config.halt_max_steps or [arch.halt_max_steps])),
+        breadth=config.different_init,
+        top_k=config.convergence_top_k,
+        window=config.convergence_window,
+        rows=config.global_batch_size,
+        seed=config.seed,
+        loss_type=arch.loss.loss_type,
+    )
+    limit = None if config.max_eval_steps is None else config.max_eval_steps * config.global_batch_size
+    started = time.perf_counter()
+    metrics = evaluate(model, puzzles, settings, world, limit, progress=True)
+    if not world.is_main:
+        return
+    seconds = time.perf_counter() - started
+    facts = {
+        "checkpoint": str(loaded.origin),
+        "step": loaded.step,
+        "weights": "averaged (EMA)" if loaded.averaged else "raw",
+        "notes": loaded.notes,
+        "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
+        "arch": arch.model_dump(mode="json"),
+        "dataset": config.dataset_data_path or loaded.data_path,
+        "processes": world.size,
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
+        "seconds": round(seconds, 2),
+        "versions": versions(),
+    }
+    directory = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
+    report.write(directory, facts, metrics)
+    print(report.table(metrics))
+    print(f"{seconds:.1f} s; everything, with all settings: {directory}")
+
+
+def main(words: list[str]) -> int:
+    """Exit code: 0, or 1 for a user's mistake."""
+    try:
+        config = load_eval(words)
+        torch.set_float32_matmul_precision("high")
+        run(config, distributed.start(config.device))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        distributed.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

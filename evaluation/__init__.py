@@ -1,0 +1,1 @@
+"""Evaluation: trajectories in depth and breadth, selection among them, metrics and reports."""

@@ -1,0 +1,78 @@
+"""A model to evaluate, from one of our checkpoints or a released `.pth`. Needs no optimizer and no training data."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from config.load import validate
+from config.schema import Arch, EqRArch, EvalConfig, TRMArch
+from dataset.puzzles import Task
+from models import build
+from models.reasoner import Reasoner
+from models.recursion import FixedInit
+from training import checkpoint, released
+
+
+class Loaded(NamedTuple):
+    """What a checkpoint says about a model. `weights` may still have released names."""
+
+    origin: Path
+    arch: Arch
+    data_path: str
+    step: int
+    weights: dict[str, Tensor]
+    averaged: bool
+    notes: list[str]
+
+
+def load_model(path: str, ema: bool = True) -> Loaded:
+    """Reads a checkpoint; `ema` prefers the averaged weights.
+
+    Raises:
+        ValueError: there is no such file, or it is no checkpoint that this program can read.
+    """
+    file = checkpoint.resolve(path)
+    if file.suffix == ".pth":
+        theirs = released.load(file)
+        weights = theirs.ema if ema and theirs.ema is not None else theirs.model
+        notes = [f"the released configuration's arch.{key} has no counterpart here" for key in theirs.ignored]
+        return Loaded(file, theirs.arch, theirs.data_path, theirs.step, weights, weights is theirs.ema, notes)
+    ours = checkpoint.load(file, weights_only=True)
+    averaged = ema and ours.ema is not None
+    weights = ours.model | (ours.ema or {}) if averaged else ours.model
+    return Loaded(file, ours.config.arch, ours.config.dataset.data_path, ours.step, weights, averaged, [])
+
+
+def weights_into(model: Reasoner, loaded: Loaded) -> None:
+    """Puts the loaded weights into a model, strictly. Raises ValueError where they do not fit."""
+    names = list(model.state_dict())
+    checkpoint.put(model, released.our_weights(loaded.weights, names), loaded.origin)
+
+
+def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
+    """`arch` with what the evaluation sets anew: damping, noise, starts, precision.
+
+    Raises:
+        ValueError: a setting that this model does not have.
+    """
+    names = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
+    asked = {name: value for name in names if (value := config.model_dump()[name]) is not None}
+    for name in asked:
+        if name not in type(arch).model_fields:
+            raise ValueError(f"{name} is a setting of EqR, but the checkpoint's model is {arch.name}")
+    kind: type[EqRArch] | type[TRMArch] = type(arch)
+    return validate(kind, arch.model_dump() | asked)
+
+
+def build_for_evaluation(loaded: Loaded, config: EvalConfig, task: Task) -> tuple[Arch, Reasoner]:
+    """(the architecture as evaluated, the model with its weights), on the CPU.
+
+    Breadth greater than one gives TRM random starts of std `different_init_reset_std`.
+    """
+    arch = at_evaluation(loaded.arch, config)
+    model = build(arch, task)
+    weights_into(model, loaded)
+    if config.different_init > 1 and isinstance(model.core.start, FixedInit):
+        model.core.start = model.core.start.randomized(config.different_init_reset_std)
+    return arch, model

@@ -1,0 +1,69 @@
+"""Models: layers, cores, and the reasoner around them. `build` makes one from its configuration."""
+
+import torch
+from torch import Tensor
+
+from config.schema import Arch, EqRArch, TRMArch
+from dataset.puzzles import Task
+from models.eqr import eqr_core
+from models.layers import Block, Embedding, Linear, MixerBlock, Rotary, Stack, rope_1d, rope_2d, sinusoids
+from models.puzzle_embedding import PuzzleEmbedding
+from models.reasoner import Reasoner
+from models.trm import trm_core
+
+
+def _rotary(arch: Arch, prefix: int, seq_len: int) -> Rotary | None:
+    head_dim = arch.hidden_size // arch.num_heads
+    if arch.pos_encodings == "rope":
+        return Rotary(rope_1d(prefix + seq_len, head_dim))
+    if arch.pos_encodings == "rope2d" and not arch.mlp_t:
+        height, width = arch.board_height, arch.board_width
+        if height is None or width is None or height * width != seq_len:
+            raise ValueError(
+                f"arch.pos_encodings=rope2d needs arch.board_height x arch.board_width to be the {seq_len} "
+                f"tokens of the data set's puzzles, but they are {height} x {width}"
+            )
+        return Rotary(*rope_2d(height, width, prefix, head_dim))
+    return None
+
+
+def build(arch: Arch, task: Task) -> Reasoner:
+    """The reasoner that `arch` describes, for puzzles of `task`'s shape, on the CPU.
+
+    Parameters are drawn from torch's global generator.
+
+    Raises:
+        ValueError: the architecture does not fit the task (RoPE-2D's board).
+    """
+    dtype = getattr(torch, arch.forward_dtype)
+    dim, prefix = arch.hidden_size, arch.puzzle_tokens
+    length = prefix + task.seq_len
+
+    if arch.mlp_t:
+        layers = [MixerBlock(dim, length, arch.expansion) for _ in range(arch.L_layers)]
+        stack = Stack(layers)
+    else:
+        rotary = _rotary(arch, prefix, task.seq_len)
+        stack = Stack([Block(dim, arch.num_heads, arch.expansion, rotary) for _ in range(arch.L_layers)])
+
+    positions: Embedding | Tensor | None = None
+    if arch.pos_encodings == "learned":
+        positions = Embedding(length, dim, dtype)
+    elif arch.pos_encodings == "absolute":
+        positions = sinusoids(length, dim)
+    puzzle_emb = (
+        PuzzleEmbedding(task.num_puzzle_identifiers, arch.puzzle_emb_ndim, prefix, dim, dtype) if prefix else None
+    )
+    if isinstance(arch, EqRArch):
+        core = eqr_core(arch, stack, length, dtype)
+    else:
+        assert isinstance(arch, TRMArch)
+        core = trm_core(arch, stack, length, dtype)
+    return Reasoner(
+        core,
+        Embedding(task.vocab_size, dim, dtype),
+        lm_head=Linear(dim, task.vocab_size),
+        q_head=Linear(dim, 2, bias=True),
+        positions=positions,
+        puzzle_emb=puzzle_emb,
+    )

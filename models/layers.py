@@ -1,0 +1,198 @@
+"""The layers all models share.
+
+Shapes: B rows, S tokens of a puzzle, P puzzle-embedding tokens, L = P + S positions, D hidden size,
+H heads, K = D / H head size, V vocabulary. Parameters are float32 and are cast to the dtype of the
+activations where they are used.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import attention
+
+# Standard deviation of N(0, 1) cut at +-2: dividing by it gives samples of the asked std.
+_CUT = 2.0
+_CUT_STD = 0.8796256610342398
+_TAIL = math.erf(_CUT / math.sqrt(2.0))
+
+
+def truncated_normal(*shape: int, std: float, device: torch.device | str | None = None) -> Tensor:
+    """Float32 samples of N(0, std^2) cut at two standard deviations, rescaled so that their std is `std`.
+
+    Sampled by the inverse of the distribution function, which compiles into one graph.
+    """
+    if std == 0:
+        return torch.zeros(shape, device=device)
+    uniform = torch.rand(shape, device=device)
+    normal = torch.erfinv((2.0 * uniform - 1.0) * _TAIL) * math.sqrt(2.0)
+    return normal.clamp(-_CUT, _CUT) * (std / _CUT_STD)
+
+
+def rms_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """x * rsqrt(mean(x^2) + eps) over the last axis, computed in float32; no gain."""
+    x32 = x.float()
+    return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+class Linear(nn.Module):
+    """y = x W^T + b, with W [out, in] of std in^-0.5 and an optional bias b = 0."""
+
+    def __init__(self, d_in: int, d_out: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(truncated_normal(d_out, d_in, std=d_in**-0.5))
+        self.bias = nn.Parameter(torch.zeros(d_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Embedding(nn.Module):
+    """A table [rows, D] of std D^-0.5, returned in `dtype`."""
+
+    def __init__(self, rows: int, dim: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.embedding_weight = nn.Parameter(truncated_normal(rows, dim, std=dim**-0.5))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.embedding_weight.to(self.dtype))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate) * up), with (gate, up) = gate_up(x); inner width a multiple of 256."""
+
+    def __init__(self, dim: int, expansion: float) -> None:
+        super().__init__()
+        inner = 256 * math.ceil(round(expansion * dim * 2 / 3) / 256)
+        self.gate_up_proj = Linear(dim, 2 * inner)
+        self.down_proj = Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+def _angles(positions: Tensor, dim: int, theta: float = 10000.0) -> Tensor:
+    """Rotation angles [L, dim] of a half-split rotation over `dim` features: frequencies, twice over."""
+    frequencies = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    angles_LF = positions.float()[:, None] * frequencies
+    return torch.cat((angles_LF, angles_LF), dim=-1)
+
+
+def rope_1d(length: int, head_dim: int) -> Tensor:
+    """RoPE angles [length, head_dim] for positions 0 .. length-1."""
+    return _angles(torch.arange(length), head_dim)
+
+
+def rope_2d(height: int, width: int, prefix: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    """RoPE-2D angles (by row, by column), each [prefix + height*width, head_dim / 2].
+
+    The `prefix` puzzle-embedding tokens stand on no board cell and are not rotated.
+    """
+    cells = torch.arange(height * width)
+    rows = F.pad(cells // width, (prefix, 0))
+    columns = F.pad(cells % width, (prefix, 0))
+    return _angles(rows, head_dim // 2), _angles(columns, head_dim // 2)
+
+
+def _rotate(x_BLHK: Tensor, cos_LK: Tensor, sin_LK: Tensor) -> Tensor:
+    first, second = x_BLHK.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return x_BLHK * cos_LK[:, None, :] + turned * sin_LK[:, None, :]
+
+
+class Rotary(nn.Module):
+    """Rotates queries and keys by fixed angles, in float32.
+
+    `angles` holds one [L, K'] table per part of the head; the parts are rotated separately and their
+    widths K' add up to the head size K.
+    """
+
+    def __init__(self, *angles: Tensor) -> None:
+        super().__init__()
+        self.widths = [part.shape[-1] for part in angles]
+        table = torch.cat(angles, dim=-1)
+        self.register_buffer("cos_LK", table.cos(), persistent=False)
+        self.register_buffer("sin_LK", table.sin(), persistent=False)
+
+    def forward(self, x_BLHK: Tensor) -> Tensor:
+        parts = zip(
+            x_BLHK.float().split(self.widths, dim=-1),
+            self.get_buffer("cos_LK").split(self.widths, dim=-1),
+            self.get_buffer("sin_LK").split(self.widths, dim=-1),
+            strict=True,
+        )
+        return torch.cat([_rotate(x, cos, sin) for x, cos, sin in parts], dim=-1).to(x_BLHK.dtype)
+
+
+def sinusoids(length: int, dim: int) -> Tensor:
+    """Fixed sinusoidal positions [length, dim]: sine in even columns, cosine in odd ones."""
+    angles = _angles(torch.arange(length), dim)[:, : dim // 2]
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+
+
+class Attention(nn.Module):
+    """Bidirectional multi-head attention over the positions; `rotary` turns queries and keys."""
+
+    def __init__(self, dim: int, heads: int, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.rotary = rotary
+        self.qkv_proj = Linear(dim, 3 * dim)
+        self.o_proj = Linear(dim, dim)
+
+    def forward(self, h_BLD: Tensor) -> Tensor:
+        B, L, D = h_BLD.shape
+        qkv = self.qkv_proj(h_BLD).view(B, L, 3 * self.heads, D // self.heads)
+        q_BLHK, k_BLHK, v_BLHK = qkv.split(self.heads, dim=2)
+        if self.rotary is not None:
+            q_BLHK, k_BLHK = self.rotary(q_BLHK), self.rotary(k_BLHK)
+        return self.o_proj(attention(q_BLHK, k_BLHK, v_BLHK).reshape(B, L, D))
+
+
+class Block(nn.Module):
+    """Post-norm block: h = norm(h + attention(h)); h = norm(h + mlp(h))."""
+
+    def __init__(self, dim: int, heads: int, expansion: float, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.self_attn = Attention(dim, heads, rotary)
+        self.mlp = SwiGLU(dim, expansion)
+
+    def forward(self, h_BLD: Tensor) -> Tensor:
+        h_BLD = rms_norm(h_BLD + self.self_attn(h_BLD))
+        return rms_norm(h_BLD + self.mlp(h_BLD))
+
+
+class MixerBlock(nn.Module):
+    """Post-norm block that mixes positions by a SwiGLU over them (`mlp_t`) in place of attention.
+
+    The first norm runs over the positions, while they are the last axis.
+    """
+
+    def __init__(self, dim: int, length: int, expansion: float) -> None:
+        super().__init__()
+        self.mlp_t = SwiGLU(length, expansion)
+        self.mlp = SwiGLU(dim, expansion)
+
+    def forward(self, h_BLD: Tensor) -> Tensor:
+        h_BDL = h_BLD.transpose(1, 2)
+        h_BLD = rms_norm(h_BDL + self.mlp_t(h_BDL)).transpose(1, 2)
+        return rms_norm(h_BLD + self.mlp(h_BLD))
+
+
+class Stack(nn.Module):
+    """f(h, inject) = blocks(h + inject): the network that a model applies again and again."""
+
+    def __init__(self, layers: list[Block] | list[MixerBlock]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, h_BLD: Tensor, inject_BLD: Tensor) -> Tensor:
+        h_BLD = h_BLD + inject_BLD
+        for layer in self.layers:
+            h_BLD = layer(h_BLD)
+        return h_BLD

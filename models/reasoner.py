@@ -1,0 +1,114 @@
+"""The reasoner: embeds a puzzle, recurs on its latents, reads out an answer and a halting logit.
+
+A State is a value: `step` returns a new one and never changes the one it was given. Who halts, what
+the loss is, how deep and how broad we search, are other modules' business.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dataset.puzzles import Batch
+from models.layers import Embedding, Linear
+from models.puzzle_embedding import PuzzleEmbedding
+from models.recursion import Core, Latents
+
+
+class State(NamedTuple):
+    """B slots, each with the puzzle it is working on."""
+
+    latents: Latents  # each [B, L, D] (recursion.py)
+    inputs: Tensor  # [B, S] int32
+    labels: Tensor  # [B, S] int32
+    puzzle_ids: Tensor  # [B] int32
+    steps: Tensor  # [B] int32: outer iterations made on this puzzle
+    halted: Tensor  # [B] bool: done, so the slot takes the next puzzle
+
+
+class Readout(NamedTuple):
+    """What an outer iteration says."""
+
+    logits: Tensor  # [B, S, V]
+    q_halt: Tensor  # [B] float32: above 0 means "my answer is right"
+    q_continue: Tensor  # [B] float32: used by HRM only
+
+
+def _where_rows(rows_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(rows_B.view(-1, *[1] * (yes.ndim - 1)), yes, no)
+
+
+class Reasoner(nn.Module):
+    """A core between an embedding and two heads.
+
+    Args:
+        core: how latents start and what one outer iteration does to them.
+        tokens: token embedding [V, D].
+        positions: [L, D] added to the tokens ("learned": a Parameter; "absolute": a Tensor), or None.
+        puzzle_emb: puzzle embedding, or None.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        tokens: Embedding,
+        lm_head: Linear,
+        q_head: Linear,
+        positions: Embedding | Tensor | None = None,
+        puzzle_emb: PuzzleEmbedding | None = None,
+    ) -> None:
+        super().__init__()
+        self.core = core
+        self.embed_tokens, self.lm_head, self.q_head = tokens, lm_head, q_head
+        self.puzzle_emb = puzzle_emb
+        self.embed_pos = positions if isinstance(positions, Embedding) else None
+        self.register_buffer("sinusoids", positions if isinstance(positions, Tensor) else None, persistent=False)
+        assert q_head.bias is not None
+        nn.init.zeros_(q_head.weight)
+        nn.init.constant_(q_head.bias, -5.0)
+
+    def embed(self, inputs_BS: Tensor, puzzle_ids_B: Tensor) -> Tensor:
+        """x [B, L, D]: puzzle-embedding tokens, then the puzzle's tokens, with positions, times sqrt(D)."""
+        x_BLD = self.embed_tokens(inputs_BS)
+        if self.puzzle_emb is not None:
+            x_BLD = torch.cat((self.puzzle_emb(puzzle_ids_B), x_BLD), dim=1)
+        table = self.sinusoids if self.embed_pos is None else self.embed_pos.embedding_weight
+        if table is not None:
+            x_BLD = 0.707106781 * (x_BLD + table.to(x_BLD.dtype))
+        return math.sqrt(x_BLD.shape[-1]) * x_BLD
+
+    def read_out(self, z_BLD: Tensor, tokens: int) -> Readout:
+        """The answer from the last `tokens` positions and the halting logits from the first."""
+        q_B2 = self.q_head(z_BLD[:, 0].float())
+        return Readout(self.lm_head(z_BLD[:, -tokens:]), q_B2[:, 0], q_B2[:, 1])
+
+    def start(self, batch: Batch) -> State:
+        """Fresh rows on `batch`, with no iteration made; marked halted, so that `step` fills them anew."""
+        rows = batch.inputs.shape[0]
+        steps = torch.zeros(rows, dtype=torch.int32, device=batch.inputs.device)
+        return State(self.core.start(rows), *batch, steps=steps, halted=torch.ones_like(steps, dtype=torch.bool))
+
+    def refill(self, state: State, batch: Batch) -> State:
+        """Slots that halted take their row of `batch`, fresh latents and zero steps; the others go on."""
+        fresh = self.start(batch)
+        rows = state.halted
+        return State(
+            tuple(_where_rows(rows, new, old) for new, old in zip(fresh.latents, state.latents, strict=True)),
+            inputs=_where_rows(rows, batch.inputs, state.inputs),
+            labels=_where_rows(rows, batch.labels, state.labels),
+            puzzle_ids=_where_rows(rows, batch.puzzle_ids, state.puzzle_ids),
+            steps=_where_rows(rows, fresh.steps, state.steps),
+            halted=torch.zeros_like(rows),
+        )
+
+    def advance(self, state: State) -> tuple[State, Readout]:
+        """One outer iteration of every slot. The new latents carry no gradient; the readout does."""
+        x_BLD = self.embed(state.inputs, state.puzzle_ids)
+        latents = self.core(state.latents, x_BLD)
+        readout = self.read_out(latents[0], state.inputs.shape[1])
+        return state._replace(latents=tuple(z.detach() for z in latents), steps=state.steps + 1), readout
+
+    def step(self, state: State, batch: Batch) -> tuple[State, Readout]:
+        """`refill`, then `advance`: one step of segment-wise online training (before halting)."""
+        return self.advance(self.refill(state, batch))

@@ -1,0 +1,97 @@
+"""Train a reasoner: python pretrain.py train=NAME [key=value ...] (scripts/train.sh does this for you)."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from config.load import load_pretrain, resume_config
+from config.schema import PretrainConfig
+from dataset.puzzles import Puzzles, TrainingBatches
+from evaluation.evaluate import Settings, evaluate
+from evaluation.load import load_model, weights_into
+from models import build
+from training import checkpoint, distributed
+from training.distributed import World
+from training.logging import new_run_directory
+from training.loop import Stopped, train
+from training.trainer import NotFinite, Trainer, seed_step
+
+
+def configure(words: list[str]) -> PretrainConfig:
+    """The run's configuration: the command's, or on resuming the checkpoint's with the command's changes."""
+    resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
+    if resumed and resumed[-1] not in ("null", ""):
+        saved = checkpoint.load(resumed[-1], weights_only=True)
+        return resume_config(saved.config, words)
+    return load_pretrain(words)
+
+
+def run(config: PretrainConfig, world: World) -> None:
+    """One training run, from configuration to final evaluation."""
+    rows = config.rows_per_rank(world.size)
+    train_puzzles = Puzzles(config.dataset.data_path, "train", world.device)
+    test_puzzles = Puzzles(config.dataset.data_path, "test", world.device)
+    seed_step(config.seed, 0, 0)
+    model = build(config.arch, train_puzzles.task)
+    if config.load_checkpoint is not None:
+        weights_into(model, load_model(config.load_checkpoint))
+    model.to(world.device)
+    if config.compile is True or (config.compile == "auto" and world.device.type == "cuda"):
+        for network in model.core.networks():
+            network.compile(fullgraph=True)
+    batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, (world.rank, world.size))
+    trainer = Trainer(config, model, batches, world)
+
+    if config.resume is not None:
+        file = checkpoint.resolve(config.resume)
+        directory = file.parent
+        if not trainer.restore(checkpoint.load(file), str(file)) and world.is_main:
+            print(f"{file} holds no latents: every row starts anew with a new puzzle", file=sys.stderr)
+    else:
+        directory = Path(world.from_main(str(new_run_directory(config)) if world.is_main else None))
+    if world.is_main:
+        parameters = sum(p.numel() for p in model.parameters())
+        print(
+            f"{config.run_name}: {parameters:,} parameters, {trainer.total_steps} steps of {config.global_batch_size} "
+            f"rows ({rows} a process) on {world.device}, from step {trainer.step}; everything goes to {directory}",
+            file=sys.stderr,
+        )
+
+    settings = Settings(depths=[config.arch.halt_max_steps], rows=rows, loss_type=config.arch.loss.loss_type)
+
+    def on_test(puzzles: int | None) -> dict[str, float]:
+        [metrics] = evaluate(model, test_puzzles, settings, world, puzzles=puzzles).values()
+        return metrics
+
+    try:
+        final = train(trainer, directory, on_test)
+    except Stopped:
+        if world.is_main:
+            print(f"stopped at step {trainer.step}; go on with resume={directory}", file=sys.stderr)
+        raise
+    if world.is_main:
+        (directory / "final.json").write_text(json.dumps({"step": trainer.step, **final}, indent=1) + "\n")
+        print(f"done: {directory}")
+
+
+def main(words: list[str]) -> int:
+    """Exit code: 0, 1 for a user's mistake or a loss that is not finite, 128 + signal when stopped."""
+    try:
+        config = configure(words)
+        torch.set_float32_matmul_precision("high")
+        world = distributed.start(config.device)
+        run(config, world)
+    except (ValueError, NotFinite) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Stopped as stopped:
+        return 128 + stopped.signal
+    finally:
+        distributed.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

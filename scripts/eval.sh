@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Evaluate: bash scripts/eval.sh CHECKPOINT [key=value ...]
+#   bash scripts/eval.sh checkpoint.pth halt_max_steps=64 different_init=128 convergence_top_k=1
+#   bash scripts/eval.sh outputs/eqr_sudoku/<time> eval=sudoku_full
+# CHECKPOINT is one of ours (a file, or a run directory) or a released .pth. NPROC_PER_NODE as in train.sh.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+checkpoint=()
+if [ $# -gt 0 ] && [[ $1 != *=* || -e $1 ]]; then
+  checkpoint=("checkpoint='$1'")
+  shift
+fi
+launch evaluate.py ${checkpoint[@]+"${checkpoint[@]}"} "$@"

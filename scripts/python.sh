@@ -1,0 +1,17 @@
+# To be sourced: sets `root` and `python`, the interpreter to use (an active virtual environment, else .venv, else
+# python3), and defines `launch`, which runs a program of this repository in NPROC_PER_NODE processes (default 1).
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [ -n "${VIRTUAL_ENV:-}" ]; then python=$VIRTUAL_ENV/bin/python
+elif [ -x "$root/.venv/bin/python" ]; then python=$root/.venv/bin/python
+else python=python3
+fi
+
+launch() {
+  local program=$1 processes=${NPROC_PER_NODE:-1}
+  shift
+  case $processes in
+    1) exec "$python" "$root/$program" "$@" ;;
+    *[!0-9]* | 0 | '') echo "error: NPROC_PER_NODE should be a positive number, but it is '$processes'" >&2; exit 1 ;;
+    *) exec "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" "$root/$program" "$@" ;;
+  esac
+}

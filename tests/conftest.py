@@ -1,0 +1,76 @@
+"""A tiny data set that a tiny model can learn, and commands as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset.layout import Metadata, Split, write_dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    "train=quickstart",
+    "arch.hidden_size=16",
+    "arch.num_heads=2",
+    "global_batch_size=8",
+    "epochs=100",
+    "eval_interval_steps=null",
+    "checkpoint_interval_steps=null",
+    "log_interval_steps=1",
+]
+
+
+def tiny_split(count: int, seed: int, identifiers: int = 1) -> Split:
+    """Puzzles of 8 tokens; token i of the answer depends on tokens i and i-1 of the question; some are not scored."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.integers(1, 5, (count, 8)).astype(np.uint8)
+    labels = ((inputs + np.roll(inputs, 1, axis=1)) % 4 + 1).astype(np.uint8)
+    labels[rng.random((count, 8)) < 0.1] = 0
+    indices = np.arange(count + 1, dtype=np.int32)
+    metadata = Metadata(
+        pad_id=0,
+        ignore_label_id=0,
+        blank_identifier_id=0,
+        vocab_size=6,
+        seq_len=8,
+        num_puzzle_identifiers=identifiers,
+        total_groups=count,
+        mean_puzzle_examples=1.0,
+        sets=["all"],
+        total_samples=count,
+    )
+    ids = rng.integers(0, identifiers, count).astype(np.int32)
+    return Split(inputs, labels, ids, indices, indices, metadata)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("data") / "tiny"
+    splits = {"train": tiny_split(40, 0, identifiers=3), "test": tiny_split(11, 1, identifiers=3)}
+    write_dataset(directory, splits, ["<blank>", "a", "b"])
+    return directory
+
+
+@pytest.fixture
+def tiny(tiny_data, tmp_path) -> list[str]:
+    """Words that train a tiny EqR on the tiny data, writing below tmp_path."""
+    return [*TINY, f"dataset.data_path={tiny_data}", f"checkpoint_path={tmp_path}"]
+
+
+def command(program: str, *words: str, processes: int = 1, environment: dict[str, str] | None = None, **options):
+    """Runs pretrain.py or evaluate.py as a user would, in so many processes."""
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | (environment or {})
+    words = (str(ROOT / program), *words)
+    return subprocess.run([*launcher, *words], capture_output=True, text=True, env=environment, timeout=300, **options)
+
+
+def only_run(directory: Path) -> Path:
+    """The one run below a checkpoint_path."""
+    [run] = [path.parent for path in directory.glob("*/*/config.yaml")]
+    return run

@@ -1,0 +1,109 @@
+"""Parity with the released programs on small models: float32, CPU, noise 0."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from config.schema import Arch
+from dataset.puzzles import Batch, Task
+from models import build
+from models.act import act_loss, halt
+from models.reasoner import State
+from training.released import our_weights, released_name
+
+GOLDEN = sorted((Path(__file__).parent / "golden" / "models").glob("*.safetensors"))
+
+
+def relative_error(ours, golden):
+    ours, golden = ours.double(), golden.double()
+    return float((ours - golden).norm() / golden.norm().clamp(min=1e-12))
+
+
+def load(path: Path):
+    """(golden arrays, arch, model with the golden weights, state before the first iteration)."""
+    golden = load_file(path)
+    with safe_open(path, "pt") as file:
+        arguments = json.loads(file.metadata()["config"])
+    keys = arguments.keys() - {"batch_size", "seq_len", "vocab_size", "num_puzzle_identifiers", "H_layers"}
+    if not arguments.get("puzzle_emb_ndim"):
+        keys -= {"puzzle_emb_len"}
+    arch = TypeAdapter(Arch).validate_python({"name": path.stem[:3], **{key: arguments[key] for key in keys}})
+    task = Task(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
+    model = build(arch, task)
+    weights = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
+    model.load_state_dict(our_weights(weights, list(model.state_dict())))
+    batch = Batch(golden["batch/inputs"], golden["batch/labels"], golden["batch/puzzle_identifiers"])
+    state = model.start(batch)
+    state = state._replace(latents=(golden["z_H"], golden["z_L"]), halted=torch.zeros_like(state.halted))
+    return golden, arch, model, state, batch
+
+
+@pytest.fixture(params=GOLDEN, ids=lambda path: path.stem)
+def case(request):
+    return load(request.param)
+
+
+def test_there_are_golden_files():
+    assert len(GOLDEN) == 9
+
+
+def test_evaluation(case):
+    golden, arch, model, state, _ = case
+    with torch.no_grad():
+        for step in (1, 2, 3):
+            state, readout = model.advance(state)
+            assert relative_error(readout.logits, golden[f"eval/{step}/logits"]) < 1e-5
+            assert relative_error(readout.q_halt, golden[f"eval/{step}/q_halt"]) < 1e-5
+            assert relative_error(state.latents[0], golden[f"eval/{step}/z_H"]) < 1e-5
+            assert relative_error(state.latents[1], golden[f"eval/{step}/z_L"]) < 1e-5
+            loss, _ = act_loss(readout, state, arch.loss.loss_type)
+            assert relative_error(loss, golden[f"eval/{step}/loss"][0]) < 1e-5
+
+
+def test_training_step(case):
+    golden, arch, model, state, batch = case
+    before = [z.clone() for z in state.latents]
+    new, readout = model.step(state, batch)
+    new = halt(new, readout, arch.halt_max_steps, arch.halt_exploration_prob)
+    loss, metrics = act_loss(readout, new, arch.loss.loss_type)
+    loss.backward()
+
+    assert relative_error(loss.detach(), golden["train/loss"][0]) < 1e-5
+    assert relative_error(readout.logits.detach(), golden["train/out/logits"]) < 1e-5
+    assert relative_error(readout.q_halt.detach(), golden["train/out/q_halt_logits"]) < 1e-5
+    assert torch.equal(readout.logits.argmax(-1), golden["train/out/preds"])
+    assert torch.equal(new.halted, golden["train/halted"])
+    assert torch.equal(new.steps, golden["train/steps"])
+    assert relative_error(new.latents[0], golden["train/z_H"]) < 1e-5
+    assert relative_error(new.latents[1], golden["train/z_L"]) < 1e-5
+    assert not any(z.requires_grad for z in new.latents)
+    for name in [key for key in golden if key.startswith("train/metric/")]:
+        ours = metrics[name.removeprefix("train/metric/")]
+        assert ours.item() == pytest.approx(golden[name].item(), rel=1e-5), name
+    for name, parameter in model.named_parameters():
+        key = "train/grad_norm/" + released_name(name)
+        if key in golden:
+            assert parameter.grad.norm().item() == pytest.approx(golden[key].item(), rel=1e-5), name
+            first = golden[key.replace("grad_norm", "grad_first")]
+            assert relative_error(parameter.grad.flatten()[: len(first)], first) < 1e-5, name
+        else:
+            assert name == "puzzle_emb.weights"
+    # the argument is a value
+    assert all(torch.equal(a, b) for a, b in zip(before, state.latents, strict=True))
+    assert isinstance(state, State) and int(state.steps.sum()) == 0
+
+
+@pytest.mark.parametrize("name", ["eqr_mlp_t", "trm_attention_rope", "trm_puzzle_emb"])
+def test_step_compiles_into_one_graph(name):
+    _, _, model, state, batch = load(next(p for p in GOLDEN if p.stem == name))
+    torch._dynamo.reset()
+    step = torch.compile(model.step, fullgraph=True, backend="aot_eager")
+    new, readout = step(state, batch)
+    expected, expected_readout = model.step(state, batch)
+    assert relative_error(readout.logits.detach(), expected_readout.logits.detach()) < 1e-5
+    assert torch.equal(new.steps, expected.steps)

@@ -1,0 +1,200 @@
+"""Training: resuming to the bit, stopping, failing, several processes, accumulation, learning."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, command, only_run
+from safetensors.torch import load_file
+
+from config.load import load_pretrain
+from dataset.puzzles import Puzzles, TrainingBatches
+from models import build
+from training import checkpoint
+from training.distributed import World
+from training.trainer import NotFinite, Trainer, seed_step
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def make_trainer(words: list[str]) -> Trainer:
+    config = load_pretrain(words)
+    puzzles = Puzzles(config.dataset.data_path, "train", ALONE.device)
+    seed_step(config.seed, 0, 0)
+    model = build(config.arch, puzzles.task)
+    return Trainer(config, model, TrainingBatches(puzzles, config.global_batch_size, config.seed), ALONE)
+
+
+def same_tensors(one: Path, other: Path) -> bool:
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("embedding", [0, 16])
+def test_resuming_is_exact_to_the_bit(tiny, tmp_path, processes, embedding):
+    """2N steps equal N, save, end, resume, N: weights, EMA, moments, latents and every other slot field."""
+    words = [*tiny, f"arch.puzzle_emb_ndim={embedding}", "arch.halt_max_steps=4", "arch.halt_exploration_prob=0.5"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    run = command("pretrain.py", *words, "max_steps=10", f"checkpoint_path={whole}", processes=processes)
+    assert run.returncode == 0, run.stderr
+    assert command("pretrain.py", *words, "max_steps=5", f"checkpoint_path={halves}", processes=processes).returncode == 0
+    half = only_run(halves)
+    assert not same_tensors(half / "last.safetensors", only_run(whole) / "last.safetensors")
+    run = command("pretrain.py", f"resume={half}", "max_steps=10", processes=processes)
+    assert run.returncode == 0, run.stderr
+    assert same_tensors(half / "last.safetensors", only_run(whole) / "last.safetensors")
+    assert any(key.startswith("slots/latents") for key in load_file(half / "last.safetensors"))
+    lines = [json.loads(line) for line in (half / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/lm_loss" in line] == list(range(1, 11))
+
+
+def test_two_processes_do_what_one_does(tiny, tmp_path):
+    """TRM has no random draws once exploration is off: the loss must be the same however slots are shared out."""
+    losses = []
+    for processes in (1, 2):
+        words = [*tiny, "max_steps=6", "arch.halt_exploration_prob=0", f"checkpoint_path={tmp_path / str(processes)}"]
+        trm = ["arch=trm", *words]
+        trm = [word for word in trm if word != "train=quickstart"] + ["train=trm_sudoku", "arch.num_heads=2"]
+        trm += ["arch.forward_dtype=float32", "arch.L_layers=1", "arch.H_cycles=2", "arch.L_cycles=1", "compile=false"]
+        run = command("pretrain.py", *trm, "arch.hidden_size=16", "lr_warmup_steps=1", processes=processes)
+        assert run.returncode == 0, run.stderr
+        log = (only_run(tmp_path / str(processes)) / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["train/lm_loss"] for line in log if "train/lm_loss" in line])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0][0] != pytest.approx(losses[0][-1], rel=1e-3)
+
+
+def test_accumulation_gives_the_same_gradient(tiny):
+    """The slots in four pieces or at once: the same update, with noise, starts and exploration out of the way."""
+    quiet = ["arch.noise_scale=0", "arch.H_init_std=0", "arch.L_init_std=0", "arch.halt_exploration_prob=0"]
+    whole = make_trainer([*tiny, *quiet])
+    pieces = make_trainer([*tiny, *quiet, "gradient_accumulation_steps=4"])
+    for _ in range(3):
+        a, b = whole.train_step(), pieces.train_step()
+        assert float(a["lm_loss"]) == pytest.approx(float(b["lm_loss"]), rel=1e-5)
+    assert len(pieces.states) == 4 and pieces.states[0].steps.shape == (2,)
+    for p, q in zip(whole.model.parameters(), pieces.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_acts(tiny):
+    """A bound on the gradient's norm bounds the first moment: m = (1 - beta1) g after one step."""
+    trainer = make_trainer([*tiny, "grad_clip_norm=1e-3"])
+    trainer.train_step()
+    norm = torch.stack([s["exp_avg"].norm() for s in trainer.optimizer.state.values()]).norm() / (1 - 0.9)
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_slots_go_on_until_they_halt(tiny):
+    """A slot keeps its puzzle until it halts, then takes its row of the batch; q_halt starts too low to halt early."""
+    trainer = make_trainer([*tiny, "arch.halt_max_steps=3", "arch.halt_exploration_prob=0"])
+    trainer.train_step()
+    [first] = trainer.states
+    for step in (2, 3):
+        trainer.train_step()
+        assert torch.equal(trainer.states[0].inputs, first.inputs)
+        assert trainer.states[0].steps.tolist() == [step] * 8
+    assert bool(trainer.states[0].halted.all())
+    trainer.train_step()
+    assert torch.equal(trainer.states[0].inputs, trainer.batches.batch(3).inputs)
+    assert trainer.states[0].steps.tolist() == [1] * 8
+
+
+def test_a_checkpoint_without_latents_says_so(tiny, tmp_path):
+    run = command("pretrain.py", *tiny, "max_steps=3", "checkpoint_latents=false")
+    assert run.returncode == 0, run.stderr
+    directory = only_run(tmp_path)
+    assert not any(key.startswith("slots/") for key in load_file(directory / "last.safetensors"))
+    run = command("pretrain.py", f"resume={directory}", "max_steps=5")
+    assert run.returncode == 0 and "every row starts anew" in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_stop(tiny, tmp_path, number):
+    words = [sys.executable, str(ROOT / "pretrain.py"), *tiny, "epochs=100000"]
+    environment = os.environ | {"WANDB_MODE": "disabled"}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    log = None
+    for _ in range(600):
+        time.sleep(0.1)
+        found = list(tmp_path.glob("*/*/metrics.jsonl"))
+        if found and len(found[0].read_text().splitlines()) > 3:
+            log = found[0]
+            break
+    assert log is not None, process.communicate()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, stderr
+    saved = checkpoint.load(only_run(tmp_path))
+    assert saved.step >= 3 and f"stopped at step {saved.step}" in stderr and "resume=" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
+    """lr=1e30 makes the weights overflow after the first updates: the step is named, no bad checkpoint is written."""
+    run = command("pretrain.py", *tiny, "max_steps=50", "lr=1e30", "lr_warmup_steps=0")
+    assert run.returncode == 1
+    assert "is not finite" in run.stderr and "step" in run.stderr and "Traceback" not in run.stderr
+    assert not list(only_run(tmp_path).glob("*.safetensors*"))
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny, tmp_path):
+    trainer = make_trainer(tiny)
+    trainer.train_step()
+    trainer.save(tmp_path / "last.safetensors", slots=True)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    next(trainer.model.parameters()).data[0] = float("nan")
+    with pytest.raises(NotFinite, match="step 1: .* is not finite"):
+        trainer.save(tmp_path / "last.safetensors", slots=True)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_training_learns(tiny):
+    trainer = make_trainer([*tiny, "lr=3e-3", "lr_warmup_steps=10", "arch.hidden_size=32", "global_batch_size=40"])
+    losses = [float(trainer.train_step()["lm_loss"]) / 40 for _ in range(150)]
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+
+
+def test_batches_are_a_function_of_seed_and_step(tiny_data):
+    puzzles = Puzzles(tiny_data, "train", ALONE.device)
+    batches = TrainingBatches(puzzles, 12, seed=5)
+    assert batches.steps_per_epoch == 3
+    forward = [batches.examples(step).tolist() for step in range(9)]
+    again = TrainingBatches(puzzles, 12, seed=5)
+    assert [again.examples(step).tolist() for step in reversed(range(9))] == forward[::-1]
+    assert TrainingBatches(puzzles, 12, seed=6).examples(0).tolist() != forward[0]
+    # within an epoch no group twice; together the ranks have the whole batch
+    assert len(set(sum(forward[:3], []))) == 36
+    parts = [TrainingBatches(puzzles, 12, 5, (rank, 3)).batch(4).inputs for rank in range(3)]
+    assert torch.equal(torch.cat(parts), batches.batch(4).inputs)
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["resume=nowhere"], "there is no checkpoint nowhere"),
+        (["train=quickstart", "dataset.data_path=nowhere"], "nowhere"),
+        (["train=quickstart", "device=cuda:7"], "cuda:7"),
+        (["train=quickstart", "optimizer=adam_atan2_package"], "adam-atan2"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(tiny_data, words, sentence):
+    words = [words[0], f"dataset.data_path={tiny_data}", *words[1:]] if words[0].startswith("train") else words
+    run = command("pretrain.py", *words)
+    assert run.returncode == 1
+    [line] = run.stderr.strip().splitlines()
+    assert line.startswith("error: ") and sentence in line
+
+
+def test_a_resumed_run_keeps_its_architecture(tiny, tmp_path):
+    assert command("pretrain.py", *tiny, "max_steps=2").returncode == 0
+    run = command("pretrain.py", f"resume={only_run(tmp_path)}", "arch.hidden_size=32")
+    assert run.returncode == 1 and "arch cannot change" in run.stderr

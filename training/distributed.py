@@ -1,0 +1,97 @@
+"""One start and one stop for several processes; everything else asks the World for rank and size."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its siblings: `rank` of `size`, working on `device`."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensors: Iterable[Tensor]) -> None:
+        """Adds up the tensors over all processes, in place, in one message a dtype."""
+        if self.size == 1:
+            return
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+        for group in by_dtype.values():
+            flat = torch.cat([t.reshape(-1) for t in group])
+            dist.all_reduce(flat)
+            for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value, in every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Every process's value, in rank order, in every process."""
+        if self.size == 1:
+            return [value]
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value)
+        return box
+
+    def gather_rows(self, tensor: Tensor) -> Tensor:
+        """The rows of all processes, in rank order, in every process: [B, ...] -> [size * B, ...]."""
+        if self.size == 1:
+            return tensor
+        flag = tensor.dtype == torch.bool
+        mine = (tensor.to(torch.uint8) if flag else tensor).contiguous()
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(parts, mine)
+        rows = torch.cat(parts)
+        return rows.bool() if flag else rows
+
+
+def start(device: str) -> World:
+    """Joins the processes that torchrun started, or stands alone.
+
+    `device` is "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; with several processes
+    each takes the GPU of its local rank. NCCL connects GPUs, gloo everything else.
+
+    Raises:
+        ValueError: a GPU was asked for and there is none.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={device} needs a GPU that PyTorch can use, and there is none; use device=cpu")
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if not cuda:
+        here = torch.device("cpu")
+    elif size > 1 or ":" not in device:
+        here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    else:
+        here = torch.device(device)
+    if cuda:
+        if here.index is not None and here.index >= torch.cuda.device_count():
+            raise ValueError(f"{here} does not exist: there are {torch.cuda.device_count()} GPU(s)")
+        torch.cuda.set_device(here)
+    if size > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return World(rank, size, here)
+
+
+def stop() -> None:
+    """Leaves the group of processes, where there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,184 @@
+"""The training loop. One step is one outer iteration of every slot ("segment-wise online training")."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from models.act import Metrics
+from training.logging import MetricsLog
+from training.trainer import NotFinite, Trainer
+
+Evaluate = Callable[[int | None], dict[str, float]]
+"""Evaluates the model on that many puzzles (None: all of them)."""
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM: the run was saved and can go on. `signal` is the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+@contextmanager
+def _noting_signals() -> Iterator[list[int]]:
+    """Within this block SIGINT and SIGTERM are only noted, in the list; a second one acts as ever."""
+    noted: list[int] = []
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: FrameType | None) -> None:
+        noted.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(trainer: Trainer, directory: Path, evaluate: Evaluate) -> dict[str, float]:
+    """Trains to the end, writing metrics and checkpoints into `directory`. Returns the last evaluation.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; the run was saved.
+        NotFinite: a loss or weight was not finite.
+    """
+    with _noting_signals() as noted:
+        return _Run(trainer, directory, evaluate, noted).run()
+
+
+class _Run:
+    """What `train` keeps between steps: the window of sums since the last look, the bar, the best so far."""
+
+    def __init__(self, trainer: Trainer, directory: Path, evaluate: Evaluate, noted: list[int]) -> None:
+        self.trainer, self.directory, self.evaluate, self.noted = trainer, directory, evaluate, noted
+        self.config, self.world = trainer.config, trainer.world
+        main = self.world.is_main
+        self.log = MetricsLog(directory, self.config, trainer.step) if main else None
+        self.bar = tqdm(
+            total=trainer.total_steps, initial=trainer.step, disable=not main, unit="step", dynamic_ncols=True
+        )
+        self.best = self._best_so_far()
+        self._open_window()
+
+    def run(self) -> dict[str, float]:
+        trainer, config = self.trainer, self.config
+        try:
+            while trainer.step < trainer.total_steps:
+                self._add(trainer.train_step())
+                at_end = trainer.step == trainer.total_steps
+                evaluation = self._due(config.eval_interval_steps) or at_end
+                saving = self._due(config.checkpoint_interval_steps) or at_end
+                if self._due(config.log_interval_steps) or evaluation or saving or self._alone_and_stopped():
+                    self._look()
+                if saving:
+                    self._save("last")
+                if evaluation:
+                    self._evaluate(config.eval_puzzles)
+            return self._evaluate(None)
+        finally:
+            self.bar.close()
+            if self.log is not None:
+                self.log.close()
+
+    def _due(self, interval: int | None) -> bool:
+        return interval is not None and self.trainer.step % interval == 0
+
+    def _alone_and_stopped(self) -> bool:
+        """A lone process stops after any step; several agree on it when they look."""
+        return self.world.size == 1 and bool(self.noted)
+
+    def _open_window(self) -> None:
+        self.sums: Metrics = {}
+        self.bad_step = torch.tensor(-1, device=self.world.device)
+        self.window_start, self.window_time = self.trainer.step, time.perf_counter()
+
+    def _add(self, metrics: Metrics) -> None:
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in metrics.items()}
+        fine = torch.isfinite(metrics["total_loss"]) | (self.bad_step >= 0)
+        self.bad_step = torch.where(fine, self.bad_step, self.trainer.step)
+
+    def _look(self) -> None:
+        """Reads the window's sums off the device: the only place where the loop waits for it."""
+        names = sorted(self.sums)
+        stop = torch.tensor(float(self.noted[0] if self.noted else 0), device=self.world.device)
+        values = torch.stack([*(self.sums[name].float() for name in names), self.bad_step.float() + 1.0, stop])
+        table = [t.tolist() for t in self.world.gather_rows(values[None])]
+        total: dict[str, float] = {
+            name: sum(column) for name, column in zip(names, zip(*table, strict=True), strict=False)
+        }
+        bad_steps = [int(row[-2]) - 1 for row in table if row[-2] > 0]
+        signals = [int(row[-1]) for row in table if row[-1] > 0]
+        if bad_steps:
+            raise NotFinite(f"the loss of step {min(bad_steps)} is not finite")
+        self._report(total)
+        if signals:
+            self._save("last")
+            raise Stopped(signals[0])
+        self._open_window()
+
+    def _report(self, total: dict[str, float]) -> None:
+        steps = self.trainer.step - self.window_start
+        if self.log is None or not steps:
+            return
+        rows = steps * self.config.global_batch_size
+        seconds = time.perf_counter() - self.window_time
+        count = total["count"]
+        values = {f"train/{name}": total[name] / rows for name in ("lm_loss", "q_halt_loss", "total_loss")}
+        values["train/halted"] = count / rows
+        if count:
+            means = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
+            values |= {f"train/{name}": total[name] / count for name in means}
+        values |= {"train/lr": self.trainer.rate(self.config.lr), "train/samples_per_second": rows / seconds}
+        self.log.write(self.trainer.step, values)
+        shown = {"loss": f"{values['train/lm_loss']:.3f}", "samples/s": f"{rows / seconds:.0f}"}
+        if count:
+            shown["exact"] = f"{values['train/exact_accuracy']:.1%}"
+            shown["mean steps"] = f"{values['train/steps']:.1f}"
+        self.bar.set_postfix(shown)
+        self.bar.update(self.trainer.step - self.bar.n)
+
+    def _save(self, name: str) -> None:
+        keep_slots = name == "last" and self.config.checkpoint_latents
+        self.trainer.save(self.directory / f"{name}.safetensors", keep_slots)
+
+    def _evaluate(self, puzzles: int | None) -> dict[str, float]:
+        """Evaluates the average on a fixed subset, or on all, and logs it. The best on the subset is kept."""
+        started = time.perf_counter()
+        if self.trainer.ema is None:
+            values = self.evaluate(puzzles)
+        else:
+            with self.trainer.ema.applied():
+                values = self.evaluate(puzzles)
+        exact, size = values["all/exact_accuracy"], int(values["puzzles"])
+        if puzzles is not None and exact >= self.best:
+            self.best = exact
+            self._save("best")
+        if self.log is not None:
+            group, which = ("final", "all") if puzzles is None else ("eval", "a fixed subset of")
+            logged = {f"{group}/{name}": value for name, value in values.items()} | {"eval/best": self.best}
+            self.log.write(self.trainer.step, logged)
+            message = f"step {self.trainer.step}: exact accuracy {exact:.2%} on {which} {size} test puzzles"
+            tqdm.write(f"{message} ({time.perf_counter() - started:.1f} s)", file=sys.stderr)
+        self._open_window()
+        return values
+
+    def _best_so_far(self) -> float:
+        """The best exact accuracy of a run that goes on, from its log; the same in every process."""
+        best = -1.0
+        if self.log is not None and self.log.file.exists():
+            for line in self.log.file.read_text().splitlines():
+                best = max(best, json.loads(line).get("eval/best", -1.0))
+        return float(self.world.from_main(best))

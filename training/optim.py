@@ -1,0 +1,110 @@
+"""AdamATan2, sign-SGD for puzzle embeddings, and the learning-rate schedule."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class AdamATan2(torch.optim.Optimizer):
+    """Adam with atan2 in place of the division, so that it has no epsilon and is scale-invariant.
+
+        p *= 1 - lr * weight_decay
+        m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+        p -= lr / (1 - b1^t) * atan2(m, sqrt(v) / sqrt(1 - b2^t))
+
+    From "Scaling Exponents Across Parameterizations and Optimizers" (arXiv 2407.05872), without its factors.
+    All parameters that get a gradient are updated together by torch's foreach kernels.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {
+                        "step": torch.tensor(0.0),
+                        "exp_avg": torch.zeros_like(p),
+                        "exp_avg_sq": torch.zeros_like(p),
+                    }
+            grads = [p.grad for p in params]
+            states = [self.state[p] for p in params]
+            means = [s["exp_avg"] for s in states]
+            squares = [s["exp_avg_sq"] for s in states]
+            torch._foreach_add_([s["step"] for s in states], 1.0)
+            t = float(states[0]["step"])
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            torch._foreach_mul_(params, 1.0 - lr * group["weight_decay"])
+            torch._foreach_lerp_(means, grads, 1.0 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, grads, grads, 1.0 - beta2)
+            scales = torch._foreach_sqrt(squares)
+            torch._foreach_div_(scales, math.sqrt(1.0 - beta2**t))
+            for mean, scale in zip(means, scales, strict=True):
+                torch.atan2(mean, scale, out=scale)
+            torch._foreach_add_(params, scales, alpha=-lr / (1.0 - beta1**t))
+
+
+class SignSGD:
+    """Sign-SGD for puzzle embeddings: only the rows that were used, w *= 1 - lr*wd; w -= lr * sign(g).
+
+    Gradients of equal identifiers are summed over the batch (by autograd) and over all processes.
+    """
+
+    def __init__(self, weights: nn.Parameter, lr: float, weight_decay: float) -> None:
+        self.weights, self.base_lr, self.lr, self.weight_decay = weights, lr, lr, weight_decay
+
+    @torch.no_grad()
+    def step(self, puzzle_ids_B: Tensor) -> None:
+        """One update of the rows that the processes' slots are working on."""
+        assert self.weights.grad is not None
+        used = puzzle_ids_B.long()
+        if dist.is_initialized():
+            everyone = [torch.empty_like(used) for _ in range(dist.get_world_size())]
+            dist.all_gather(everyone, used)
+            used = torch.cat(everyone)
+        rows = used.unique()
+        gradient = self.weights.grad[rows]
+        if dist.is_initialized():
+            dist.all_reduce(gradient)
+        self.weights[rows] = self.weights[rows] * (1.0 - self.lr * self.weight_decay) - self.lr * gradient.sign()
+        self.weights.grad = None
+
+
+def learning_rate(step: int, total: int, base: float, warmup: int, min_ratio: float) -> float:
+    """Rate of update `step` (from 1): linear warmup, then a cosine to min_ratio * base at `total`."""
+    if step < warmup:
+        return base * step / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return base * (min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+def package_adam_atan2() -> Any:
+    """The compiled optimizer of the package adam-atan2.
+
+    Raises:
+        ValueError: it is not installed, or does not load.
+    """
+    try:
+        from adam_atan2 import AdamATan2 as Compiled
+    except ImportError as error:
+        raise ValueError(
+            f"optimizer=adam_atan2_package needs the package adam-atan2 ({error}); optimizer=adam_atan2 needs nothing"
+        ) from None
+    return Compiled

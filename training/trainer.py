@@ -1,0 +1,165 @@
+"""One step of training, and everything that has to outlive it: weights, optimizer, average, slots."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from config.schema import PretrainConfig
+from dataset.puzzles import Batch, TrainingBatches
+from models.act import Metrics, act_loss, halt
+from models.reasoner import Reasoner, State
+from training import checkpoint
+from training.checkpoint import Checkpoint
+from training.distributed import World
+from training.ema import EMA
+from training.logging import versions
+from training.optim import AdamATan2, SignSGD, learning_rate, package_adam_atan2
+
+
+class NotFinite(Exception):
+    """The loss or a weight was not finite. The last good checkpoint stays."""
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Makes every random draw of this step, on every device, a function of (seed, step, rank) alone."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+
+
+class Trainer:
+    """A model in training: its optimizers, average, slots and step.
+
+    `share` of the global batch lives in `states`, one State for each of gradient_accumulation_steps pieces.
+    """
+
+    def __init__(self, config: PretrainConfig, model: Reasoner, batches: TrainingBatches, world: World) -> None:
+        self.config, self.model, self.batches, self.world = config, model, batches, world
+        self.total_steps = config.epochs * batches.steps_per_epoch
+        if config.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.max_steps)
+        named: dict[str, nn.Parameter] = dict(model.named_parameters())
+        puzzle_table = named.pop("puzzle_emb.weights", None)
+        self.names: dict[Tensor, str] = {p: name for name, p in named.items()}
+        make = AdamATan2 if config.optimizer == "adam_atan2" else package_adam_atan2()
+        betas = (config.beta1, config.beta2)
+        self.optimizer: torch.optim.Optimizer = make(
+            named.values(), lr=config.lr, betas=betas, weight_decay=config.weight_decay
+        )
+        self.puzzle_optimizer = (
+            None
+            if puzzle_table is None
+            else SignSGD(puzzle_table, config.puzzle_emb_lr, config.puzzle_emb_weight_decay)
+        )
+        self.ema = EMA(named, config.ema_rate) if config.ema else None
+        self.step = 0
+        self.states: list[State] = []
+
+    # -- one step ----------------------------------------------------------------------------------
+
+    def train_step(self) -> Metrics:
+        """One outer iteration of every slot and one update. Returns this process's sums."""
+        config, world = self.config, self.world
+        seed_step(config.seed, self.step, world.rank)
+        pieces = self._pieces(self.batches.batch(self.step))
+        if not self.states:
+            self.states = [self.model.start(piece) for piece in pieces]
+        sums: Metrics = {}
+        for i, (state, piece) in enumerate(zip(self.states, pieces, strict=True)):
+            self.states[i], metrics = self._backward(state, piece)
+            sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
+        self.step += 1
+        self._update()
+        return sums
+
+    def _pieces(self, batch: Batch) -> list[Batch]:
+        n = self.config.gradient_accumulation_steps
+        return [Batch(*fields) for fields in zip(*(t.chunk(n) for t in batch), strict=True)]
+
+    def _backward(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        arch = self.config.arch
+        state, readout = self.model.step(state, batch)
+        state = halt(state, readout, arch.halt_max_steps, arch.halt_exploration_prob)
+        loss, metrics = act_loss(readout, state, arch.loss.loss_type)
+        (loss / self.config.global_batch_size).backward()  # type: ignore[no-untyped-call]
+        return state, metrics
+
+    def _update(self) -> None:
+        config = self.config
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.world.sum_(p.grad for p in parameters)
+        if config.grad_clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip_norm)
+        self.optimizer.param_groups[0]["lr"] = self.rate(config.lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.puzzle_optimizer is not None:
+            self.puzzle_optimizer.lr = self.rate(config.puzzle_emb_lr)
+            self.puzzle_optimizer.step(torch.cat([state.puzzle_ids for state in self.states]))
+        if self.ema is not None:
+            self.ema.update()
+
+    def rate(self, base: float) -> float:
+        """The learning rate of the current step."""
+        config = self.config
+        return learning_rate(self.step, self.total_steps, base, config.lr_warmup_steps, config.lr_min_ratio)
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def save(self, path: Path, slots: bool) -> None:
+        """Writes a checkpoint (all processes call it, the main one writes). Raises NotFinite."""
+        gathered = self._gathered_slots() if slots else None
+        if not self.world.is_main:
+            return
+        content = Checkpoint(
+            step=self.step,
+            config=self.config,
+            task=self.batches.puzzles.task,
+            model=self.model.state_dict(),
+            ema=self.ema.shadow if self.ema else None,
+            optimizer=checkpoint.optimizer_moments(self.optimizer, self.names),
+            slots=gathered,
+            versions=versions(),
+        )
+        try:
+            checkpoint.save(path, content)
+        except ValueError as error:
+            raise NotFinite(str(error)) from None
+
+    def _gathered_slots(self) -> State | None:
+        if not self.states:
+            return None
+        latents = tuple(
+            self.world.gather_rows(torch.cat(parts))
+            for parts in zip(*(state.latents for state in self.states), strict=True)
+        )
+        fields = zip(*(state[1:] for state in self.states), strict=True)
+        return State(latents, *(self.world.gather_rows(torch.cat(parts)) for parts in fields))
+
+    def restore(self, saved: Checkpoint, origin: str) -> bool:
+        """Goes on from a checkpoint. False if it holds no slots, so that rows start anew.
+
+        Raises:
+            ValueError: the checkpoint does not fit.
+        """
+        checkpoint.put(self.model, saved.model, origin)
+        checkpoint.put_optimizer_moments(self.optimizer, self.names, saved.optimizer)
+        if self.ema is not None:
+            if saved.ema is None:
+                raise ValueError(f"{origin} holds no average of the weights, which ema=true needs")
+            for name, shadow in self.ema.shadow.items():
+                shadow.copy_(saved.ema[name])
+        self.step = saved.step
+        if saved.slots is None:
+            return False
+        rows = self.config.rows_per_rank(self.world.size)
+        mine = slice(self.world.rank * rows, (self.world.rank + 1) * rows)
+        n, device = self.config.gradient_accumulation_steps, self.world.device
+
+        def parts(t: Tensor) -> tuple[Tensor, ...]:
+            return t[mine].to(device).chunk(n)
+
+        latents = list(zip(*(parts(z) for z in saved.slots.latents), strict=True))
+        fields = list(zip(*(parts(t) for t in saved.slots[1:]), strict=True))
+        self.states = [State(z, *f) for z, f in zip(latents, fields, strict=True)]
+        return True
