@@ -12,6 +12,7 @@ from dataset.puzzles import Puzzles
 from evaluation import report
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import build_for_evaluation, load_model
+from models import compile_networks
 from training import distributed
 from training.distributed import World
 from training.logging import versions
@@ -23,9 +24,7 @@ def run(config: EvalConfig, world: World) -> None:
     puzzles = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
     arch, model = build_for_evaluation(loaded, config, puzzles.task)
     model.to(world.device)
-    if config.compile is True or (config.compile == "auto" and world.device.type == "cuda"):
-        for network in model.core.networks():
-            network.compile(fullgraph=True)
+    compile_networks(model, config.compile, world.device)
     settings = Settings(
         depths=sorted(set(config.halt_max_steps or [arch.halt_max_steps])),
         breadth=config.different_init,

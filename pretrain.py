@@ -11,7 +11,7 @@ from config.schema import PretrainConfig
 from dataset.puzzles import Puzzles, TrainingBatches
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import load_model, weights_into
-from models import build
+from models import build, compile_networks
 from training import checkpoint, distributed
 from training.distributed import World
 from training.logging import new_run_directory
@@ -38,9 +38,7 @@ def run(config: PretrainConfig, world: World) -> None:
     if config.load_checkpoint is not None:
         weights_into(model, load_model(config.load_checkpoint))
     model.to(world.device)
-    if config.compile is True or (config.compile == "auto" and world.device.type == "cuda"):
-        for network in model.core.networks():
-            network.compile(fullgraph=True)
+    compile_networks(model, config.compile, world.device)
     batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, (world.rank, world.size))
     trainer = Trainer(config, model, batches, world)
 

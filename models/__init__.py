@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from config.schema import Arch, EqRArch, TRMArch
+from config.schema import Arch, Compile, EqRArch, TRMArch
 from dataset.puzzles import Task
 from models.eqr import eqr_core
 from models.layers import Block, Embedding, Linear, MixerBlock, Rotary, Stack, rope_1d, rope_2d, sinusoids
@@ -67,3 +67,13 @@ def build(arch: Arch, task: Task) -> Reasoner:
         positions=positions,
         puzzle_emb=puzzle_emb,
     )
+
+
+def compile_networks(model: Reasoner, wanted: Compile, device: torch.device) -> None:
+    """Compiles, in place, the networks that an outer iteration applies again and again.
+
+    One graph of one application, instead of the whole iteration unrolled, keeps the first step short.
+    """
+    if wanted is True or (wanted == "auto" and device.type == "cuda"):
+        for network in model.core.networks():
+            network.compile(fullgraph=True, dynamic=False)

@@ -1,0 +1,272 @@
+"""Build a Sudoku data set: Sudoku-Extreme as the released builder makes it, or puzzles made here, offline.
+
+- `python -m dataset.build_sudoku_dataset --subsample-size 1000 --num-aug 1000`
+- `python -m dataset.build_sudoku_dataset --source generate --size 4 --train-samples 4600`
+"""
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+if __package__ in (None, ""):  # run as a file: make the repository importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.download import fetch_file
+from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
+from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
+
+COLUMNS = ("question", "answer", "rating")  # of a CSV; further columns do not matter
+QUESTION, ANSWER, RATING = re.compile("[.0-9]{81}"), re.compile("[1-9]{81}"), re.compile("[+-]?[0-9]+")
+BLOCK = 20_000  # rows of a CSV checked at a time
+PATIENCE = 10_000  # as many puzzles in a row that are not new end the search for more
+
+
+class Row(NamedTuple):
+    """One puzzle of a CSV, which ends in this line."""
+
+    line: int
+    question: str
+    answer: str
+    rating: int
+
+
+class Puzzles(NamedTuple):
+    """N puzzles and their solutions, digits 0 (blank) to n in reading order."""
+
+    questions_NS: np.ndarray
+    answers_NS: np.ndarray
+
+
+def read_csv(file: Path, min_difficulty: int | None = None) -> Puzzles:
+    """The puzzles of a Sudoku-Extreme CSV (source,question,answer,rating) rated at least so hard, uint8.
+
+    Raises ValueError, in one sentence that names file, line and fault, if anything in it is wrong.
+    """
+    rows = _rows(file)
+    kept = [Puzzles(np.empty((0, 81), np.uint8), np.empty((0, 81), np.uint8))]
+    while block := list(islice(rows, BLOCK)):
+        questions_NS, answers_NS = _digits(file, block)
+        hard = [min_difficulty is None or row.rating >= min_difficulty for row in block]
+        kept.append(Puzzles(questions_NS[hard], answers_NS[hard]))
+    puzzles = Puzzles(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True)))
+    if len(puzzles.questions_NS) == 0:
+        which = "" if min_difficulty is None else f" with a rating of {min_difficulty} or more"
+        raise ValueError(f"{file}: holds no puzzle{which}")
+    return puzzles
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file")
+    with file.open("rb") as raw:
+        reader = csv.reader(_lines(file, raw), strict=True)
+        try:
+            header = next(reader, None)
+            if header is None:
+                raise ValueError(f"{file}: is empty")
+            missing = [name for name in COLUMNS if name not in header]
+            if missing:
+                raise ValueError(f"{file}, line 1: has no column {missing[0]!r}")
+            places = [header.index(name) for name in COLUMNS]
+            for fields in filter(None, reader):  # blank lines do not matter
+                where = f"{file}, line {reader.line_num}"
+                if len(fields) != len(header):
+                    raise ValueError(f"{where}: has {len(fields)} columns instead of {len(header)}")
+                question, answer, rating = (fields[place] for place in places)
+                _require_match(where, "question", QUESTION, question)
+                _require_match(where, "answer", ANSWER, answer)
+                if not RATING.fullmatch(rating):
+                    raise ValueError(f"{where}: the rating {rating!r} is not an integer")
+                yield Row(reader.line_num, question, answer, int(rating))
+        except csv.Error as error:
+            raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
+
+
+def _lines(file: Path, raw: BinaryIO) -> Iterator[str]:
+    for number, line in enumerate(raw, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}, line {number}: is not UTF-8 text ({error.reason})") from error
+
+
+def _require_match(where: str, name: str, pattern: re.Pattern[str], text: str) -> None:
+    if pattern.fullmatch(text):
+        return
+    if len(text) != 81:
+        raise ValueError(f"{where}: the {name} has {len(text)} characters instead of 81")
+    wrong = next(character for character in text if not pattern.fullmatch(character * 81))
+    raise ValueError(f"{where}: the {name} holds the character {wrong!r}")
+
+
+def _digits(file: Path, block: list[Row]) -> Puzzles:
+    def digits(texts: list[str]) -> np.ndarray:
+        codes = np.frombuffer("".join(texts).replace(".", "0").encode(), np.uint8)
+        return (codes - np.uint8(ord("0"))).reshape(len(texts), 81)
+
+    puzzles = Puzzles(digits([row.question for row in block]), digits([row.answer for row in block]))
+    for fine, fault in [
+        (agree(*puzzles), "the answer contradicts the question"),
+        (follow_rules(puzzles.answers_NS, 9), "the answer breaks the rules of Sudoku"),
+    ]:
+        if not fine.all():
+            raise ValueError(f"{file}, line {block[int(fine.argmin())].line}: {fault}")
+    return puzzles
+
+
+def augment(puzzles: Puzzles, size: int, num_aug: int, rng: np.random.RandomState) -> Puzzles:
+    """Each puzzle, followed by `num_aug` random symmetric copies; int64 if there are any, as released."""
+    if num_aug == 0:
+        return puzzles
+    count, cells = puzzles.questions_NS.shape
+    copies = Puzzles(*(np.empty((count, 1 + num_aug, cells), np.int64) for _ in range(2)))
+    for index in range(count):
+        symmetries = random_symmetries(rng, size, num_aug)
+        for old_NS, new_NCS in zip(puzzles, copies, strict=True):
+            new_NCS[index, 0] = old_NS[index]
+            new_NCS[index, 1:] = transform(old_NS[index], symmetries)
+    return Puzzles(*(new_NCS.reshape(-1, cells) for new_NCS in copies))
+
+
+def generate(count: int, size: int, rng: np.random.Generator, taken: Puzzles | None = None) -> Puzzles:
+    """Different minimal puzzles of one solution each, uint8, none of them among the questions of `taken`.
+
+    Raises ValueError if so many do not seem to exist.
+    """
+    seen = set() if taken is None else {grid_S.tobytes() for grid_S in taken.questions_NS.astype(np.uint8)}
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    misses = 0
+    while len(found) < count:
+        question_S, answer_S = (grid_S.astype(np.uint8) for grid_S in random_puzzle(rng, size))
+        if question_S.tobytes() not in seen:
+            seen.add(question_S.tobytes())
+            found.append((question_S, answer_S))
+            misses = 0
+        elif (misses := misses + 1) == PATIENCE:
+            raise ValueError(f"found only {len(found)} of {count} new {size}x{size} puzzles; ask for fewer")
+    return Puzzles(*(np.stack(grids) for grids in zip(*found, strict=True)))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's options; `parse` says what they mean and holds their defaults."""
+
+    output_dir: Path
+    source: str
+    source_repo: str
+    source_dir: Path | None
+    min_difficulty: int | None
+    subsample_size: int | None
+    size: int
+    train_samples: int
+    test_samples: int
+    num_aug: int
+    seed: int
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The options of a command line, defaults filled in."""
+    parser = argparse.ArgumentParser(
+        description="Build a Sudoku data set, from Sudoku-Extreme (train.csv, test.csv) or from new puzzles.",
+        epilog="From the same CSVs, the same options and seed give the released builder's data, to the bit.",
+    )
+    add = parser.add_argument
+    add(
+        "--output-dir",
+        type=Path,
+        help="folder to write (default: data/sudoku-extreme-full, data/sudoku-<n>x<n>)",
+    )
+    add("--seed", type=int, default=42, help="default: %(default)s")
+    add("--num-aug", type=int, default=0, metavar="N", help="symmetric copies a training puzzle (default: 0)")
+    add(
+        "--source",
+        choices=("hub", "generate"),
+        default="hub",
+        help="Sudoku-Extreme from the Hugging Face hub, or new puzzles made here (default: %(default)s)",
+    )
+    csvs = parser.add_argument_group("Sudoku-Extreme")
+    repo = "sapientinc/sudoku-extreme"
+    csvs.add_argument("--source-repo", default=repo, metavar="ID", help="on the hub (default: %(default)s)")
+    csvs.add_argument("--source-dir", type=Path, metavar="D", help="take the CSVs from this folder, not the hub")
+    csvs.add_argument("--min-difficulty", type=int, metavar="N", help="keep ratings of N and more (default: all)")
+    csvs.add_argument("--subsample-size", type=int, metavar="N", help="random training puzzles (default: all)")
+    made = parser.add_argument_group("new puzzles (--source generate): one solution, no clue too many")
+    made.add_argument("--size", type=int, choices=tuple(BOXES), default=9, help="default: %(default)s")
+    made.add_argument("--train-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
+    made.add_argument("--test-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    if given.output_dir is None:
+        name = f"sudoku-{given.size}x{given.size}" if given.source == "generate" else "sudoku-extreme-full"
+        given.output_dir = Path("data", name)
+    return Options(**vars(given))
+
+
+def validate(options: Options) -> None:
+    """Raise ValueError, in one sentence, for options that cannot be met or contradict each other."""
+    for name, least in (("num_aug", 0), ("seed", 0), ("train_samples", 1), ("test_samples", 1)):
+        if vars(options)[name] < least:
+            raise ValueError(f"--{name.replace('_', '-')} {vars(options)[name]} is less than {least}")
+    if options.seed >= 2**32:
+        raise ValueError(f"--seed {options.seed} is not less than 2^32")
+    if options.subsample_size is not None and options.subsample_size < 1:
+        raise ValueError(f"--subsample-size {options.subsample_size} is less than 1")
+    if options.source == "generate":
+        for name in ("source_dir", "min_difficulty", "subsample_size"):
+            if vars(options)[name] is not None:
+                raise ValueError(f"--{name.replace('_', '-')} does not go with --source generate")
+    elif options.size != 9:
+        raise ValueError(f"--size {options.size} needs --source generate")
+
+
+def load(options: Options, name: str) -> Puzzles:
+    """The puzzles of one CSV, "train.csv" or "test.csv"; raises ValueError as `read_csv` does."""
+    folder = options.source_dir
+    file = fetch_file(options.source_repo, name) if folder is None else folder / name
+    return read_csv(file, options.min_difficulty)
+
+
+def build(options: Options) -> None:
+    """Write the data set; raises ValueError, in one sentence, for bad options or bad puzzles."""
+    validate(options)
+    check_replaceable(options.output_dir)
+    rng = np.random.RandomState(options.seed)
+    if options.source == "generate":
+        new = np.random.default_rng(options.seed)
+        train = augment(generate(options.train_samples, options.size, new), options.size, options.num_aug, rng)
+        test = generate(options.test_samples, options.size, new, taken=train)
+    else:
+        train, test = load(options, "train.csv"), load(options, "test.csv")
+        rows = len(train.questions_NS)
+        if options.subsample_size is not None and options.subsample_size < rows:
+            chosen = rng.choice(rows, options.subsample_size, replace=False)
+            train = Puzzles(train.questions_NS[chosen], train.answers_NS[chosen])
+        train = augment(train, options.size, options.num_aug, rng)
+    splits: dict[str, Split] = {}
+    for name, puzzles, copies in (("train", train, 1 + options.num_aug), ("test", test, 1)):
+        inputs_NS, labels_NS = (digits_NS + 1 for digits_NS in puzzles)
+        splits[name] = puzzle_split(inputs_NS, labels_NS, options.size + 2, copies)
+    write_dataset(options.output_dir, splits, ["<blank>"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parse(arguments)
+    try:
+        build(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.output_dir}: the data set is complete")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

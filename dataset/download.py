@@ -1,0 +1,131 @@
+"""Fetch published data sets and checkpoints from the Hugging Face hub.
+
+It may be interrupted at any time: a file appears in its folder only when it is complete, and the next run
+fetches what is missing. The library honours HF_TOKEN (private repositories) and HF_ENDPOINT (a mirror).
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
+
+ROOT = Path(__file__).resolve().parents[1]
+CKPT_REPO = "locuslab/EqR-model"  # the authors' checkpoints; there is no such default for data
+
+
+@contextmanager
+def one_sentence(repo: str) -> Iterator[None]:
+    """Turn what goes wrong between us and the hub into a ValueError of one sentence naming the repository."""
+    try:
+        yield
+    except RepositoryNotFoundError as error:
+        status = error.response.status_code
+        fault = "does not exist on the hub, or is private or gated and needs HF_TOKEN to be a token with access"
+        raise ValueError(f"{repo}: {fault} (HTTP {status})") from error
+    except HfHubHTTPError as error:
+        raise ValueError(f"{repo}: the hub answered with HTTP {error.response.status_code}") from error
+    except (HTTPError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
+        fault = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{repo}: cannot be read from the hub ({fault})") from error
+
+
+def fetch_file(repo: str, name: str) -> Path:
+    """One file of a data set repository, from the hub's cache on this machine where it is up to date.
+
+    Raises ValueError, in one sentence, if it cannot be had.
+    """
+    with one_sentence(repo):
+        return Path(hf_hub_download(repo, name, repo_type="dataset"))
+
+
+def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] = ()) -> list[str]:
+    """Fetch the files of a repository ("dataset" or "model") that match any of the patterns (or all).
+
+    Returns their names. Raises ValueError, in one sentence, unless every one of them is complete afterwards.
+    """
+    with one_sentence(repo):
+        # Asked first: if the hub does not answer, snapshot_download is content with whatever is there.
+        describe = HfApi().dataset_info if repo_type == "dataset" else HfApi().model_info
+        info = describe(repo, files_metadata=True)
+        sizes = {file.rfilename: file.size for file in info.siblings or []}
+        names = list(filter_repo_objects(sizes, allow_patterns=list(patterns) or None))
+        if not names:
+            wanted = f"matches {' or '.join(patterns)}" if patterns else "is there"
+            raise ValueError(f"{repo}: no file {wanted}")
+        snapshot_download(
+            repo,
+            repo_type=repo_type,
+            revision=info.sha,
+            local_dir=folder,
+            allow_patterns=list(patterns) or None,
+        )
+    for name in names:
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != sizes[name]:
+            raise ValueError(f"{file}: is missing or not complete; run the same command again")
+    return names
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; defaults come from the environment where it sets them."""
+    parser = argparse.ArgumentParser(
+        prog="download_artifacts.sh",
+        description="Download built data sets, and checkpoints if asked, from the Hugging Face hub.",
+        epilog="Environment: HF_TOKEN (a token for private or gated repositories), HF_ENDPOINT (a mirror), "
+        "EQR_DATA_REPO, EQR_CKPT_REPO, EQR_DATA_DIR, EQR_CKPT_DIR (defaults of the options of these names). "
+        "Data sets can also be built here: see `python -m dataset.build_sudoku_dataset --help` and "
+        "`python -m dataset.build_maze_unique_dataset --help`.",
+    )
+    add, env = parser.add_argument, os.environ
+    add("--with-ckpts", action="store_true", help="download the checkpoints too")
+    add("--ckpts-only", action="store_true", help="download only the checkpoints")
+    add("--skip-data", action="store_true", help="do not download data (with --with-ckpts: as --ckpts-only)")
+    data_repo, ckpt_repo = env.get("EQR_DATA_REPO", ""), env.get("EQR_CKPT_REPO", CKPT_REPO)
+    add("--data-repo", default=data_repo, metavar="ID", help=f"data set repository ({data_repo or 'no default'})")
+    add("--ckpt-repo", default=ckpt_repo, metavar="ID", help="model repository (%(default)s)")
+    for kind in ("data", "ckpt"):
+        meaning = "only files that match, such as 'maze*/*'; may be repeated (default: all)"
+        add(f"--{kind}-pattern", action="append", default=[], metavar="P", help=meaning)
+    data_dir, ckpt_dir = env.get("EQR_DATA_DIR", ROOT / "data"), env.get("EQR_CKPT_DIR", ROOT / "checkpoints")
+    add("--data-dir", type=Path, default=data_dir, metavar="D", help="folder for the data (%(default)s)")
+    add("--ckpt-dir", type=Path, default=ckpt_dir, metavar="D", help="folder for checkpoints (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def download(options: argparse.Namespace) -> None:
+    """Do what the command line asks for; raises ValueError, in one sentence, if that cannot be done."""
+    wants_ckpts = options.with_ckpts or options.ckpts_only
+    wants_data = not (options.skip_data or options.ckpts_only)
+    if not (wants_data or wants_ckpts):
+        raise ValueError("--skip-data without --with-ckpts leaves nothing to download")
+    if wants_data and not options.data_repo:
+        raise ValueError(
+            "no data repository is known: name one with --data-repo or EQR_DATA_REPO, or build the data with "
+            "`python -m dataset.build_sudoku_dataset` and `python -m dataset.build_maze_unique_dataset`"
+        )
+    if wants_data:
+        names = fetch_all(options.data_repo, "dataset", options.data_dir, options.data_pattern)
+        print(f"{options.data_dir}: {len(names)} files of {options.data_repo}")
+    if wants_ckpts:
+        names = fetch_all(options.ckpt_repo, "model", options.ckpt_dir, options.ckpt_pattern)
+        print(f"{options.ckpt_dir}: {len(names)} files of {options.ckpt_repo}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        download(parse(arguments))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

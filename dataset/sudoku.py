@@ -1,0 +1,185 @@
+"""Sudoku of sizes 4, 6 and 9 (boxes of 2x2, 2x3 and 3x3 cells): rules, symmetries, solutions, new puzzles.
+
+A grid holds the digits 0 (blank) to n, either as [n, n] or in reading order as [S], S = n * n.
+A data set stores digit + 1 as its tokens, so that token 0 is padding and the vocabulary has n + 2 tokens.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+from math import isqrt
+
+import numpy as np
+from pysat.solvers import Solver
+
+BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # size n: rows and columns of a box
+
+
+@lru_cache
+def units(size: int) -> np.ndarray:
+    """The cells of every row, column and box, in this order: [3n, n], each a place in reading order."""
+    rows, columns = BOXES[size]
+    cells = np.arange(size * size).reshape(size, size)
+    boxes = cells.reshape(size // rows, rows, size // columns, columns).swapaxes(1, 2).reshape(size, size)
+    return np.concatenate([cells, cells.T, boxes])
+
+
+def size_of(grid: np.ndarray) -> int:
+    """The size n of a grid, [n, n] or [S]; raises ValueError if it is no Sudoku grid of digits 0 to n."""
+    size = isqrt(grid.size)
+    if size not in BOXES or grid.shape not in ((size, size), (size * size,)):
+        raise ValueError(f"a grid of shape {list(grid.shape)} is no Sudoku of size 4, 6 or 9")
+    if grid.min() < 0 or grid.max() > size:
+        raise ValueError(f"a Sudoku of size {size} holds digits 0 to {size}, not {grid.min()} to {grid.max()}")
+    return size
+
+
+def clashes(grid: np.ndarray) -> list[tuple[int, int]]:
+    """The cells (row, column), in reading order, whose digit stands twice in a row, column or box.
+
+    Raises ValueError if `grid` is no Sudoku grid.
+    """
+    size = size_of(grid)
+    digits_S = grid.reshape(-1)
+    wrong: set[int] = set()
+    for unit in units(size):
+        twice = np.bincount(digits_S[unit], minlength=size + 1) > 1
+        twice[0] = False
+        wrong.update(unit[twice[digits_S[unit]]].tolist())
+    return [divmod(cell, size) for cell in sorted(wrong)]
+
+
+def is_valid_solution(solution: np.ndarray, puzzle: np.ndarray | None = None) -> bool:
+    """Whether the grid is full and free of clashes, and keeps the clues of `puzzle` where that is given.
+
+    Raises ValueError if a grid is no Sudoku grid, or the two differ in size.
+    """
+    if puzzle is not None and size_of(puzzle) != size_of(solution):
+        raise ValueError(f"a solution of size {size_of(solution)} cannot answer a puzzle of {size_of(puzzle)}")
+    agrees = puzzle is None or agree(puzzle.reshape(1, -1), solution.reshape(1, -1))[0]
+    return bool(agrees and follow_rules(solution.reshape(1, -1), size_of(solution))[0])
+
+
+def agree(puzzles_NS: np.ndarray, solutions_NS: np.ndarray) -> np.ndarray:
+    """For each puzzle whether the solution keeps its clues, bool [N]."""
+    return ((puzzles_NS == 0) | (puzzles_NS == solutions_NS)).all(axis=1)
+
+
+def follow_rules(solutions_NS: np.ndarray, size: int) -> np.ndarray:
+    """For each grid whether every row, column and box holds each digit from 1 to n once, bool [N]."""
+    bits_NS = 1 << solutions_NS.astype(np.int16)
+    met_NU = np.bitwise_or.reduce(bits_NS[:, units(size)], axis=2)
+    return (met_NU == (2 << size) - 2).all(axis=1)
+
+
+def random_symmetries(rng: np.random.RandomState, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `count` of the symmetries that keep a Sudoku a Sudoku.
+
+    Returns digits [count, n + 1], what each digit becomes, and cells [count, S], where each new cell comes
+    from. A symmetry permutes the digits, transposes or not (where boxes are square), permutes the bands, the
+    rows within each band, the stacks and the columns within each stack; its parts are drawn in this order.
+    """
+    box_rows, box_columns = BOXES[size]
+    digits_KV = np.zeros((count, size + 1), np.int64)
+    cells_KRC = np.empty((count, size, size), np.int64)
+
+    def lines(width: int) -> np.ndarray:
+        return np.concatenate([band * width + rng.permutation(width) for band in rng.permutation(size // width)])
+
+    for k in range(count):
+        digits_KV[k, 1:] = rng.permutation(size) + 1
+        transposed = box_rows == box_columns and rng.rand() < 0.5
+        rows, columns = lines(box_rows)[:, None], lines(box_columns)[None, :]
+        cells_KRC[k] = columns * size + rows if transposed else rows * size + columns
+    return digits_KV, cells_KRC.reshape(count, size * size)
+
+
+def transform(grid_S: np.ndarray, symmetries: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The grid under each of the symmetries, [count, S] int64."""
+    digits, cells = symmetries
+    return np.take_along_axis(digits, grid_S[cells], axis=1)
+
+
+class Rules:
+    """The rules of one size as an incremental SAT solver; a clue is the literal that a cell holds a digit.
+
+    Questions are asked by assuming literals, so what the solver learns serves every later question.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._solver = Solver("cadical153")
+        cells = np.arange(size * size)[:, None] * size + np.arange(size) + 1  # [S, n]
+        exactly_one = cells.tolist()  # digits of a cell, then cells of a unit for a digit
+        exactly_one += cells[units(size)].swapaxes(1, 2).reshape(-1, size).tolist()
+        for literals in exactly_one:
+            self._solver.add_clause(literals)
+            for first, second in combinations(literals, 2):
+                self._solver.add_clause([-first, -second])
+        self._last = size**3  # the highest variable in use
+
+    def literal(self, cell: int, digit: int) -> int:
+        """The literal that a cell (in reading order) holds a digit; its negative says that it does not."""
+        return cell * self.size + digit
+
+    def literals(self, grid: np.ndarray) -> list[int]:
+        """The clues of a grid."""
+        digits_S = grid.reshape(-1)
+        return [self.literal(int(cell), int(digits_S[cell])) for cell in np.flatnonzero(digits_S)]
+
+    def possible(self, assumed: Sequence[int]) -> bool:
+        """Whether some full grid has all the assumed literals."""
+        return self._solver.solve(assumed)
+
+    def solutions(self, grid: np.ndarray, limit: int) -> list[np.ndarray]:
+        """Up to `limit` different solutions of a grid, [S] each."""
+        clues, found = self.literals(grid), list[np.ndarray]()
+        self._last += 1
+        search = self._last  # true while this search lasts; the clauses that it adds hold only then
+        while len(found) < limit and self.possible([*clues, search]):
+            model = [literal for literal in self._solver.get_model()[: self.size**3] if literal > 0]
+            found.append(np.array([(literal - 1) % self.size + 1 for literal in model]))
+            self._solver.add_clause([-search, *(-literal for literal in model)])
+        self._solver.add_clause([-search])
+        return found
+
+
+@lru_cache
+def rules(size: int) -> Rules:
+    """The one solver of a size."""
+    return Rules(size)
+
+
+def solutions(grid: np.ndarray, limit: int = 1) -> list[np.ndarray]:
+    """Up to `limit` different solutions of a puzzle, [S] each; raises ValueError if it is no Sudoku grid."""
+    return rules(size_of(grid)).solutions(grid, limit)
+
+
+def count_solutions(grid: np.ndarray, limit: int = 2) -> int:
+    """The number of solutions, counted up to `limit`; raises ValueError if `grid` is no Sudoku grid."""
+    return len(solutions(grid, limit))
+
+
+def random_puzzle(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random puzzle with one solution, none of whose clues can be left out, and its solution, [S] each.
+
+    The result depends on the random stream alone, not on which models the SAT solver happens to find.
+    """
+    oracle = rules(size)
+    cells = size * size
+    clues: dict[int, int] = {}  # cell: literal
+    for cell in rng.permutation(cells).tolist():
+        for digit in (rng.permutation(size) + 1).tolist():
+            clues[cell] = oracle.literal(cell, digit)
+            if oracle.possible([*clues.values()]):
+                break
+    solution_S = np.array([(clues[cell] - 1) % size + 1 for cell in range(cells)])
+    puzzle_S = solution_S.copy()
+    for cell in rng.permutation(cells).tolist():
+        # As the clues so far have one solution, another one without this clue has another digit here.
+        clue = clues.pop(cell)
+        if oracle.possible([*clues.values(), -clue]):
+            clues[cell] = clue
+        else:
+            puzzle_S[cell] = 0
+    return puzzle_S, solution_S

@@ -1,0 +1,279 @@
+"""Sudoku: the released builder's bits, the rules and their symmetries, new puzzles, and CSVs with faults."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataset.build_sudoku_dataset import augment, build, generate, main, parse, read_csv
+from dataset.layout import read_split
+from dataset.sudoku import (
+    BOXES,
+    clashes,
+    count_solutions,
+    is_valid_solution,
+    random_puzzle,
+    random_symmetries,
+    solutions,
+    transform,
+)
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared/data/sudoku-extreme-1k"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the Sudoku-Extreme CSVs in {REAL}")
+EXPECTED = json.loads((ROOT / "tests/golden/datasets/expected.json").read_text())
+SUDOKUS = [name for name in EXPECTED if EXPECTED[name]["builder"] == "build_sudoku_dataset"]
+sizes = st.sampled_from(sorted(BOXES))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def grid(text: str) -> np.ndarray:
+    return np.array([0 if character == "." else int(character) for character in text])
+
+
+@needs_real
+@pytest.mark.parametrize("name", SUDOKUS)
+def test_same_bits_as_the_released_builder(name: str, tmp_path: Path) -> None:
+    arguments = [*EXPECTED[name]["args"], "--source-dir", str(REAL), "--output-dir", str(tmp_path / "set")]
+    build(parse(arguments))
+    for file, wanted in EXPECTED[name]["arrays"].items():
+        if file.endswith(".json"):
+            assert json.loads((tmp_path / "set" / file).read_text()) == wanted
+            continue
+        array = np.load(tmp_path / "set" / file)
+        assert [str(array.dtype), list(array.shape)] == [wanted["dtype"], wanted["shape"]]
+        assert hashlib.sha256(array.tobytes()).hexdigest() == wanted["sha256"], file
+    assert read_split(tmp_path / "set", "train").metadata.vocab_size == 11
+
+
+def test_symmetries_are_drawn_as_specified() -> None:
+    """Follows the order of the draws to the letter: guards the released bits without the real CSVs."""
+    old = np.arange(81).reshape(9, 9) % 10
+    theirs = np.random.RandomState(42)
+    copies = transform(old.reshape(-1), random_symmetries(np.random.RandomState(42), 9, 20))
+    for copy in copies:
+        digits = np.concatenate([[0], theirs.permutation(np.arange(1, 10))])
+        source = old.T if theirs.rand() < 0.5 else old
+        rows, columns = (
+            [3 * band + line for band in theirs.permutation(3) for line in theirs.permutation(3)] for _ in range(2)
+        )
+        new = [[digits[source[row, column]] for column in columns] for row in rows]
+        np.testing.assert_array_equal(copy.reshape(9, 9), new)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, seeds)
+def test_a_symmetric_copy_is_a_puzzle_with_the_symmetric_solution(size: int, seed: int) -> None:
+    question_S, answer_S = random_puzzle(np.random.default_rng(seed), size)
+    symmetries = random_symmetries(np.random.RandomState(seed), size, 3)
+    for question, answer in zip(transform(question_S, symmetries), transform(answer_S, symmetries), strict=True):
+        assert is_valid_solution(answer, question)
+        assert (question > 0).sum() == (question_S > 0).sum()
+        assert count_solutions(question) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, seeds)
+def test_new_puzzles_have_one_solution_and_need_every_clue(size: int, seed: int) -> None:
+    question_S, answer_S = random_puzzle(np.random.default_rng(seed), size)
+    assert is_valid_solution(answer_S, question_S)
+    [solution] = solutions(question_S, 2)
+    np.testing.assert_array_equal(solution, answer_S)
+    for cell in np.flatnonzero(question_S):
+        weaker = question_S.copy()
+        weaker[cell] = 0
+        assert count_solutions(weaker) == 2
+
+
+def all_4x4() -> list[tuple[int, ...]]:
+    """Every full 4x4 grid, by brute force: rows are permutations; columns and boxes are tested."""
+    rows = list(permutations(range(1, 5)))
+    tops = [(a, b) for a in rows for b in rows if len({*a[:2], *b[:2]}) == 4 == len({*a[2:], *b[2:]})]
+    return [
+        (*a, *b, *c, *d)
+        for a, b in tops
+        for c, d in tops
+        if all(len(set(column)) == 4 for column in zip(a, b, c, d, strict=True))
+    ]
+
+
+ALL_4X4 = np.array(all_4x4())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4]), min_size=16, max_size=16))
+def test_counting_solutions_agrees_with_brute_force(digits: list[int]) -> None:
+    puzzle_S = np.array(digits)
+    number = int(((puzzle_S == 0) | (puzzle_S == ALL_4X4)).all(axis=1).sum())
+    assert count_solutions(puzzle_S, 1000) == number
+    assert count_solutions(puzzle_S.reshape(4, 4), 2) == min(number, 2)
+
+
+def test_there_are_288_grids_of_4x4() -> None:
+    assert len(ALL_4X4) == count_solutions(np.zeros((4, 4), int), 1000) == 288
+
+
+@needs_real
+def test_improper_puzzles_have_more_than_one_solution() -> None:
+    lines = (REAL / "more_than_one_solution.txt").read_text().split()
+    improper = [grid(line) for line in lines if len(line) == 81 and set(line) <= set(".123456789")]
+    assert len(improper) == 200
+    assert all(count_solutions(puzzle_S) == 2 for puzzle_S in improper)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, seeds, st.integers(0, 10))
+def test_clashes_are_pairs_of_equal_digits_that_see_each_other(size: int, seed: int, number: int) -> None:
+    rng = np.random.default_rng(seed)
+    cells = np.zeros((size, size), int)
+    for _ in range(number):
+        cells[tuple(rng.integers(size, size=2))] = rng.integers(1, size + 1)
+    height, width = BOXES[size]
+    wrong = set()
+    for a in np.ndindex(size, size):
+        for b in np.ndindex(size, size):
+            box = a[0] // height == b[0] // height and a[1] // width == b[1] // width
+            if a != b and cells[a] == cells[b] > 0 and (a[0] == b[0] or a[1] == b[1] or box):
+                wrong.add(a)
+    assert clashes(cells) == clashes(cells.reshape(-1)) == sorted(wrong)
+    if wrong:
+        assert count_solutions(cells) == 0 and not is_valid_solution(cells)
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (np.zeros((5, 5), int), r"shape \[5, 5\] is no Sudoku"),
+        (np.zeros((2, 8), int), r"shape \[2, 8\] is no Sudoku"),
+        (np.full((4, 4), 5), "digits 0 to 4, not 5 to 5"),
+        (np.full(16, -1), "digits 0 to 4, not -1 to -1"),
+    ],
+)
+def test_what_is_no_grid(cells: np.ndarray, sentence: str) -> None:
+    for check in (clashes, is_valid_solution, count_solutions):
+        with pytest.raises(ValueError, match=sentence):
+            check(cells)
+
+
+def test_generated_sets_are_distinct_and_reproducible(tmp_path: Path) -> None:
+    arguments = "--source generate --size 4 --train-samples 60 --test-samples 40 --num-aug 3 --seed 5"
+    for name in ("a", "b"):
+        build(parse([*arguments.split(), "--output-dir", str(tmp_path / name)]))
+    train, test = read_split(tmp_path / "a", "train"), read_split(tmp_path / "a", "test")
+    assert train.inputs.shape == (240, 16) and test.inputs.shape == (40, 16)
+    assert train.metadata.vocab_size == 6 and train.metadata.total_groups == 60
+    assert set(np.unique(train.inputs)) == {1, 2, 3, 4, 5}
+    questions = {row.tobytes() for row in train.inputs[::4].astype(np.uint8)}
+    copies = {row.tobytes() for row in train.inputs.astype(np.uint8)}
+    held_out = {row.tobytes() for row in test.inputs}
+    assert len(questions) == 60 and len(held_out) == 40 and not copies & held_out
+    for question_S, answer_S in zip(train.inputs, train.labels, strict=True):
+        assert is_valid_solution(answer_S - 1, question_S - 1)
+    np.testing.assert_array_equal(read_split(tmp_path / "b", "train").inputs, train.inputs)
+    np.testing.assert_array_equal(read_split(tmp_path / "b", "test").inputs, test.inputs)
+
+
+def test_generation_stops_where_no_more_puzzles_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataset.build_sudoku_dataset.PATIENCE", 1)
+    with pytest.raises(ValueError, match="new 4x4 puzzles; ask for fewer"):
+        generate(10**9, 4, np.random.default_rng(0))
+
+
+QUESTION = "...7.2..5....95.8.19..8..67..4...6....79...2.26...1......5......39.....8....784.."
+ANSWER = "846712935372695184195483267984237651517964823263851749728549316439126578651378492"
+HEADER = "source,question,answer,rating\n"
+GOOD = f"x,{QUESTION},{ANSWER},7\n"
+SWAPPED = ANSWER.translate(str.maketrans("12", "21"))
+
+
+def puzzle_csv(tmp_path: Path, content: str | bytes) -> Path:
+    file = tmp_path / "train.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def test_a_csv_is_read(tmp_path: Path) -> None:
+    rows = GOOD + "\r\n" + f'"y, z",{QUESTION.replace(".", "0")},{ANSWER},-3\r\n'
+    file = puzzle_csv(tmp_path, b"\xef\xbb\xbf" + (HEADER + rows).encode())
+    puzzles = read_csv(file)
+    assert puzzles.questions_NS.dtype == np.uint8
+    for question_S, answer_S in zip(*puzzles, strict=True):
+        np.testing.assert_array_equal(question_S, grid(QUESTION))
+        np.testing.assert_array_equal(answer_S, grid(ANSWER))
+    assert [len(read_csv(file, least).questions_NS) for least in (-3, -2, 7)] == [2, 1, 1]
+    assert augment(puzzles, 9, 0, np.random.RandomState(0)) is puzzles
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "train.csv: is empty"),
+        (HEADER, "train.csv: holds no puzzle"),
+        ("source,question,rating\n", "train.csv, line 1: has no column 'answer'"),
+        (HEADER + GOOD + "x,1\n", "train.csv, line 3: has 2 columns instead of 4"),
+        (HEADER + f"x,{QUESTION[1:]},{ANSWER},7\n", "line 2: the question has 80 characters instead of 81"),
+        (HEADER + f"x,{QUESTION},{ANSWER}1,7\n", "line 2: the answer has 82 characters instead of 81"),
+        (HEADER + f"x,{QUESTION[1:]}x,{ANSWER},7\n", "line 2: the question holds the character 'x'"),
+        (HEADER + f"x,{QUESTION[1:]}²,{ANSWER},7\n", "line 2: the question holds the character '²'"),
+        (HEADER + f"x,{QUESTION},{ANSWER[1:]}.,7\n", "line 2: the answer holds the character '.'"),
+        (HEADER + GOOD * 2 + f"x,{QUESTION},{SWAPPED},7\n", "line 4: the answer contradicts the question"),
+        (HEADER + GOOD + f"x,{'.' * 81},{'123456789' * 9},7\n", "line 3: the answer breaks the rules"),
+        (HEADER + f"x,{QUESTION},{ANSWER},7.5\n", "line 2: the rating '7.5' is not an integer"),
+        (HEADER + f"x,{QUESTION},{ANSWER},\n", "line 2: the rating '' is not an integer"),
+        (HEADER.encode() + GOOD.encode() + b"\xff\xfe\n", "line 3: is not UTF-8 text"),
+        (HEADER + f'"x"y,{QUESTION},{ANSWER},7\n', "line 2: ',' expected after"),
+    ],
+)
+def test_faults_of_a_csv_are_named(
+    content: str | bytes, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    puzzle_csv(tmp_path, content)
+    (tmp_path / "test.csv").write_text(HEADER + GOOD)
+    assert main(["--source-dir", str(tmp_path), "--output-dir", str(tmp_path / "set")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {tmp_path}") and sentence in message and message.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.csv", "train.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--num-aug -1", "--num-aug -1 is less than 0"),
+        ("--seed -1", "--seed -1 is less than 0"),
+        ("--seed 4294967296", "is not less than 2^32"),
+        ("--subsample-size 0", "--subsample-size 0 is less than 1"),
+        ("--source generate --train-samples 0", "--train-samples 0 is less than 1"),
+        ("--source generate --min-difficulty 3", "--min-difficulty does not go with --source generate"),
+        ("--size 4", "--size 4 needs --source generate"),
+        ("--min-difficulty 8", "train.csv: holds no puzzle with a rating of 8 or more"),
+        ("--source-dir nowhere", "train.csv: no such file"),
+    ],
+)
+def test_bad_options_are_named(
+    arguments: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    puzzle_csv(tmp_path, HEADER + GOOD)
+    source = [] if "generate" in arguments else ["--source-dir", str(tmp_path)]
+    assert main([*source, *arguments.split(), "--output-dir", str(tmp_path / "set")]) == 2
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+
+
+@pytest.mark.parametrize("command", [["-m", "dataset.build_sudoku_dataset"], ["dataset/build_sudoku_dataset.py"]])
+def test_both_ways_to_run_it(command: list[str], tmp_path: Path) -> None:
+    options = "--source generate --size 6 --train-samples 3 --test-samples 2".split()
+    ran = subprocess.run(
+        [sys.executable, *command, *options, "--output-dir", str(tmp_path / "set")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert read_split(tmp_path / "set", "train").inputs.shape == (3, 36)

@@ -1,0 +1,245 @@
+"""Downloads, against a stand-in for the hub on this machine that can stall in the middle of a file."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from dataset.layout import read_split
+
+ROOT = Path(__file__).parents[1]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = "hf_secret"
+BIG = bytes(range(256)) * (24 * 4096)  # 24 MiB: the library writes to disk every 10
+HALF = 15 * 2**20
+QUESTION = "...7.2..5....95.8.19..8..67..4...6....79...2.26...1......5......39.....8....784.."
+ANSWER = "846712935372695184195483267984237651517964823263851749728549316439126578651378492"
+CSV = f"source,question,answer,rating\nx,{QUESTION},{ANSWER},7\n".encode()
+FILES = {
+    "datasets/me/data": {"maze/train/all.npy": b"maze", "sudoku/big.npy": BIG, "README.md": b"read me"},
+    "datasets/me/csv": {"train.csv": CSV, "test.csv": CSV},
+    "models/me/models": {"eqr.pth": b"weights", "trm.pth": b"more weights"},
+    "models/me/secret": {"eqr.pth": b"secret weights"},
+}
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves `FILES`; me/secret only to those who have the token. Notes the requests for files' bytes."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.requests: list[tuple[str, str | None]] = []  # file, Range
+        self.stall: threading.Event | None = None  # where set: send half of a big file, then wait for it
+        self.stalled = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path.removeprefix("/api").strip("/")
+        if not path.startswith(("datasets/", "models/")):
+            path = f"models/{path}"  # files of models are addressed without "models/"
+        repo, rest = "/".join(path.split("/")[:3]), path.split("/")[3:]
+        if repo not in FILES:
+            self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif repo.endswith("secret") and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.reply(401, b"", {"X-Error-Code": "RepoNotFound"})
+        elif rest[:1] == ["resolve"]:
+            self.send_file("/".join(rest[2:]), FILES[repo])
+        elif rest[:1] == ["tree"]:
+            tree = [{"type": "file", "path": name, "size": len(c), "oid": etag(c)} for name, c in FILES[repo].items()]
+            self.reply(200, json.dumps(tree).encode())
+        else:
+            siblings = [{"rfilename": name, "size": len(content)} for name, content in FILES[repo].items()]
+            info = {"id": repo.split("/", 1)[1], "sha": COMMIT, "siblings": siblings}
+            self.reply(200, json.dumps(info).encode())
+
+    def send_file(self, name: str, files: dict[str, bytes]) -> None:
+        if name not in files:
+            return self.reply(404, b"", {"X-Error-Code": "EntryNotFound"})
+        content, asked = files[name], self.headers.get("Range")
+        first = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+        headers = {"ETag": f'"{etag(content)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        if asked:
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        if self.command == "GET":
+            self.server.requests.append((name, asked))
+        self.reply(206 if asked else 200, content[first:], headers)
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if self.server.stall is not None and len(body) > HALF:
+            self.wfile.write(body[:HALF])
+            self.server.stalled.set()
+            self.server.stall.wait(60)
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+
+def etag(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def environment(hub: Hub, tmp_path: Path, **more: str) -> dict[str, str]:
+    ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "EQR_", "HUGGING"))}
+    return kept | ours | {"VIRTUAL_ENV": sys.prefix, "HF_HUB_DISABLE_PROGRESS_BARS": "1"} | more
+
+
+def download(hub: Hub, tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    folders = ["--data-dir", str(tmp_path / "data"), "--ckpt-dir", str(tmp_path / "ckpt")]
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts/download_artifacts.sh"), *folders, *arguments],
+        cwd=tmp_path,
+        env=environment(hub, tmp_path, **env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, without the library's notes."""
+    files = [file for file in folder.rglob("*") if file.is_file() and ".cache" not in file.parts]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def test_data_and_checkpoints(hub: Hub, tmp_path: Path) -> None:
+    repos = ["--data-repo", "me/data", "--ckpt-repo", "me/models"]
+    patterns = ["--data-pattern", "maze/*", "--data-pattern", "*.md", "--ckpt-pattern", "eqr*"]
+    ran = download(hub, tmp_path, "--with-ckpts", *repos, *patterns)
+    assert ran.returncode == 0, ran.stderr
+    assert contents(tmp_path / "data") == {"maze/train/all.npy": b"maze", "README.md": b"read me"}
+    assert contents(tmp_path / "ckpt") == {"eqr.pth": b"weights"}
+    fetched = len(hub.requests)
+    again = download(hub, tmp_path, "--ckpts-only", EQR_CKPT_REPO="me/models")
+    assert again.returncode == 0, again.stderr
+    assert contents(tmp_path / "ckpt") == FILES["models/me/models"]
+    assert [name for name, _ in hub.requests[fetched:]] == ["trm.pth"]
+
+
+def test_killed_in_the_middle_of_a_file_and_run_again(hub: Hub, tmp_path: Path) -> None:
+    hub.stall = threading.Event()
+    command = [sys.executable, "-m", "dataset.download", "--data-repo", "me/data", "--data-dir"]
+    first = subprocess.Popen([*command, str(tmp_path / "data")], cwd=ROOT, env=environment(hub, tmp_path))
+    assert hub.stalled.wait(60)
+    while first.poll() is None and not any(f.stat().st_size for f in tmp_path.rglob("*.incomplete")):
+        time.sleep(0.01)
+    assert first.poll() is None
+    first.kill()
+    first.wait()
+    hub.stall.set()
+    hub.stall = None
+    complete = contents(tmp_path / "data")
+    assert complete.items() <= FILES["datasets/me/data"].items() and "sudoku/big.npy" not in complete
+    asked_before = len(hub.requests)
+    second = download(hub, tmp_path, "--data-repo", "me/data")
+    assert second.returncode == 0, second.stderr
+    assert contents(tmp_path / "data") == FILES["datasets/me/data"]
+    assert not {name for name, _ in hub.requests[asked_before:]} & complete.keys()
+
+
+def test_a_connection_lost_in_the_middle_of_a_file(hub: Hub, tmp_path: Path) -> None:
+    hub.stall = threading.Event()
+    hub.stall.set()  # no waiting: half of the file is sent, then the connection ends
+    arguments = ["--data-repo", "me/data", "--data-pattern", "*/big.npy"]
+    ran = download(hub, tmp_path, *arguments)
+    if ran.returncode:  # older versions of the library do not ask for the rest at once
+        assert ran.returncode == 2 and ran.stderr.startswith("error: me/data: ")
+        assert contents(tmp_path / "data") == {}
+    hub.stall = None
+    again = download(hub, tmp_path, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert contents(tmp_path / "data") == {"sudoku/big.npy": BIG}
+
+
+def test_the_token_is_sent(hub: Hub, tmp_path: Path) -> None:
+    arguments = ["--ckpts-only", "--ckpt-repo", "me/secret"]
+    refused = download(hub, tmp_path, *arguments)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: me/secret: ") and "HF_TOKEN" in refused.stderr
+    assert "HTTP 401" in refused.stderr and refused.stderr.count("\n") == 1
+    allowed = download(hub, tmp_path, *arguments, HF_TOKEN=TOKEN)
+    assert allowed.returncode == 0, allowed.stderr
+    assert contents(tmp_path / "ckpt") == {"eqr.pth": b"secret weights"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data-repo", "me/nothing"], "me/nothing: does not exist on the hub"),
+        (["--data-repo", "me/data", "--data-pattern", "arc*"], "me/data: no file matches arc*"),
+        (["--data-repo", "not a name"], "not a name"),
+        ([], "--data-repo or EQR_DATA_REPO"),
+        (["--skip-data"], "leaves nothing to download"),
+    ],
+)
+def test_faults_are_one_sentence(hub: Hub, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/old.txt").write_text("with this here the library would only warn")
+    ran = download(hub, tmp_path, *arguments)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: ") and sentence in ran.stderr and ran.stderr.count("\n") == 1
+    assert list(contents(tmp_path / "data")) == ["old.txt"]
+
+
+def test_no_hub_at_all(hub: Hub, tmp_path: Path) -> None:
+    ran = download(hub, tmp_path, "--data-repo", "me/data", HF_ENDPOINT="http://127.0.0.1:9")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: me/data: cannot be read from the hub (")
+
+
+def test_sudoku_is_built_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dataset.build_sudoku_dataset", "--output-dir", str(tmp_path / "set")]
+    ran = subprocess.run([*command, "--source-repo", "me/csv"], cwd=ROOT, env=environment(hub, tmp_path), timeout=60)
+    assert ran.returncode == 0
+    assert read_split(tmp_path / "set", "train").inputs.shape == (1, 81)
+    lacking = subprocess.run(
+        [*command, "--source-repo", "me/data"],
+        cwd=ROOT,
+        env=environment(hub, tmp_path),
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert lacking.returncode == 2
+    assert lacking.stderr.startswith("error: me/data: ") and lacking.stderr.count("\n") == 1

@@ -1,0 +1,118 @@
+"""The data set layout: what is written can be read, and nothing that contradicts itself can."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset.layout import ARRAYS, Split, puzzle_split, read_split, write_dataset
+
+EXPECTED = json.loads((Path(__file__).parent / "golden/datasets/expected.json").read_text())
+
+
+def small_split(examples: int = 6, copies: int = 2) -> Split:
+    tokens_ES = np.random.default_rng(0).integers(0, 5, (examples, 4)).astype(np.uint8)
+    return puzzle_split(tokens_ES, tokens_ES[::-1].copy(), vocab_size=5, copies=copies)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_dataset(tmp_path / "set", {"train": small_split(), "test": small_split(3, 1)}, ["<blank>"])
+    return tmp_path / "set"
+
+
+def test_what_is_written_can_be_read(written: Path) -> None:
+    for name, split in (("train", small_split()), ("test", small_split(3, 1))):
+        read = read_split(written, name)
+        assert read.metadata == split.metadata
+        for array in ARRAYS:
+            assert isinstance(vars(read)[array], np.memmap)
+            np.testing.assert_array_equal(vars(read)[array], vars(split)[array])
+            assert vars(read)[array].dtype == vars(split)[array].dtype
+    assert json.loads((written / "identifiers.json").read_text()) == ["<blank>"]
+
+
+def test_keys_stand_in_the_released_order(written: Path) -> None:
+    released = EXPECTED["maze_fixed_8"]["arrays"]["train/dataset.json"]
+    assert list(json.loads((written / "train/dataset.json").read_text())) == list(released)
+
+
+def test_a_data_set_is_replaced_and_nothing_is_left_beside_it(written: Path) -> None:
+    write_dataset(written, {"train": small_split(2)}, ["<blank>"])
+    assert len(read_split(written, "train").inputs) == 2
+    assert not (written / "test").exists()
+    assert [path.name for path in written.parent.iterdir()] == ["set"]
+
+
+def test_a_split_that_contradicts_itself_leaves_the_old_data_set(written: Path) -> None:
+    wrong = replace(small_split(), group_indices=np.array([0, 2, 2, 6], np.int32))
+    with pytest.raises(ValueError, match="all__group_indices.npy: does not rise"):
+        write_dataset(written, {"train": small_split(), "test": wrong}, ["<blank>"])
+    assert len(read_split(written, "test").inputs) == 3
+    assert [path.name for path in written.parent.iterdir()] == ["set"]
+
+
+def test_a_folder_with_other_things_is_not_replaced(written: Path) -> None:
+    (written / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="'notes.txt' in it is no part of a data set"):
+        write_dataset(written, {"train": small_split()}, ["<blank>"])
+    with pytest.raises(ValueError, match="is a file"):
+        write_dataset(written / "notes.txt", {"train": small_split()}, ["<blank>"])
+    assert (written / "notes.txt").read_text() == "mine"
+
+
+def change_metadata(**changes: object) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        file = folder / "dataset.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return change
+
+
+def change_array(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], object]:
+    return lambda folder: np.save(folder / f"all__{name}.npy", change(np.load(folder / f"all__{name}.npy")))
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "all__labels.npy").write_bytes((folder / "all__labels.npy").read_bytes()[:-1])
+
+
+FAULTS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda folder: (folder / "dataset.json").unlink(), r"dataset.json: no such file.*build_sudoku_dataset"),
+    (lambda folder: (folder / "dataset.json").write_text("{"), r"dataset.json: Invalid JSON"),
+    (change_metadata(sets=["all", "hard"]), r"dataset.json: .*only the one set"),
+    (change_metadata(seq_len="four"), r"dataset.json: .*valid integer.* \(seq_len\)"),
+    (change_metadata(colour=1), r"dataset.json: Extra inputs are not permitted \(colour\)"),
+    (change_metadata(seq_len=5), r"all__inputs.npy: has shape \[6, 4\] instead of \[6, 5\]"),
+    (change_metadata(vocab_size=4), r"all__inputs.npy: has values from 0 to 4 instead of 0 to 3"),
+    (change_metadata(total_groups=2), r"all__group_indices.npy: has shape \[4\] instead of \[3\]"),
+    (lambda folder: (folder / "all__labels.npy").unlink(), r"all__labels.npy: no such file"),
+    (lambda folder: (folder / "all__labels.npy").write_bytes(b""), r"all__labels.npy: is not a complete"),
+    (cut_short, r"all__labels.npy: is not a complete"),
+    (change_array("inputs", lambda a: a.astype(np.float32)), r"all__inputs.npy: holds float32"),
+    (change_array("labels", lambda a: a[:-1]), r"all__labels.npy: has shape \[5, 4\] instead of \[6, 4\]"),
+    (change_array("puzzle_identifiers", lambda a: a + 1), r"identifiers.npy: has values from 1 to 1 instead"),
+    (change_array("puzzle_indices", lambda a: a[::-1]), r"all__puzzle_indices.npy: does not rise"),
+    (change_array("group_indices", lambda a: a + (a == 0)), r"all__group_indices.npy: starts at 1 instead"),
+    (
+        change_array("group_indices", lambda a: a - (a == 6)),
+        r"all__group_indices.npy: ends at 5 instead of 6",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), FAULTS)
+def test_faults_are_named(written: Path, spoil: Callable[[Path], object], sentence: str) -> None:
+    spoil(written / "train")
+    with pytest.raises(ValueError, match=sentence) as caught:
+        read_split(written, "train")
+    assert str(written / "train") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_that_was_never_built_says_how_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="build_maze_unique_dataset"):
+        read_split(tmp_path / "nowhere", "train")
