@@ -1,9 +1,14 @@
-"""What an evaluation leaves behind: a table on the screen, results.json and results.csv."""
+"""What an evaluation leaves behind: a table on the screen, results.json and results.csv, and a picture of them.
 
+python -m evaluation.report EVAL_DIR [EVAL_DIR ...] [--output accuracy_vs_depth.png]
+"""
+
+import argparse
 import csv
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -72,3 +77,67 @@ def _write_whole(file: Path, text: str) -> None:
     unfinished = file.with_name(f".{file.name}.unfinished")
     unfinished.write_text(text)
     os.replace(unfinished, file)
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The results.json of an evaluation; its metrics by depth.
+
+    Raises:
+        ValueError: there is none.
+    """
+    file = directory / "results.json"
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist: evaluate into this folder first (eval_dir={directory})")
+    results: dict[str, Any] = json.loads(file.read_text())
+    return results
+
+
+def plot(results: list[dict[str, Any]], file: Path) -> None:
+    """Draws exact accuracy and residual against depth, a line an evaluation, into a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import PercentFormatter, ScalarFormatter
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe-Ito: safe for the colour-blind
+    for result, colour, marker in zip(results, colours, "osD^vP", strict=False):
+        by_depth = {int(depth): values for depth, values in result["metrics"].items()}
+        depths = sorted(by_depth)
+        breadth = result["settings"]["different_init"]
+        chosen = "convergence_top_k/cumulative_exact_acc_top1" if breadth > 1 else "all/exact_accuracy"
+        chosen = chosen if chosen in by_depth[depths[0]] else "all/exact_accuracy"
+        label = f"breadth {breadth}" + (", best converged" if "top1" in chosen else "")
+        style = {"color": colour, "marker": marker, "label": label}
+        left.plot(depths, [by_depth[depth][chosen] for depth in depths], **style)
+        settled = [depth for depth in depths if by_depth[depth].get("all/residual") is not None]
+        right.plot(settled, [by_depth[depth]["all/residual"] for depth in settled], **style)
+    puzzles = int(next(iter(results[0]["metrics"].values()))["puzzles"])
+    left.set(title=f"Solved, of {puzzles} unseen puzzles", ylabel="exact accuracy", ylim=(-0.02, 1.02))
+    left.yaxis.set_major_formatter(PercentFormatter(1.0))
+    right.set(title="How far the answer still moves", ylabel="residual (change of logits)", yscale="log")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("depth (outer iterations)")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(file, dpi=150)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw accuracy and residual against depth.")
+    parser.add_argument("evaluations", nargs="+", type=Path, help="folders that evaluate.py wrote")
+    parser.add_argument("--output", type=Path, default=Path("accuracy_vs_depth.png"))
+    arguments = parser.parse_args()
+    try:
+        plot([read(directory) for directory in arguments.evaluations], arguments.output)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
