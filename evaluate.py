@@ -63,7 +63,6 @@ def main(words: list[str]) -> int:
     """Exit code: 0, or 1 for a user's mistake."""
     try:
         config = load_eval(words)
-        torch.set_float32_matmul_precision("high")
         run(config, distributed.start(config.device))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,8 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from config.load import load_pretrain, resume_config
 from config.schema import PretrainConfig
 from dataset.puzzles import Puzzles, TrainingBatches
@@ -78,7 +76,6 @@ def main(words: list[str]) -> int:
     """Exit code: 0, 1 for a user's mistake or a loss that is not finite, 128 + signal when stopped."""
     try:
         config = configure(words)
-        torch.set_float32_matmul_precision("high")
         world = distributed.start(config.device)
         run(config, world)
     except (ValueError, NotFinite) as error:

@@ -86,6 +86,7 @@ def start(device: str) -> World:
         if here.index is not None and here.index >= torch.cuda.device_count():
             raise ValueError(f"{here} does not exist: there are {torch.cuda.device_count()} GPU(s)")
         torch.cuda.set_device(here)
+        torch.set_float32_matmul_precision("high")  # TF32 where a model computes in float32
     if size > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
     return World(rank, size, here)
