@@ -98,7 +98,7 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe-Ito: safe for the colour-blind
@@ -117,14 +117,18 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
     left.set(title=f"Solved, of {puzzles} unseen puzzles", ylabel="exact accuracy", ylim=(-0.02, 1.02))
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set(title="How far the answer still moves", ylabel="residual (change of logits)", yscale="log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    right.yaxis.set_minor_formatter(NullFormatter())
     all_depths = sorted({int(depth) for result in results for depth in result["metrics"]})
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xlabel("depth (outer iterations)")
         axes.set_xticks(all_depths, [str(depth) for depth in all_depths])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
-        axes.legend()
+    left.legend(loc="lower right")
+    right.legend()
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
 
