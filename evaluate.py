@@ -32,6 +32,7 @@ def run(config: EvalConfig, world: World) -> None:
         window=config.convergence_window,
         rows=config.global_batch_size,
         seed=config.seed,
+        perturb_std=config.perturb_std,
         loss_type=arch.loss.loss_type,
     )
     limit = None if config.max_eval_steps is None else config.max_eval_steps * config.global_batch_size
@@ -64,7 +65,7 @@ def main(words: list[str]) -> int:
     try:
         config = load_eval(words)
         run(config, distributed.start(config.device))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:

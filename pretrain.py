@@ -48,14 +48,17 @@ def run(config: PretrainConfig, world: World) -> None:
     else:
         directory = Path(world.from_main(str(new_run_directory(config)) if world.is_main else None))
     if world.is_main:
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters = sum(p.numel() for p in trainer.names)  # without the puzzle embeddings' table
         print(
-            f"{config.run_name}: {parameters:,} parameters, {trainer.total_steps} steps of {config.global_batch_size} "
+            f"{config.run_name}: {parameters:,} parameters, {trainer.total_steps} steps of "
+            f"{config.global_batch_size} "
             f"rows ({rows} a process) on {world.device}, from step {trainer.step}; everything goes to {directory}",
             file=sys.stderr,
         )
 
-    settings = Settings(depths=[config.arch.halt_max_steps], rows=rows, loss_type=config.arch.loss.loss_type)
+    settings = Settings(
+        depths=[config.arch.halt_max_steps], rows=config.global_batch_size, loss_type=config.arch.loss.loss_type
+    )
 
     def on_test(puzzles: int | None) -> dict[str, float]:
         [metrics] = evaluate(model, test_puzzles, settings, world, puzzles=puzzles).values()
@@ -78,7 +81,7 @@ def main(words: list[str]) -> int:
         config = configure(words)
         world = distributed.start(config.device)
         run(config, world)
-    except (ValueError, NotFinite) as error:
+    except (ValueError, NotFinite, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Stopped as stopped:

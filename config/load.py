@@ -45,12 +45,22 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
     return keys
 
 
+# keys for which pydantic's own words would not help
+_SHOULD_BE = {
+    "device": "auto, cpu, cuda or cuda:N",
+    "compile": "auto, true or false",
+    "run_name": "letters, digits and any of . + - _",
+}
+
+
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     """One clear sentence from pydantic's first complaint."""
     first = error.errors()[0]
     # A discriminated union puts the chosen variant's name into the location, behind the key it stands for.
     location = [str(part) for part in first["loc"]]
     arch = location.pop(1) if len(location) > 1 and location[0] == "arch" else None
+    if location[:1] == ["compile"]:
+        del location[1:]  # which member of the union refused it
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}{_nearest(key, _keys(model, arch))}"
@@ -60,6 +70,8 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         return f"{key} is missing"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
+    if key in _SHOULD_BE:
+        return f"{key} should be {_SHOULD_BE[key]}, but it is {first['input']!r}"
     message = first["msg"].replace("Input should", "should")
     return f"{key} {message}, but it is {first['input']!r}"
 
@@ -82,6 +94,8 @@ def _override(word: str) -> str:
     if "=" not in word:
         raise ValueError(f"expected key=value, got {word!r}")
     key, value = word.split("=", 1)
+    if key.split(".")[0].lstrip("+~") == "hydra":
+        raise ValueError(f"unknown key {key}: Hydra's own settings have no effect here")
     if key in GROUPS:
         if value not in choices(key):
             raise ValueError(
@@ -93,9 +107,13 @@ def _override(word: str) -> str:
 
 def _parsed(words: list[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides([_override(word) for word in words])
+        overrides = OverridesParser.create().parse_overrides([_override(word) for word in words])
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_first_line(error)) from None
+    for override in overrides:
+        if override.is_sweep_override():
+            raise ValueError(f"{override.key_or_group} has several values: give one, or a list [a,b] where one is due")
+    return overrides
 
 
 def _container(config: Any) -> dict[str, Any]:
@@ -142,9 +160,12 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
         ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
     """
     words = [word for word in words if not word.startswith("train=")]
-    values = OmegaConf.create(base.model_dump())
-    for override in _parsed(words):
-        OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)
+    values = OmegaConf.create(base.model_dump() | {"load_checkpoint": None})
+    try:
+        for override in _parsed(words):
+            OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(_first_line(error)) from None
     changed = validate(PretrainConfig, _container(values))
     for key in ("arch", "global_batch_size", "seed", "optimizer", "ema", "run_name"):
         if changed.model_dump()[key] != base.model_dump()[key]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Compile = Literal["auto"] | bool
 """auto: compile where there is a GPU."""
@@ -18,25 +19,27 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
 class Strict(BaseModel):
+    """Refuses unknown keys and wrong types, and does not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Loss(Strict):
+    """The token loss."""
+
     loss_type: Literal["stablemax_cross_entropy", "softmax_cross_entropy"] = "stablemax_cross_entropy"
 
 
-class RecursionArch(Strict):
-    """What TRM and EqR share: one network of `L_layers` blocks, applied H_cycles * (L_cycles + 1) times."""
+class BaseArch(Strict):
+    """What all models share: embedding, positions, heads, halting."""
 
     loss: Loss = Loss()
     hidden_size: Positive
     num_heads: Positive
     expansion: Annotated[float, Field(gt=0)] = 4
-    L_layers: Positive
-    H_cycles: Positive
-    L_cycles: Positive
     halt_max_steps: Positive = 16
     halt_exploration_prob: Share = 0.1
+    learned_halting: bool = True
     mlp_t: bool = False
     pos_encodings: Literal["none", "rope", "rope2d", "learned", "absolute"] = "rope"
     board_height: Positive | None = None
@@ -46,12 +49,17 @@ class RecursionArch(Strict):
     forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
 
     @property
+    def q_continue(self) -> bool:
+        """Whether halting compares q_halt with a learned q_continue (HRM) instead of with 0."""
+        return False
+
+    @property
     def puzzle_tokens(self) -> int:
         """P: puzzle-embedding tokens before the puzzle's own."""
         return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
 
     @model_validator(mode="after")
-    def _check(self) -> "RecursionArch":
+    def _check(self) -> "BaseArch":
         head = self.hidden_size // self.num_heads
         if self.hidden_size % self.num_heads:
             raise ValueError(f"arch.num_heads={self.num_heads} must divide arch.hidden_size={self.hidden_size}")
@@ -76,11 +84,23 @@ class RecursionArch(Strict):
         return self
 
 
+class RecursionArch(BaseArch):
+    """What TRM and EqR share: one network of `L_layers` blocks, applied H_cycles * (L_cycles + 1) times."""
+
+    L_layers: Positive
+    H_cycles: Positive
+    L_cycles: Positive
+
+
 class TRMArch(RecursionArch):
+    """TRM: the plain recursion from stored starts."""
+
     name: Literal["trm"]
 
 
 class EqRArch(RecursionArch):
+    """EqR: the relaxed, noisy recursion from random starts. The paper's lambda is 1 - lambda_, its beta noise_scale."""
+
     name: Literal["eqr"]
     lambda_: Annotated[float, Field(gt=0, le=1)] = 0.95
     noise_scale: NonNegative = 0.01
@@ -88,10 +108,52 @@ class EqRArch(RecursionArch):
     L_init_std: NonNegative = 1.0
 
 
-Arch = TRMArch | EqRArch
+class HRMArch(BaseArch):
+    """Two networks, of `H_layers` and `L_layers` blocks."""
+
+    name: Literal["hrm"]
+    H_layers: Positive
+    L_layers: Positive
+    H_cycles: Positive
+    L_cycles: Positive
+
+    @property
+    def q_continue(self) -> bool:
+        return True
+
+
+class HRMSRUArch(BaseArch):
+    """Two stacks of recurrent units, of `H_layers` and `L_layers` layers; hrm_srupp mixes positions by attention."""
+
+    name: Literal["hrm_sru", "hrm_srupp"]
+    H_layers: Positive
+    L_layers: Positive
+
+    @property
+    def q_continue(self) -> bool:
+        return True
+
+    @model_validator(mode="after")
+    def _check_attention(self) -> "HRMSRUArch":
+        if self.name == "hrm_srupp" and self.hidden_size % 16:
+            raise ValueError(f"arch.name=hrm_srupp needs arch.hidden_size divisible by 16, not {self.hidden_size}")
+        return self
+
+
+class FeedforwardArch(BaseArch):
+    """One network of `L_layers` blocks, applied `repeats` times from zero."""
+
+    name: Literal["feedforward"]
+    L_layers: Positive
+    repeats: Positive = 1
+
+
+Arch = TRMArch | EqRArch | HRMArch | HRMSRUArch | FeedforwardArch
 
 
 class Dataset(Strict):
+    """A data set: its name, and the folder that a builder wrote."""
+
     name: str
     data_path: str
 
@@ -113,13 +175,13 @@ class PretrainConfig(Strict):
     lr_min_ratio: Share = 1.0
     lr_warmup_steps: Count = 2000
     weight_decay: NonNegative
-    beta1: Share = 0.9
-    beta2: Share = 0.95
+    beta1: Decay = 0.9
+    beta2: Decay = 0.95
     grad_clip_norm: Annotated[float, Field(gt=0)] | None = None
     puzzle_emb_lr: NonNegative = 1e-4
     puzzle_emb_weight_decay: NonNegative = 1.0
     ema: bool = True
-    ema_rate: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_rate: Decay = 0.999
 
     log_interval_steps: Positive = 10
     eval_interval_steps: Positive | None = None
@@ -172,6 +234,7 @@ class EvalConfig(Strict):
     halt_max_steps: Annotated[list[Positive], Field(min_length=1)] | None = None
     different_init: Positive = 1
     different_init_reset_std: NonNegative = 1.0
+    perturb_std: NonNegative = 0.0
     convergence_top_k: Positive | None = None
     convergence_window: Positive = 3
     global_batch_size: Positive = 768

@@ -5,26 +5,26 @@
 """
 
 import argparse
-import csv
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 if __package__ in (None, ""):  # run as a file: make the repository importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dataset.csv_puzzles import csv_rows, require_text
 from dataset.download import fetch_file
 from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
 from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
 
 COLUMNS = ("question", "answer", "rating")  # of a CSV; further columns do not matter
-QUESTION, ANSWER, RATING = re.compile("[.0-9]{81}"), re.compile("[1-9]{81}"), re.compile("[+-]?[0-9]+")
+NO_QUESTION, NO_ANSWER, RATING = re.compile("[^.0-9]"), re.compile("[^1-9]"), re.compile("[+-]?[0-9]+")
 BLOCK = 20_000  # rows of a CSV checked at a time
 PATIENCE = 10_000  # as many puzzles in a row that are not new end the search for more
 
@@ -64,47 +64,13 @@ def read_csv(file: Path, min_difficulty: int | None = None) -> Puzzles:
 
 
 def _rows(file: Path) -> Iterator[Row]:
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    with file.open("rb") as raw:
-        reader = csv.reader(_lines(file, raw), strict=True)
-        try:
-            header = next(reader, None)
-            if header is None:
-                raise ValueError(f"{file}: is empty")
-            missing = [name for name in COLUMNS if name not in header]
-            if missing:
-                raise ValueError(f"{file}, line 1: has no column {missing[0]!r}")
-            places = [header.index(name) for name in COLUMNS]
-            for fields in filter(None, reader):  # blank lines do not matter
-                where = f"{file}, line {reader.line_num}"
-                if len(fields) != len(header):
-                    raise ValueError(f"{where}: has {len(fields)} columns instead of {len(header)}")
-                question, answer, rating = (fields[place] for place in places)
-                _require_match(where, "question", QUESTION, question)
-                _require_match(where, "answer", ANSWER, answer)
-                if not RATING.fullmatch(rating):
-                    raise ValueError(f"{where}: the rating {rating!r} is not an integer")
-                yield Row(reader.line_num, question, answer, int(rating))
-        except csv.Error as error:
-            raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
-
-
-def _lines(file: Path, raw: BinaryIO) -> Iterator[str]:
-    for number, line in enumerate(raw, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file}, line {number}: is not UTF-8 text ({error.reason})") from error
-
-
-def _require_match(where: str, name: str, pattern: re.Pattern[str], text: str) -> None:
-    if pattern.fullmatch(text):
-        return
-    if len(text) != 81:
-        raise ValueError(f"{where}: the {name} has {len(text)} characters instead of 81")
-    wrong = next(character for character in text if not pattern.fullmatch(character * 81))
-    raise ValueError(f"{where}: the {name} holds the character {wrong!r}")
+    for line, (question, answer, rating) in csv_rows(file, COLUMNS):
+        where = f"{file}, line {line}"
+        require_text(where, "question", question, 81, NO_QUESTION)
+        require_text(where, "answer", answer, 81, NO_ANSWER)
+        if not RATING.fullmatch(rating):
+            raise ValueError(f"{where}: the rating {rating!r} is not an integer")
+        yield Row(line, question, answer, int(rating))
 
 
 def _digits(file: Path, block: list[Row]) -> Puzzles:

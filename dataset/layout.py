@@ -1,6 +1,7 @@
 """The layout on disk that HRM, TRM and EqR share: read it, check it, write it.
 
 - `<directory>/identifiers.json`: names of the puzzle identifiers; number 0 is "<blank>"
+- `<directory>/test_puzzles.json` (ARC only): the tasks of the test set with their solutions
 - `<directory>/<split>/dataset.json`: `Metadata`
 - `<directory>/<split>/all__<name>.npy`: the arrays of `Split`
 """
@@ -8,7 +9,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
+BESIDE_SPLITS = ("identifiers.json", "test_puzzles.json")
 BUILDERS = "`python -m dataset.build_sudoku_dataset` or `python -m dataset.build_maze_unique_dataset`"
 
 
@@ -96,9 +99,20 @@ def read_split(directory: str | Path, split: str) -> Split:
 
 
 def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifiers: list[str]) -> None:
-    """Write a whole data set, or nothing: into a folder beside `directory`, which then takes its place.
+    """Write a whole data set, or nothing, as `new_dataset` says; raises ValueError also for a wrong split."""
+    with new_dataset(directory) as fresh:
+        for name, split in splits.items():
+            _check(split, fresh / name)
+            _write_split(fresh / name, split)
+        (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
 
-    A data set already there is replaced. Raises ValueError if `directory` holds anything else.
+
+@contextmanager
+def new_dataset(directory: str | Path) -> Iterator[Path]:
+    """A folder beside `directory` to write a data set into; it takes that place if the block ends well.
+
+    If the block ends with an error, nothing changes. A data set already there is replaced. Raises ValueError
+    if `directory` holds anything else.
     """
     target = Path(directory).resolve()
     check_replaceable(target)
@@ -107,10 +121,7 @@ def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifier
     old = target.with_name(f".{target.name}.old-{os.getpid()}")
     try:
         fresh.mkdir()
-        for name, split in splits.items():
-            _check(split, fresh / name)
-            _write_split(fresh / name, split)
-        (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
+        yield fresh
         if target.exists():
             target.rename(old)
         fresh.rename(target)
@@ -128,7 +139,7 @@ def check_replaceable(directory: str | Path) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder}: is a file, not a folder to write a data set into")
-    parts = {file.parent for file in folder.glob("*/dataset.json")} | {folder / "identifiers.json"}
+    parts = {file.parent for file in folder.glob("*/dataset.json")} | {folder / name for name in BESIDE_SPLITS}
     others = sorted(set(folder.iterdir()) - parts)
     if others:
         raise ValueError(f"{folder}: not replaced, because {others[0].name!r} in it is no part of a data set")

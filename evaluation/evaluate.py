@@ -34,6 +34,7 @@ class Settings:
     window: int = 3
     rows: int = 768
     seed: int = 0
+    perturb_std: float = 0.0
     loss_type: str = "stablemax_cross_entropy"
 
 
@@ -47,8 +48,13 @@ class _Seen:
 
 
 def _latent_statistics(state: State) -> dict[str, Tensor]:
-    """How the two latents lie and how they relate: statistics over D of every position, averaged, each [R]."""
-    z_H, z_L = (z.float() for z in state.latents[:2])
+    """How the two latents lie and how they relate: statistics over D of every position, averaged, each [R].
+
+    Nothing for models that do not carry two latents of one shape.
+    """
+    if len(state.latents) != 2:
+        return {}
+    z_H, z_L = (z.float() for z in state.latents)
 
     def centred(z: Tensor) -> Tensor:
         return z - z.mean(-1, keepdim=True)
@@ -95,7 +101,8 @@ def _run_rows(model: Reasoner, batch: Batch, settings: Settings, real: int) -> d
     """One set of trajectories to the largest depth, looked at at every wanted depth."""
     residuals = Residuals(settings.window)
     seen: dict[int, _Seen] = {}
-    for depth, (state, readout) in enumerate(trajectory(model, batch, max(settings.depths)), start=1):
+    steps = trajectory(model, batch, max(settings.depths), settings.perturb_std)
+    for depth, (state, readout) in enumerate(steps, start=1):
         residuals.add(readout.logits)
         if depth in settings.depths:
             seen[depth] = _look(state, readout, residuals, settings.loss_type, real)

@@ -6,11 +6,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from config.load import validate
-from config.schema import Arch, EqRArch, EvalConfig, TRMArch
+from config.schema import Arch, EvalConfig
 from dataset.puzzles import Task
 from models import build
+from models.feedforward import Repeated
+from models.hrm import Hierarchy
+from models.hrm_sru import CellInit, RecurrentHierarchy
 from models.reasoner import Reasoner
-from models.recursion import FixedInit
+from models.recursion import Core, FixedInit, Recursion
 from training import checkpoint, released
 
 
@@ -27,13 +30,13 @@ class Loaded(NamedTuple):
 
 
 def load_model(path: str, ema: bool = True) -> Loaded:
-    """Reads a checkpoint; `ema` prefers the averaged weights.
+    """Reads a checkpoint: .safetensors is ours, anything else a released one; `ema` prefers the averaged weights.
 
     Raises:
         ValueError: there is no such file, or it is no checkpoint that this program can read.
     """
     file = checkpoint.resolve(path)
-    if file.suffix == ".pth":
+    if file.suffix != ".safetensors":
         theirs = released.load(file)
         weights = theirs.ema if ema and theirs.ema is not None else theirs.model
         notes = [f"the released configuration's arch.{key} has no counterpart here" for key in theirs.ignored]
@@ -61,8 +64,21 @@ def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
     for name in asked:
         if name not in type(arch).model_fields:
             raise ValueError(f"{name} is a setting of EqR, but the checkpoint's model is {arch.name}")
-    kind: type[EqRArch] | type[TRMArch] = type(arch)
-    return validate(kind, arch.model_dump() | asked)
+    changed: Arch = validate(type(arch), arch.model_dump() | asked)
+    return changed
+
+
+def randomize_start(core: Core, std: float) -> None:
+    """Gives a model that starts from stored latents random ones, in place; one with random starts stays.
+
+    Raises:
+        ValueError: the model has no starts to vary.
+    """
+    if isinstance(core, Repeated):
+        raise ValueError("a feedforward model starts from zero, so different_init cannot be above 1")
+    if isinstance(core.start, (FixedInit, CellInit)):
+        assert isinstance(core, (Recursion, Hierarchy, RecurrentHierarchy))
+        core.start = core.start.randomized(std)
 
 
 def build_for_evaluation(loaded: Loaded, config: EvalConfig, task: Task) -> tuple[Arch, Reasoner]:
@@ -73,6 +89,6 @@ def build_for_evaluation(loaded: Loaded, config: EvalConfig, task: Task) -> tupl
     arch = at_evaluation(loaded.arch, config)
     model = build(arch, task)
     weights_into(model, loaded)
-    if config.different_init > 1 and isinstance(model.core.start, FixedInit):
-        model.core.start = model.core.start.randomized(config.different_init_reset_std)
+    if config.different_init > 1:
+        randomize_start(model.core, config.different_init_reset_std)
     return arch, model

@@ -134,6 +134,7 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
 
 
 def main() -> None:
+    """The command line: draws the named evaluations."""
     parser = argparse.ArgumentParser(description="Draw accuracy and residual against depth.")
     parser.add_argument("evaluations", nargs="+", type=Path, help="folders that evaluate.py wrote")
     parser.add_argument("--output", type=Path, default=Path("accuracy_vs_depth.png"))

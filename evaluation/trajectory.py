@@ -10,11 +10,18 @@ from dataset.puzzles import Batch
 from models.reasoner import Readout, Reasoner, State
 
 
-def trajectory(model: Reasoner, batch: Batch, depth: int) -> Iterator[tuple[State, Readout]]:
-    """`depth` outer iterations from a fresh start, without halting. Yields after each one."""
+def trajectory(model: Reasoner, batch: Batch, depth: int, perturb_std: float = 0.0) -> Iterator[tuple[State, Readout]]:
+    """`depth` outer iterations from a fresh start, without halting. Yields after each one.
+
+    `perturb_std` is the scale of noise that every iteration but the first adds to the latents it starts
+    from: a way to give models breadth that were trained without noise.
+    """
     state = model.start(batch)
     with torch.no_grad():
-        for _ in range(depth):
+        for iteration in range(depth):
+            if perturb_std and iteration:
+                noisy = tuple(z + perturb_std * torch.randn_like(z) for z in state.latents)
+                state = state._replace(latents=noisy)
             state, readout = model.advance(state)
             yield state, readout
 

@@ -3,12 +3,16 @@
 import torch
 from torch import Tensor
 
-from config.schema import Arch, Compile, EqRArch, TRMArch
+from config.schema import Arch, Compile, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, TRMArch
 from dataset.puzzles import Task
 from models.eqr import eqr_core
+from models.feedforward import Repeated
+from models.hrm import hrm_core
+from models.hrm_sru import hrm_sru_core
 from models.layers import Block, Embedding, Linear, MixerBlock, Rotary, Stack, rope_1d, rope_2d, sinusoids
 from models.puzzle_embedding import PuzzleEmbedding
 from models.reasoner import Reasoner
+from models.recursion import Core
 from models.trm import trm_core
 
 
@@ -27,6 +31,31 @@ def _rotary(arch: Arch, prefix: int, seq_len: int) -> Rotary | None:
     return None
 
 
+def _stack(arch: Arch, layers: int, seq_len: int) -> Stack:
+    dim, prefix = arch.hidden_size, arch.puzzle_tokens
+    if arch.mlp_t:
+        return Stack([MixerBlock(dim, prefix + seq_len, arch.expansion) for _ in range(layers)])
+    rotary = _rotary(arch, prefix, seq_len)
+    return Stack([Block(dim, arch.num_heads, arch.expansion, rotary) for _ in range(layers)])
+
+
+def _core(arch: Arch, seq_len: int, dtype: torch.dtype) -> Core:
+    length = arch.puzzle_tokens + seq_len
+    match arch:
+        case EqRArch():
+            return eqr_core(arch, _stack(arch, arch.L_layers, seq_len), length, dtype)
+        case TRMArch():
+            return trm_core(arch, _stack(arch, arch.L_layers, seq_len), length, dtype)
+        case HRMArch():
+            H_level, L_level = (_stack(arch, layers, seq_len) for layers in (arch.H_layers, arch.L_layers))
+            return hrm_core(arch, H_level, L_level, length, dtype)
+        case HRMSRUArch():
+            return hrm_sru_core(arch, length, dtype)
+        case FeedforwardArch():
+            stack = _stack(arch, arch.L_layers, seq_len)
+            return Repeated(stack, length, arch.hidden_size, dtype, arch.repeats)
+
+
 def build(arch: Arch, task: Task) -> Reasoner:
     """The reasoner that `arch` describes, for puzzles of `task`'s shape, on the CPU.
 
@@ -39,13 +68,6 @@ def build(arch: Arch, task: Task) -> Reasoner:
     dim, prefix = arch.hidden_size, arch.puzzle_tokens
     length = prefix + task.seq_len
 
-    if arch.mlp_t:
-        layers = [MixerBlock(dim, length, arch.expansion) for _ in range(arch.L_layers)]
-        stack = Stack(layers)
-    else:
-        rotary = _rotary(arch, prefix, task.seq_len)
-        stack = Stack([Block(dim, arch.num_heads, arch.expansion, rotary) for _ in range(arch.L_layers)])
-
     positions: Embedding | Tensor | None = None
     if arch.pos_encodings == "learned":
         positions = Embedding(length, dim, dtype)
@@ -54,13 +76,8 @@ def build(arch: Arch, task: Task) -> Reasoner:
     puzzle_emb = (
         PuzzleEmbedding(task.num_puzzle_identifiers, arch.puzzle_emb_ndim, prefix, dim, dtype) if prefix else None
     )
-    if isinstance(arch, EqRArch):
-        core = eqr_core(arch, stack, length, dtype)
-    else:
-        assert isinstance(arch, TRMArch)
-        core = trm_core(arch, stack, length, dtype)
     return Reasoner(
-        core,
+        _core(arch, task.seq_len, dtype),
         Embedding(task.vocab_size, dim, dtype),
         lm_head=Linear(dim, task.vocab_size),
         q_head=Linear(dim, 2, bias=True),

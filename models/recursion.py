@@ -14,8 +14,10 @@ Latents = tuple[Tensor, ...]
 class Core(Protocol):
     """What a model brings: how a row starts, and one outer iteration."""
 
-    start: nn.Module
-    """Called with a number of rows: their fresh latents."""
+    @property
+    def start(self) -> nn.Module:
+        """Called with a number of rows: their fresh latents."""
+        ...
 
     def networks(self) -> list[nn.Module]:
         """The modules that an outer iteration calls many times: compile these once each."""

@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 checkpoint=()
 if [ $# -gt 0 ] && [[ $1 != *=* || -e $1 ]]; then
-  checkpoint=("checkpoint='$1'")
+  checkpoint=("checkpoint='${1//\'/\\\'}'")
   shift
 fi
 launch evaluate.py ${checkpoint[@]+"${checkpoint[@]}"} "$@"

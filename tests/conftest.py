@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dataset.layout import Metadata, Split, write_dataset
 
+torch.set_num_threads(1)  # a second thread waits for cores that other processes of the tests use
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
     "train=quickstart",

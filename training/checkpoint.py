@@ -113,22 +113,24 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
                 group, name = key.split("/", 1)
                 if not (weights_only and group in ("optimizer", "slots")):
                     groups[group][name] = reader.get_tensor(key)
-    except (SafetensorError, OSError) as error:
+        optimizer: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in groups["optimizer"].items():
+            name, moment = key.rsplit("/", 1)
+            optimizer.setdefault(name, {})[moment] = tensor
+        return Checkpoint(
+            step=int(metadata["step"]),
+            config=validate(PretrainConfig, json.loads(metadata["config"])),
+            task=Task(**json.loads(metadata["task"])),
+            model=groups["model"],
+            ema=groups["ema"] or None,
+            optimizer=optimizer,
+            slots=_slots(groups["slots"]),
+            versions=json.loads(metadata["versions"]),
+        )
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not a complete checkpoint: {error}") from None
-    optimizer: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in groups["optimizer"].items():
-        name, moment = key.rsplit("/", 1)
-        optimizer.setdefault(name, {})[moment] = tensor
-    return Checkpoint(
-        step=int(metadata["step"]),
-        config=validate(PretrainConfig, json.loads(metadata["config"])),
-        task=Task(**json.loads(metadata["task"])),
-        model=groups["model"],
-        ema=groups["ema"] or None,
-        optimizer=optimizer,
-        slots=_slots(groups["slots"]),
-        versions=json.loads(metadata["versions"]),
-    )
+    except ValueError as error:
+        raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
 
 
 def _slots(tensors: dict[str, Tensor]) -> State | None:

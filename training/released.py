@@ -1,4 +1,7 @@
-"""Checkpoints of the released programs (`.pth`): read them safely, and write ours in their format.
+"""Checkpoints of the released programs: read them safely, and write ours in EqR's format.
+
+EqR releases a dict with weights, average and configuration (`.pth`), HRM and TRM a bare state dict beside its
+`all_config.yaml`.
 
 A `.pth` is a pickle, and a pickle can run code. PyTorch's restricted unpickler loads it here, with a
 handful of harmless names added; anything else in the file is refused.
@@ -13,21 +16,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from config.load import validate
-from config.schema import Arch, EqRArch, TRMArch
+from config.schema import Arch, EqRArch, HRMArch, TRMArch
+from models.layers import sinusoids
 from training import checkpoint as ours
 
 # our parameter names -> theirs, without the `model.inner.` in front
 _THEIR_NAMES = [
     (re.compile(r"^core\.L_level\.(?:f\.)?layers\."), "L_level.layers."),
     (re.compile(r"^core\.start\.([HL]_init)$"), r"\1"),
+    (re.compile(r"^core\."), ""),
 ]
 _NOT_STORED_HERE = {"absolute_pos_embedding"}
 # keys of their arch that say nothing about the model's weights or its forward pass
-_WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue"}
+_WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size", "causal"}
 
 
 class _Inert:
@@ -53,6 +59,10 @@ _HARMLESS: list[Any] = [
     ),
     *_numpy_names(),
 ]
+
+
+# what unpickling a damaged file may end in
+_DAMAGE = (RuntimeError, EOFError, OSError, LookupError, TypeError, AttributeError, ValueError, AssertionError)
 
 
 class Released(NamedTuple):
@@ -89,8 +99,9 @@ def our_arch(theirs: dict[str, Any]) -> tuple[Arch, list[str]]:
     Raises:
         ValueError: a model that this program does not have, or values that it refuses.
     """
-    name = str(theirs.get("name", "")).split("@")[0]
-    kinds: dict[str, Any] = {"eqr": EqRArch, "trm": TRMArch}
+    module = str(theirs.get("name", "")).split("@")[0].split(".")[-1]  # "trm", "hrm_act_v1", ...
+    name = module.split("_")[0]
+    kinds: dict[str, Any] = {"eqr": EqRArch, "trm": TRMArch, "hrm": HRMArch}
     if name not in kinds:
         raise ValueError(f"the checkpoint's arch.name is {theirs.get('name')!r}, which this program does not have")
     known = kinds[name].model_fields.keys() - {"name", "loss"}
@@ -115,29 +126,62 @@ def load(path: str | Path) -> Released:
         reason = re.search(r"(GLOBAL|global) (\S+)", str(error))
         refused = f" ({reason.group(2)})" if reason else ""
         raise ValueError(f"{file} was refused: it asks for code to be run{refused} or is damaged") from None
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(f"{file} is not a complete .pth checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict) or "model" not in content or "config" not in content:
-        raise ValueError(f"{file} is not a released checkpoint: it should hold a dict with `model` and `config`")
-    arch, ignored = our_arch(content["config"]["arch"])
-    model = _plain(content["model"])
-    ema = content.get("ema")
-    return Released(
-        step=int(content["step"]),
-        arch=arch,
-        data_path=str(content["config"]["dataset"]["data_path"]),
-        model=model,
-        # what the average leaves out (puzzle embeddings, stored starts) comes from the weights
-        ema=model | _plain(ema["shadow"]) if ema else None,
-        ignored=ignored,
-    )
+    except _DAMAGE as error:
+        why = re.split(r"\. |\n", str(error))[0] or type(error).__name__
+        raise ValueError(f"{file} is not a complete checkpoint: {why}") from None
+    if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content, "config": _config_beside(file), "step": 0}
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is not a released checkpoint: it should hold a dict, not {type(content).__name__}")
+    try:
+        arch, ignored = our_arch(content["config"]["arch"])
+        model = _plain(content["model"])
+        ema = content.get("ema")
+        return Released(
+            step=int(content["step"]),
+            arch=arch,
+            data_path=_data_path(content["config"]),
+            model=model,
+            # what the average leaves out (puzzle embeddings, stored starts) comes from the weights
+            ema=model | _plain(ema["shadow"]) if ema else None,
+            ignored=ignored,
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{file} is not a released checkpoint: it should hold `model`, `step` and `config` ({error})"
+        ) from None
+
+
+def _config_beside(file: Path) -> dict[str, Any]:
+    """The `all_config.yaml` beside a bare state dict, as HRM and TRM release them."""
+    beside = file.with_name("all_config.yaml")
+    if not beside.is_file():
+        raise ValueError(f"{file} holds weights alone, so its configuration should stand beside it in {beside}")
+    try:
+        config = yaml.safe_load(beside.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{beside} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):
+        raise ValueError(f"{beside} should hold a configuration with `arch`")
+    return config
+
+
+def _data_path(config: dict[str, Any]) -> str:
+    """Where a released configuration says its data are: each program writes this in its own way."""
+    if "dataset" in config:
+        return str(config["dataset"]["data_path"])
+    paths = config.get("data_paths") or [config.get("data_path", "")]
+    return str(paths[0])
 
 
 def export(source: str | Path, target: Path) -> None:
     """Writes one of our checkpoints as a released `.pth`: weights, EMA, step and configuration."""
     checkpoint = ours.load(source, weights_only=True)
     config = checkpoint.config.model_dump(mode="json")
-    kind = {"eqr": ("eqr@EqRModel", "EqR"), "trm": ("trm@TRMModel", "TRM")}[checkpoint.config.arch.name]
+    kinds = {"eqr": ("eqr@EqRModel", "EqR"), "trm": ("trm@TRMModel", "TRM")}
+    kind = kinds.get(checkpoint.config.arch.name)
+    if kind is None:
+        raise ValueError(f"{source} holds a {checkpoint.config.arch.name} model, but only eqr and trm can be exported")
     config["arch"] |= {"name": kind[0], "short_name": kind[1], "H_layers": 0}
     config["arch"]["loss"] |= {"name": "losses@ACTLossHead"}
     content: dict[str, Any] = {
@@ -146,6 +190,9 @@ def export(source: str | Path, target: Path) -> None:
         "model": {released_name(name): t for name, t in checkpoint.model.items()},
         "config": config,
     }
+    if checkpoint.config.arch.pos_encodings == "absolute":
+        length = checkpoint.config.arch.puzzle_tokens + checkpoint.task.seq_len
+        content["model"]["model.inner.absolute_pos_embedding"] = sinusoids(length, checkpoint.config.arch.hidden_size)
     if checkpoint.ema is not None:
         shadow = {released_name(name): t for name, t in checkpoint.ema.items()}
         content["ema"] = {"mu": checkpoint.config.ema_rate, "shadow": shadow}
@@ -155,6 +202,7 @@ def export(source: str | Path, target: Path) -> None:
 
 
 def main() -> None:
+    """The command line: exports one checkpoint."""
     parser = argparse.ArgumentParser(description="Export a checkpoint in the released programs' .pth format.")
     parser.add_argument("checkpoint", help="one of our checkpoints, or a run directory")
     parser.add_argument("output", type=Path, help="the .pth to write")

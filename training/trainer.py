@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from config.schema import PretrainConfig
 from dataset.puzzles import Batch, TrainingBatches
-from models.act import Metrics, act_loss, halt
+from models.act import Metrics, act_loss, continue_target, halt
 from models.reasoner import Reasoner, State
 from training import checkpoint
 from training.checkpoint import Checkpoint
@@ -79,15 +79,16 @@ class Trainer:
     def _backward(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         arch = self.config.arch
         state, readout = self.model.step(state, batch)
-        state = halt(state, readout, arch.halt_max_steps, arch.halt_exploration_prob)
-        loss, metrics = act_loss(readout, state, arch.loss.loss_type)
+        target = continue_target(self.model, state, arch) if arch.q_continue else None
+        state = halt(state, readout, arch)
+        loss, metrics = act_loss(readout, state, arch, target)
         (loss / self.config.global_batch_size).backward()  # type: ignore[no-untyped-call]
         return state, metrics
 
     def _update(self) -> None:
         config = self.config
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.world.sum_(p.grad for p in parameters)
+        self.world.sum_(p.grad for p in parameters if p.grad is not None)
         if config.grad_clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip_norm)
         self.optimizer.param_groups[0]["lr"] = self.rate(config.lr)

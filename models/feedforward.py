@@ -1,0 +1,30 @@
+"""The feedforward baseline and the first rungs of the ladder from it to EqR: no hierarchy, no random starts.
+
+A stack applied `repeats` times from zero, trained with gradient through all of it. Distinct blocks applied once
+are the baseline; two blocks applied 21 times are the weight-tied one; either goes on from its latent where
+training has more than one segment (halt_max_steps > 1: per-iteration supervision).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import Stack
+from models.recursion import Latents, RandomInit
+
+
+class Repeated(nn.Module):
+    """z = f(z, x), `repeats` times; the one latent starts at zero."""
+
+    def __init__(self, L_level: Stack, length: int, dim: int, dtype: torch.dtype, repeats: int) -> None:
+        super().__init__()
+        self.L_level, self.repeats = L_level, repeats
+        self.start = RandomInit((0.0,), length, dim, dtype)
+
+    def networks(self) -> list[nn.Module]:
+        return [self.L_level]
+
+    def forward(self, latents: Latents, x_BLD: Tensor) -> Latents:
+        (z,) = latents
+        for _ in range(self.repeats):
+            z = self.L_level(z, x_BLD)
+        return (z,)

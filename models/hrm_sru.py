@@ -1,0 +1,70 @@
+"""HRM-SRU and HRM-SRU++: HRM's two levels as stacks of recurrent units over positions, without inner cycles."""
+
+import torch
+from torch import Tensor, nn
+
+from config.schema import HRMSRUArch
+from models.layers import truncated_normal
+from models.recursion import Latents
+from models.sru import SRUStack
+
+
+class RandomCells(nn.Module):
+    """Cell states that every row draws anew, of std `std`, in the place of the stored ones of `fixed`."""
+
+    def __init__(self, fixed: nn.Module, std: float) -> None:
+        super().__init__()
+        self.fixed, self.std = fixed, std
+
+    def forward(self, batch: int) -> Latents:
+        """Latents as those of `fixed`."""
+        output, *cells = self.fixed(batch)
+        return (output, *(truncated_normal(*c.shape, std=self.std, device=c.device).to(c.dtype) for c in cells))
+
+
+class CellInit(nn.Module):
+    """Stored starts of the cell states, [layers, 1, D] a level, behind an output of zeros."""
+
+    def __init__(self, H_layers: int, L_layers: int, length: int, dim: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.length, self.dtype = length, dtype
+        self.register_buffer("H_init", truncated_normal(H_layers, 1, dim, std=1.0))
+        self.register_buffer("L_init", truncated_normal(L_layers, 1, dim, std=1.0))
+
+    def forward(self, batch: int) -> Latents:
+        """Latents (output [batch, L, D], cells of H [batch, layers, D], cells of L)."""
+        cells = tuple(
+            self.get_buffer(name).to(self.dtype).transpose(0, 1).expand(batch, -1, -1) for name in ("H_init", "L_init")
+        )
+        zeros = cells[0].new_zeros(1, 1, 1).expand(batch, self.length, cells[0].shape[-1])
+        return (zeros, *cells)
+
+    def randomized(self, std: float) -> RandomCells:
+        """Random starts in place of the stored ones, to give a model trained without them breadth."""
+        return RandomCells(self, std)
+
+
+class RecurrentHierarchy(nn.Module):
+    """(y, c_L) = L(x, c_L); (y', c_H) = H(y, c_H). Carried are the cells; y' is only read out."""
+
+    def __init__(self, H_level: SRUStack, L_level: SRUStack, start: nn.Module) -> None:
+        super().__init__()
+        self.H_level, self.L_level, self.start = H_level, L_level, start
+
+    def networks(self) -> list[nn.Module]:
+        return []  # a compiler would unroll the recurrence over positions
+
+    def forward(self, latents: Latents, x_BLD: Tensor) -> Latents:
+        _, c_H, c_L = latents
+        y_BLD, c_L = self.L_level(x_BLD, c_L)
+        y_BLD, c_H = self.H_level(y_BLD, c_H)
+        return y_BLD, c_H, c_L
+
+
+def hrm_sru_core(arch: HRMSRUArch, length: int, dtype: torch.dtype) -> RecurrentHierarchy:
+    """The core of HRM-SRU ("hrm_sru") or HRM-SRU++ ("hrm_srupp")."""
+    H_level, L_level = (
+        SRUStack(layers, arch.hidden_size, arch.name == "hrm_srupp") for layers in (arch.H_layers, arch.L_layers)
+    )
+    start = CellInit(arch.H_layers, arch.L_layers, length, arch.hidden_size, dtype)
+    return RecurrentHierarchy(H_level, L_level, start)

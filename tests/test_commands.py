@@ -1,0 +1,146 @@
+"""The commands that users type: scripts/train.sh and scripts/eval.sh."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, only_run
+from safetensors.torch import load_file
+
+MAZE9 = ROOT / "tests" / "golden" / "checkpoints" / "maze9"
+CHECKPOINT = ROOT / "tests" / "golden" / "checkpoints" / "trm_maze9.pth"
+
+
+def script(name: str, *words: str, venv: str | Path = sys.prefix, cwd: Path = ROOT, **environment: str):
+    """Runs a script in an environment whose interpreter is that of the virtual environment `venv`."""
+    inherited = {key: value for key, value in os.environ.items() if key != "NPROC_PER_NODE"}
+    quiet = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "VIRTUAL_ENV": str(venv)}
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / name), *words],
+        capture_output=True,
+        text=True,
+        env=inherited | quiet | environment,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def echo(tmp_path) -> Path:
+    """A virtual environment whose interpreter prints the words that it gets, one a line."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+    return tmp_path / "venv"
+
+
+@pytest.mark.parametrize("experiment", ["quickstart", "train/quickstart", "config/train/quickstart.yaml"])
+def test_an_experiment_may_be_written_in_three_ways(echo, experiment, tmp_path):
+    for cwd in (ROOT, tmp_path):
+        run = script("train.sh", experiment, "lr=1e-3", "run_name=a b", venv=echo, cwd=cwd)
+        assert run.stdout.splitlines() == [str(ROOT / "pretrain.py"), "train=quickstart", "lr=1e-3", "run_name=a b"]
+
+
+def test_words_may_stand_alone(echo):
+    assert script("train.sh", "resume=some/run", venv=echo).stdout.splitlines()[1:] == ["resume=some/run"]
+    assert script("train.sh", venv=echo).stdout.splitlines() == [str(ROOT / "pretrain.py")]
+    assert script("eval.sh", "checkpoint=a.pth", venv=echo).stdout.splitlines()[1:] == ["checkpoint=a.pth"]
+
+
+def test_several_processes_are_launched_by_torch(echo):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
+    for name, program in (("train.sh", "pretrain.py"), ("eval.sh", "evaluate.py")):
+        run = script(name, "a=b", venv=echo, NPROC_PER_NODE="3")
+        assert run.stdout.splitlines() == [*launcher, str(ROOT / program), "a=b"]
+        run = script(name, "a=b", venv=echo, NPROC_PER_NODE="1")
+        assert run.stdout.splitlines() == [str(ROOT / program), "a=b"]
+
+
+@pytest.mark.parametrize("number", ["abc", "0", "-1", "2.5", "1 2"])
+@pytest.mark.parametrize("name", ["train.sh", "eval.sh"])
+def test_a_wrong_number_of_processes_is_one_sentence(echo, name, number):
+    run = script(name, "quickstart", venv=echo, NPROC_PER_NODE=number)
+    assert run.returncode == 1 and run.stdout == ""
+    [line] = run.stderr.splitlines()
+    assert line.startswith("error: NPROC_PER_NODE") and f"'{number}'" in line
+
+
+def test_a_checkpoint_may_have_any_name(echo, tmp_path):
+    """What looks like an override but is a file is a checkpoint; quotes keep Hydra from reading the name."""
+    odd = tmp_path / "run=1, (best) [2].pth"
+    odd.touch()
+    run = script("eval.sh", str(odd), "halt_max_steps=[1,4]", venv=echo)
+    assert run.stdout.splitlines()[1:] == [f"checkpoint='{odd}'", "halt_max_steps=[1,4]"]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_training_a_step(tiny_data, tmp_path, processes):
+    overrides = [*TINY[1:], f"dataset.data_path={tiny_data}", f"checkpoint_path={tmp_path}", "max_steps=1"]
+    run = script("train.sh", "config/train/quickstart.yaml", *overrides, NPROC_PER_NODE=processes)
+    assert run.returncode == 0, run.stderr
+    directory = only_run(tmp_path)
+    assert directory.parent.name == "quickstart" and f"done: {directory}" in run.stdout
+    assert f"({8 // int(processes)} a process)" in run.stderr
+    names = {path.name for path in directory.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "versions.json",
+        "metrics.jsonl",
+        "last.safetensors",
+        "best.safetensors",
+        "final.json",
+    }
+    assert not [name for name in names if "unfinished" in name]
+    final = json.loads((directory / "final.json").read_text())
+    assert final["step"] == 1 and final["puzzles"] == 11
+    assert load_file(directory / "last.safetensors")["slots/inputs"].shape == (8, 8)
+
+
+def test_evaluating_a_released_checkpoint(tmp_path):
+    copy = tmp_path / "trm=1, (a).pth"
+    shutil.copy(CHECKPOINT, copy)
+    words = [f"dataset_data_path={MAZE9}", "halt_max_steps=[1,2]", "global_batch_size=16", "max_eval_steps=1", "seed=3"]
+    run = script("eval.sh", str(copy), *words)
+    assert run.returncode == 0, run.stderr
+    [directory] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert str(directory) in run.stdout
+
+    results = json.loads((directory / "results.json").read_text())
+    settings = results["settings"]
+    assert settings["halt_max_steps"] == [1, 2] and settings["seed"] == 3 and settings["convergence_window"] == 3
+    assert results["arch"]["name"] == "trm" and results["step"] == 700 and results["weights"] == "averaged (EMA)"
+    assert results["dataset"] == str(MAZE9) and results["checkpoint"] == str(copy)
+    assert {"torch", "commit"} <= results["versions"].keys()
+    assert [results["metrics"][depth]["all/steps"] for depth in ("1", "2")] == [1, 2]
+    assert results["metrics"]["1"]["puzzles"] == 16
+
+    with open(directory / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["depth"] for row in rows] == ["1", "2"]
+    for row, depth in zip(rows, ("1", "2"), strict=True):
+        for name, value in results["metrics"][depth].items():
+            assert float(row[name]) == value, name
+        for name in settings.keys() - {"halt_max_steps"}:
+            assert row[f"settings/{name}"] == ("" if settings[name] is None else str(settings[name])), name
+        for name, value in results["arch"].items():
+            assert row[f"arch/{name}"] == ("" if value is None else str(value)), name
+
+    lines = run.stdout.splitlines()
+    assert lines[0] == "16 puzzles, breadth 1"
+    assert lines[1].split()[:2] == ["depth", "exact"] and [line.split()[0] for line in lines[2:4]] == ["1", "2"]
+    accuracy = results["metrics"]["2"]["all/accuracy"]
+    assert f"{100 * accuracy:.2f}%" in lines[3]
+
+
+def test_a_missing_checkpoint_is_one_sentence(tmp_path):
+    run = script("eval.sh", str(tmp_path / "none" / "last.pth"), f"eval_dir={tmp_path / 'results'}")
+    assert run.returncode == 1 and run.stdout == ""
+    [line] = run.stderr.splitlines()
+    assert line.startswith("error: there is no checkpoint") and str(tmp_path / "none" / "last.pth") in line
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,372 @@
+"""Configuration: every shipped one composes and says what the paper says; every mistake is one sentence."""
+
+import pytest
+import torch
+import yaml
+
+from config.load import choices, load_eval, load_pretrain, resume_config, to_yaml
+from config.schema import EqRArch, EvalConfig, PretrainConfig, TRMArch
+from dataset.puzzles import Task
+from models import build
+
+SUDOKU, MAZE, SMALL = Task(81, 11, 1), Task(900, 6, 1), Task(16, 6, 1)
+NOISE = {"lambda_": 0.95, "noise_scale": 0.01, "H_init_std": 1.0, "L_init_std": 1.0}
+
+# name -> (class, task, parameters, what sets it apart)
+SUDOKU_ARCH = {"hidden_size": 512, "L_layers": 2, "L_cycles": 6, "mlp_t": True, "pos_encodings": "none"}
+MAZE_ARCH = {"hidden_size": 128, "L_layers": 1, "L_cycles": 4, "mlp_t": False, "pos_encodings": "rope"}
+PUBLISHED = {"puzzle_emb_ndim": 512, "puzzle_emb_len": 16}
+TUNED = NOISE | {"noise_scale": 0.1}
+EXPERIMENTS = {
+    "eqr_sudoku": (EqRArch, SUDOKU, 4_855_298, SUDOKU_ARCH | NOISE, {"epochs": 50_000}),
+    "eqr_sudoku_published": (
+        EqRArch,
+        SUDOKU,
+        5_028_866,
+        SUDOKU_ARCH | NOISE | PUBLISHED,
+        {"epochs": 50_000, "puzzle_emb_lr": 1e-4, "puzzle_emb_weight_decay": 1.0},
+    ),
+    "trm_sudoku": (TRMArch, SUDOKU, 4_855_298, SUDOKU_ARCH, {"epochs": 50_000}),
+    "eqr_maze_unique": (EqRArch, MAZE, 263_938, MAZE_ARCH | NOISE, {"epochs": 100_000}),
+    "trm_maze_unique": (TRMArch, MAZE, 263_938, MAZE_ARCH, {"epochs": 100_000}),
+    "eqr_maze_unique_tuned": (
+        EqRArch,
+        MAZE,
+        263_938,
+        MAZE_ARCH | TUNED,
+        {"epochs": 150_000, "lr": 3e-4, "weight_decay": 0.5},
+    ),
+    "eqr_maze_unique_d64_tuned": (
+        EqRArch,
+        MAZE,
+        66_434,
+        MAZE_ARCH | TUNED | {"hidden_size": 64},
+        {"epochs": 150_000, "lr": 1.5e-3, "weight_decay": 0.1},
+    ),
+    "eqr_maze_unique_d44_tuned": (
+        EqRArch,
+        MAZE,
+        42_154,
+        MAZE_ARCH | TUNED | {"hidden_size": 44, "num_heads": 2},
+        {"epochs": 150_000, "lr": 1e-3, "weight_decay": 0.1},
+    ),
+    "trm_maze_unique_d44_tuned": (
+        TRMArch,
+        MAZE,
+        42_154,
+        MAZE_ARCH | {"hidden_size": 44, "num_heads": 2},
+        {"epochs": 150_000, "lr": 1e-3, "weight_decay": 0.1},
+    ),
+}
+COMMON = {
+    "global_batch_size": 768,
+    "lr": 1e-4,
+    "lr_warmup_steps": 2000,
+    "lr_min_ratio": 1.0,
+    "weight_decay": 1.0,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "ema": True,
+    "ema_rate": 0.999,
+    "optimizer": "adam_atan2",
+    "max_steps": None,
+    "grad_clip_norm": None,
+    "gradient_accumulation_steps": 1,
+}
+COMMON_ARCH = {
+    "H_cycles": 3,
+    "halt_max_steps": 16,
+    "halt_exploration_prob": 0.1,
+    "num_heads": 8,
+    "expansion": 4.0,
+    "loss": {"loss_type": "stablemax_cross_entropy"},
+    "forward_dtype": "bfloat16",
+    "puzzle_emb_ndim": 0,
+    "puzzle_emb_len": 0,
+}
+
+
+def failure(load, *words: str) -> str:
+    """The sentence with which `load` refuses `words`."""
+    with pytest.raises(ValueError) as caught:
+        load(list(words))
+    sentence = str(caught.value)
+    assert sentence and len(sentence.splitlines()) == 1, sentence
+    return sentence
+
+
+# -- what is shipped ------------------------------------------------------------------------------------------
+
+
+def test_every_experiment_is_described_here():
+    assert set(choices("train")) >= {*EXPERIMENTS, "quickstart"}
+
+
+@pytest.mark.parametrize("name", choices("train"))
+def test_every_experiment_composes(name):
+    config = load_pretrain([f"train={name}"])
+    assert config.run_name == name
+    assert PretrainConfig.model_validate(yaml.safe_load(to_yaml(config))) == config, "what a run writes is the config"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_are_those_of_the_paper(name):
+    kind, task, parameters, arch, training = EXPERIMENTS[name]
+    config = load_pretrain([f"train={name}"])
+    assert type(config.arch) is kind
+    found = config.arch.model_dump()
+    assert {key: found[key] for key in COMMON_ARCH | arch} == COMMON_ARCH | arch
+    found = config.model_dump()
+    assert {key: found[key] for key in COMMON | training} == COMMON | training
+    assert ("sudoku" in config.dataset.data_path) == (task is SUDOKU)
+    with torch.device("meta"):
+        model = build(config.arch, task)
+    # the released programs keep the puzzle embeddings (512 numbers here) out of the parameters
+    counted = sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights")
+    assert counted == parameters
+
+
+def test_the_quickstart_is_small():
+    config = load_pretrain(["train=quickstart"])
+    assert isinstance(config.arch, EqRArch) and config.arch.forward_dtype == "float32"
+    assert sum(p.numel() for p in build(config.arch, SMALL).parameters()) < 100_000
+    assert config.dataset.data_path == "data/sudoku-4x4" and config.wandb_mode == "disabled"
+
+
+@pytest.mark.parametrize("name", choices("eval"))
+def test_every_evaluation_composes(name):
+    config = load_eval([f"eval={name}", "checkpoint=x"])
+    assert EvalConfig.model_validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_evaluations_are_those_of_the_paper():
+    full = load_eval(["checkpoint=x", "eval=sudoku_full"])
+    assert (full.halt_max_steps, full.different_init, full.convergence_top_k) == ([64], 128, 4)
+    assert full.noise_scale == 0.5 and full.max_eval_steps is None
+    lite = load_eval(["checkpoint=x", "eval=sudoku_lite"])
+    assert lite.max_eval_steps is not None and lite.max_eval_steps * lite.global_batch_size == 2048
+    plain = load_eval(["checkpoint=x"])
+    assert plain.convergence_window == 3 and plain.different_init == 1 and plain.halt_max_steps is None
+    assert (plain.noise_scale, plain.lambda_, plain.H_init_std, plain.L_init_std) == (None,) * 4
+
+
+def test_overrides_win():
+    config = load_pretrain(["train=eqr_sudoku_published", "lr=5e-4", "arch.puzzle_emb_len=0", "max_steps=7"])
+    assert (config.lr, config.max_steps, config.arch.puzzle_tokens) == (5e-4, 7, 1)
+    config = load_pretrain(["train=eqr_sudoku", "arch=trm", "dataset=maze_unique_1k"])
+    assert type(config.arch) is TRMArch and config.arch.mlp_t and "maze" in config.dataset.data_path
+    assert load_eval(["eval=sudoku_full", "checkpoint=x", "noise_scale=null"]).noise_scale is None
+
+
+def test_a_configuration_cannot_be_changed():
+    config = load_pretrain(["train=eqr_sudoku"])
+    with pytest.raises(ValueError, match="frozen"):
+        config.lr = 1.0
+
+
+@pytest.mark.parametrize("word, depths", [("4", [4]), ("[16,1,4]", [16, 1, 4]), ("[8]", [8]), ("null", None)])
+def test_depth_is_a_number_or_a_list(word, depths):
+    assert load_eval(["checkpoint=x", f"halt_max_steps={word}"]).halt_max_steps == depths
+
+
+# -- mistakes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "word, nearest",
+    [
+        ("lrr=1", "lr"),
+        ("wieght_decay=1", "weight_decay"),
+        ("arch.hidden_sizes=64", "arch.hidden_size"),
+        ("arch.noise_scal=0.1", "arch.noise_scale"),
+        ("arch.loss.loss_typ=x", "arch.loss.loss_type"),
+        ("datset.data_path=x", "dataset"),
+        ("dataset.data_pth=x", "dataset.data_path"),
+        ("+global_batchsize=3", "global_batch_size"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(word, nearest):
+    sentence = failure(load_pretrain, "train=eqr_sudoku", word)
+    assert sentence.startswith("unknown key ") and sentence.endswith(f"; did you mean {nearest}?")
+
+
+def test_a_key_of_another_architecture_is_unknown():
+    assert "unknown key arch.noise_scale" in failure(load_pretrain, "train=trm_sudoku", "arch.noise_scale=0.1")
+
+
+def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
+    assert failure(load_eval, "checkpoint=x", "diferent_init=4") == (
+        "unknown key diferent_init; did you mean different_init?"
+    )
+    assert "unknown key arch" in failure(load_eval, "checkpoint=x", "arch.hidden_size=4")
+
+
+@pytest.mark.parametrize(
+    "word, parts",
+    [
+        ("lr=abc", ["lr", "number", "'abc'"]),
+        ("lr=nan", ["lr", "finite"]),
+        ("weight_decay=-1", ["weight_decay", "greater than or equal to 0", "-1"]),
+        ("max_steps=1.5", ["max_steps", "integer", "1.5"]),
+        ("epochs=0", ["epochs", "greater than 0"]),
+        ("epochs=null", ["epochs", "None"]),
+        ("arch.L_layers=true", ["arch.L_layers", "integer", "True"]),
+        ("arch.mlp_t=1", ["arch.mlp_t", "boolean"]),
+        ("arch.pos_encodings=ropee", ["arch.pos_encodings", "'rope2d'", "'ropee'"]),
+        ("arch.lambda_=0", ["arch.lambda_", "greater than 0"]),
+        ("arch.name=gpt", ["arch.name", "'trm', 'eqr'", "'gpt'"]),
+        ("arch.loss=softmax", ["arch.loss", "'softmax'"]),
+        ("dataset.data_path=5", ["dataset.data_path", "string"]),
+        ("optimizer=adamw", ["optimizer", "adam_atan2"]),
+        ("ema_rate=1", ["ema_rate", "less than 1"]),
+        ("run_name=a/b", ["run_name", "a/b"]),
+        ("train=eqr_sudok", ["did you mean eqr_sudoku?", "quickstart"]),
+        ("arch=eqrr", ["did you mean eqr?"]),
+        ("sudoku", ["key=value", "'sudoku'"]),
+        ("lr=[", ["["]),
+        ("lr=${nothing}", ["nothing"]),
+        ("eval=sudoku_lite", ["eval"]),
+    ],
+)
+def test_a_wrong_value_says_key_and_value(word, parts):
+    sentence = failure(load_pretrain, "train=eqr_sudoku", word)
+    assert all(part in sentence for part in parts), sentence
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["arch.num_heads=3"], ["arch.num_heads=3", "arch.hidden_size=512"]),
+        (["arch.mlp_t=false", "arch.pos_encodings=rope", "arch.hidden_size=24"], ["even head size", "3"]),
+        (["arch.mlp_t=false", "arch.pos_encodings=rope2d", "arch.hidden_size=48"], ["divisible by 4", "6"]),
+        (["arch.pos_encodings=absolute", "arch.hidden_size=9", "arch.num_heads=3"], ["even arch.hidden_size", "9"]),
+        (["arch.puzzle_emb_len=4"], ["arch.puzzle_emb_len=4", "arch.puzzle_emb_ndim"]),
+        (["arch.puzzle_emb_len=2", "arch.puzzle_emb_ndim=1025"], ["1025", "does not fit"]),
+        (["gradient_accumulation_steps=5"], ["gradient_accumulation_steps=5", "global_batch_size=768"]),
+        (["resume=a", "load_checkpoint=b"], ["resume", "load_checkpoint", "not both"]),
+    ],
+)
+def test_what_does_not_go_together_is_named(words, parts):
+    sentence = failure(load_pretrain, "train=eqr_sudoku", *words)
+    assert all(part in sentence for part in parts), sentence
+
+
+def test_what_does_go_together_is_not_refused():
+    load_pretrain(["train=eqr_sudoku", "arch.hidden_size=24", "arch.pos_encodings=rope"])  # mlp_t uses no positions
+    load_pretrain(["train=eqr_sudoku", "arch.puzzle_emb_len=2", "arch.puzzle_emb_ndim=1024"])
+    load_pretrain(["train=eqr_sudoku", "gradient_accumulation_steps=6"])
+
+
+@pytest.mark.parametrize("board", [("null", "null"), ("9", "null"), ("9", "8"), ("3", "30")])
+def test_rope2d_must_match_the_board(board):
+    words = ["arch.mlp_t=false", "arch.pos_encodings=rope2d"]
+    words += [f"arch.board_height={board[0]}", f"arch.board_width={board[1]}"]
+    arch = load_pretrain(["train=trm_sudoku", *words]).arch
+    with pytest.raises(ValueError, match="rope2d needs arch.board_height x arch.board_width to be the 81 ") as caught:
+        build(arch, SUDOKU)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("board", [(9, 9), (3, 27)])
+def test_rope2d_that_matches_the_board(board):
+    words = ["arch.mlp_t=false", "arch.pos_encodings=rope2d", "arch.hidden_size=32"]
+    words += [f"arch.board_height={board[0]}", f"arch.board_width={board[1]}"]
+    build(load_pretrain(["train=trm_sudoku", *words]).arch, SUDOKU)
+
+
+def test_the_batch_is_shared_out_evenly():
+    config = load_pretrain(["train=eqr_sudoku", "global_batch_size=24", "gradient_accumulation_steps=4"])
+    assert [config.rows_per_rank(world) for world in (1, 2, 3, 6)] == [24, 12, 8, 4]
+    for world in (4, 5, 12):
+        with pytest.raises(ValueError, match=f"global_batch_size=24 is not divisible by {world} process") as caught:
+            config.rows_per_rank(world)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_to_train_must_be_said():
+    sentence = failure(load_pretrain, "lr=1")
+    assert sentence.startswith("say what to train") and "eqr_sudoku" in sentence
+    assert "checkpoint" in failure(load_eval)
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["different_init=4", "convergence_top_k=5"], ["convergence_top_k=5", "different_init=4"]),
+        (["eval=sudoku_full", "different_init=3"], ["convergence_top_k=4", "different_init=3"]),
+        (["halt_max_steps=[]"], ["halt_max_steps"]),
+        (["halt_max_steps=0"], ["halt_max_steps", "greater than 0"]),
+        (["halt_max_steps=[1,2.5]"], ["halt_max_steps", "2.5"]),
+        (["halt_max_steps=deep"], ["halt_max_steps", "'deep'"]),
+        (["noise_scale=-1"], ["noise_scale", "-1"]),
+        (["lambda_=1.5"], ["lambda_", "1.5"]),
+        (["convergence_window=0"], ["convergence_window"]),
+        (["split=val"], ["split", "'train'"]),
+        (["eval=sudoku_fll"], ["did you mean sudoku_full?"]),
+    ],
+)
+def test_mistakes_in_an_evaluation_are_named(words, parts):
+    sentence = failure(load_eval, "checkpoint=x", *words)
+    assert all(part in sentence for part in parts), sentence
+
+
+def test_as_many_kept_as_there_are_is_fine():
+    assert load_eval(["checkpoint=x", "different_init=4", "convergence_top_k=4"]).convergence_top_k == 4
+
+
+@pytest.mark.parametrize("word", ["beta1=1", "beta2=1"])
+def test_a_moment_that_never_moves_is_refused(word):
+    assert word.split("=")[0] in failure(load_pretrain, "train=eqr_sudoku", word)
+
+
+@pytest.mark.parametrize("load, first", [(load_pretrain, "train=eqr_sudoku"), (load_eval, "checkpoint=x")])
+def test_a_wrong_compile_names_all_that_is_possible(load, first):
+    sentence = failure(load, first, "compile=maybe")
+    assert sentence.startswith("compile ") and "auto" in sentence and "true" in sentence.lower()
+
+
+@pytest.mark.parametrize("word", ["device=gpu", "run_name=a/b"])
+def test_a_pattern_is_said_in_words(word):
+    sentence = failure(load_pretrain, "train=eqr_sudoku", word)
+    assert "match pattern" not in sentence and "^" not in sentence
+
+
+# -- going on with a run --------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_with_its_own_configuration():
+    base = load_pretrain(["train=eqr_sudoku", "lr=7e-4", "arch.L_cycles=2"])
+    same = resume_config(base, ["resume=there"])
+    assert same == base.model_copy(update={"resume": "there"})
+    assert resume_config(base, ["train=trm_sudoku", "resume=there"]) == same, "train= may stand there again"
+    changed = resume_config(base, ["resume=there", "max_steps=9", "lr=1e-5", "+checkpoint_latents=false"])
+    assert (changed.max_steps, changed.lr, changed.checkpoint_latents) == (9, 1e-5, False)
+    assert changed.arch == base.arch and base.max_steps is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["arch.hidden_size=64", "arch.noise_scale=0", "global_batch_size=4", "seed=1", "ema=false", "run_name=other"],
+)
+def test_what_the_saved_state_rests_on_cannot_change(word):
+    base = load_pretrain(["train=eqr_sudoku"])
+    sentence = failure(lambda words: resume_config(base, words), "resume=x", word)
+    assert sentence.startswith(word.split("=")[0].split(".")[0]) and "cannot change" in sentence
+
+
+@pytest.mark.parametrize(
+    "word, part", [("lrr=1", "did you mean lr?"), ("lr=x", "'x'"), ("lr", "key=value"), ("lr=[", "[")]
+)
+def test_mistakes_on_resuming_are_named(word, part):
+    base = load_pretrain(["train=eqr_sudoku"])
+    assert part in failure(lambda words: resume_config(base, words), "resume=x", word)
+
+
+def test_a_sweep_on_resuming_is_one_sentence():
+    base = load_pretrain(["train=eqr_sudoku"])
+    assert "lr" in failure(lambda words: resume_config(base, words), "resume=x", "lr=1e-4,1e-5")
+
+
+def test_a_run_that_started_from_weights_goes_on():
+    base = load_pretrain(["train=eqr_sudoku", "load_checkpoint=weights.safetensors"])
+    assert resume_config(base, ["resume=there"]).resume == "there"

@@ -1,0 +1,103 @@
+"""The house rules of the code: imports point one way, one file knows attention's backends, names are explained."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGES = ["config", "dataset", "models", "training", "evaluation"]
+"""Each may import those before it and itself."""
+PROGRAMS = sorted(ROOT.glob("*.py"))
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+LOCAL = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")} | {path.stem for path in PROGRAMS}
+"""Whatever can be imported from the repository's root."""
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(module: ast.Module) -> set[str]:
+    """First parts of all modules that are imported, anywhere in the file."""
+    found = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def wrong_imports(package: str, module: ast.Module) -> set[str]:
+    """What a file of `package` imports and should not."""
+    allowed = PACKAGES[: PACKAGES.index(package) + 1]
+    return imports(module) & (LOCAL - set(allowed))
+
+
+def without_docstring(module: ast.Module) -> list[str]:
+    """Public functions and classes of a file without a word about them."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    public = [node for node in module.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    return [node.name for node in public if not (ast.get_docstring(node) or "").strip()]
+
+
+def test_there_is_something_to_check():
+    assert {path.parent.name for path in FILES} >= set(PACKAGES) and len(FILES) > 20
+    assert {path.stem for path in PROGRAMS} >= {"pretrain", "evaluate"}
+    assert LOCAL >= {*PACKAGES, "pretrain", "evaluate", "tests"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_imports_point_one_way(path):
+    package = path.relative_to(ROOT).parts[0]
+    assert not wrong_imports(package, tree(path)), f"{package} may import {PACKAGES[: PACKAGES.index(package) + 1]}"
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=name)
+def test_entry_points_are_thin_and_apart(path):
+    assert not imports(tree(path)) & (LOCAL - set(PACKAGES))
+    assert len(path.read_text().splitlines()) < 100
+
+
+def test_files_do_not_hide_the_standard_library():
+    """A file beside the entry points would be found before the module of that name."""
+    top = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert not top & set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=name)
+def test_one_file_knows_the_backends_of_attention(path):
+    if name(path) != "models/attention.py":
+        text = path.read_text().lower()
+        assert not [word for word in ("scaled_dot_product", "flash", "sdpa", "cudnn", "flex_attention") if word in text]
+
+
+def test_attention_is_never_masked():
+    text = (ROOT / "models/attention.py").read_text()
+    assert "scaled_dot_product_attention(" in text and "attn_mask" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, *PROGRAMS],
+    ids=[name(path) for path in [*FILES, *PROGRAMS]],
+)
+def test_public_names_are_explained(path):
+    module = tree(path)
+    assert ast.get_docstring(module), "the file itself"
+    assert without_docstring(module) == []
+
+
+def test_the_checks_can_fail():
+    assert wrong_imports("models", ast.parse("from training.ema import EMA\nimport torch")) == {"training"}
+    assert wrong_imports("config", ast.parse("def f():\n    import models.layers")) == {"models"}
+    assert wrong_imports("training", ast.parse("from evaluate import main")) == {"evaluate"}
+    assert wrong_imports("evaluation", ast.parse("import config, training.loop, dataset")) == set()
+    assert without_docstring(ast.parse("class A: pass\ndef f():\n    'yes'\ndef _g(): pass")) == ["A"]
