@@ -160,7 +160,8 @@ def test_weights_that_are_not_finite_are_never_saved(tiny, tmp_path):
 
 
 def test_training_learns(tiny):
-    trainer = make_trainer([*tiny, "lr=3e-3", "lr_warmup_steps=10", "arch.hidden_size=32", "global_batch_size=40"])
+    size = ["arch.hidden_size=32", "arch.H_cycles=2", "arch.L_cycles=2", "global_batch_size=40"]
+    trainer = make_trainer([*tiny, *size, "lr=3e-3", "lr_min_ratio=1.0", "lr_warmup_steps=10", "weight_decay=0.1"])
     losses = [float(trainer.train_step()["lm_loss"]) / 40 for _ in range(150)]
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
 
