@@ -10,6 +10,7 @@ from config.load import load_eval
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation import report
+from evaluation.arc import VotesByDepth
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import build_for_evaluation, load_model
 from models import compile_networks
@@ -21,7 +22,8 @@ from training.logging import versions
 def run(config: EvalConfig, world: World) -> None:
     """One evaluation, from checkpoint to table and files."""
     loaded = load_model(config.checkpoint, config.ema)
-    puzzles = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
+    data_path = config.dataset_data_path or loaded.data_path
+    puzzles = Puzzles(data_path, config.split, world.device)
     arch, model = build_for_evaluation(loaded, config, puzzles.task)
     model.to(world.device)
     compile_networks(model, config.compile, world.device)
@@ -36,10 +38,16 @@ def run(config: EvalConfig, world: World) -> None:
         loss_type=arch.loss.loss_type,
     )
     limit = None if config.max_eval_steps is None else config.max_eval_steps * config.global_batch_size
+    is_arc = config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file()
+    votes = VotesByDepth(data_path, puzzles, settings.depths) if is_arc else None
     started = time.perf_counter()
-    metrics = evaluate(model, puzzles, settings, world, limit, progress=True)
+    observe = votes.observe if votes else None
+    metrics = evaluate(model, puzzles, settings, world, limit, progress=True, observe=observe)
+    voted = votes.merged(world) if votes else {}
     if not world.is_main:
         return
+    for depth, at_depth in voted.items():
+        metrics[depth] |= at_depth.metrics()
     seconds = time.perf_counter() - started
     facts = {
         "checkpoint": str(loaded.origin),
@@ -48,7 +56,7 @@ def run(config: EvalConfig, world: World) -> None:
         "notes": loaded.notes,
         "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
         "arch": arch.model_dump(mode="json"),
-        "dataset": config.dataset_data_path or loaded.data_path,
+        "dataset": data_path,
         "processes": world.size,
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
         "seconds": round(seconds, 2),
@@ -56,6 +64,8 @@ def run(config: EvalConfig, world: World) -> None:
     }
     directory = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
     report.write(directory, facts, metrics)
+    if voted:
+        voted[max(voted)].write_submission(directory / "submission.json")
     print(report.table(metrics))
     print(f"{seconds:.1f} s; everything, with all settings: {directory}")
 

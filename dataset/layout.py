@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
 BESIDE_SPLITS = ("identifiers.json", "test_puzzles.json")
-BUILDERS = "`python -m dataset.build_sudoku_dataset` or `python -m dataset.build_maze_unique_dataset`"
+BUILDERS = "`python -m dataset.build_NAME_dataset` (sudoku, maze_unique, maze or arc)"
 
 
 class Metadata(BaseModel):

@@ -5,7 +5,7 @@ function of (seed, unit), and sums are added in the order of units, so that any 
 reports the same numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,17 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """R trajectories at one depth: per-row values by name, answers and convergence scores."""
+class Seen:
+    """R trajectories at one depth: per-row values by name, answers, halting logits and convergence scores."""
 
     values: dict[str, np.ndarray]  # each [R] float64
     predictions_RS: np.ndarray
+    q_halt_R: np.ndarray
     scores_R: np.ndarray  # NaN where there is none
+
+
+Observe = Callable[[int, np.ndarray, Seen], None]
+"""Is shown, for every depth, the trajectories of whole puzzles: (depth, the example of each [R], what was seen)."""
 
 
 def _latent_statistics(state: State) -> dict[str, Tensor]:
@@ -70,7 +75,7 @@ def _latent_statistics(state: State) -> dict[str, Tensor]:
     return {name: value.mean(1) for name, value in by_position.items()}
 
 
-def _look(state: State, readout: Readout, residuals: Residuals, loss_type: str, real: int) -> _Seen:
+def _look(state: State, readout: Readout, residuals: Residuals, loss_type: str, real: int) -> Seen:
     """Everything that is measured of the first `real` rows."""
     labels = state.labels
     accuracy, right = answers(readout, labels)
@@ -90,17 +95,18 @@ def _look(state: State, readout: Readout, residuals: Residuals, loss_type: str, 
     if last is not None:
         values["residual"] = last
     rows = len(accuracy)
-    return _Seen(
+    return Seen(
         {name: value[:real].double().cpu().numpy() for name, value in values.items()},
         readout.logits[:real].argmax(-1).short().cpu().numpy(),
+        readout.q_halt[:real].double().cpu().numpy(),
         np.full(rows, np.nan)[:real] if score is None else score[:real].double().cpu().numpy(),
     )
 
 
-def _run_rows(model: Reasoner, batch: Batch, settings: Settings, real: int) -> dict[int, _Seen]:
+def _run_rows(model: Reasoner, batch: Batch, settings: Settings, real: int) -> dict[int, Seen]:
     """One set of trajectories to the largest depth, looked at at every wanted depth."""
     residuals = Residuals(settings.window)
-    seen: dict[int, _Seen] = {}
+    seen: dict[int, Seen] = {}
     steps = trajectory(model, batch, max(settings.depths), settings.perturb_std)
     for depth, (state, readout) in enumerate(steps, start=1):
         residuals.add(readout.logits)
@@ -109,7 +115,7 @@ def _run_rows(model: Reasoner, batch: Batch, settings: Settings, real: int) -> d
     return seen
 
 
-def _sums(seen: _Seen, labels_NS: np.ndarray, settings: Settings) -> Sums:
+def _sums(seen: Seen, labels_NS: np.ndarray, settings: Settings) -> Sums:
     """The metrics of N whole puzzles, B trajectories each."""
     N, B = len(labels_NS), settings.breadth
     sums: Sums = {f"all/{name}": (float(value.sum()), N * B) for name, value in seen.values.items()}
@@ -127,10 +133,17 @@ def _chunks(total: int, rows: int) -> Iterator[slice]:
         yield slice(begin, min(begin + rows, total))
 
 
-def _unit(model: Reasoner, puzzles: Puzzles, examples: np.ndarray, settings: Settings, rows: int) -> dict[int, Sums]:
+def _unit(
+    model: Reasoner,
+    puzzles: Puzzles,
+    examples: np.ndarray,
+    settings: Settings,
+    rows: int,
+    observe: Observe | None,
+) -> dict[int, Sums]:
     """All trajectories of a few whole puzzles, `rows` at a time."""
     trajectories = np.repeat(examples, settings.breadth)
-    parts: list[dict[int, _Seen]] = []
+    parts: list[dict[int, Seen]] = []
     for chunk in _chunks(len(trajectories), rows):
         mine = trajectories[chunk]
         filled = np.concatenate([mine, np.repeat(mine[:1], rows - len(mine))])  # the same shape every time
@@ -139,11 +152,14 @@ def _unit(model: Reasoner, puzzles: Puzzles, examples: np.ndarray, settings: Set
     sums: dict[int, Sums] = {}
     for depth in settings.depths:
         at_depth = [part[depth] for part in parts]
-        whole = _Seen(
+        whole = Seen(
             {name: np.concatenate([s.values[name] for s in at_depth]) for name in at_depth[0].values},
             np.concatenate([s.predictions_RS for s in at_depth]),
+            np.concatenate([s.q_halt_R for s in at_depth]),
             np.concatenate([s.scores_R for s in at_depth]),
         )
+        if observe is not None:
+            observe(depth, trajectories, whole)
         sums[depth] = _sums(whole, labels_NS, settings)
     return sums
 
@@ -155,8 +171,11 @@ def evaluate(
     world: World,
     puzzles: int | None = None,
     progress: bool = False,
+    observe: Observe | None = None,
 ) -> dict[int, dict[str, float]]:
     """Metrics by depth. `puzzles` limits the evaluation to so many, evenly spread over the data.
+
+    `observe` is shown every trajectory that this process runs.
 
     Returns for each depth the released programs' names (`all/...`, and for breadth > 1 `different_init/...`,
     `majority_vote/...`, `convergence_top_k/...`), `all/residual`, and `puzzles`, the number evaluated.
@@ -170,7 +189,7 @@ def evaluate(
     for unit, chunk in tqdm(units[world.rank :: world.size], disable=not (progress and world.is_main), unit="batch"):
         stream = np.random.SeedSequence([settings.seed, unit]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(stream >> 1))
-        done.append((unit, _unit(model, data, examples[chunk], settings, rows)))
+        done.append((unit, _unit(model, data, examples[chunk], settings, rows, observe)))
     model.train()
     everyone = [part for parts in world.gather_objects(done) for part in parts]
     everyone.sort(key=lambda part: part[0])

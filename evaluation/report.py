@@ -22,6 +22,8 @@ _COLUMNS = {
     "vote": "majority_vote/exact_accuracy",
     "best converged": "convergence_top_k/cumulative_exact_acc_top1",
     "top-k": "convergence_top_k/exact_accuracy",
+    "ARC pass@1": "ARC/pass@1",
+    "ARC pass@2": "ARC/pass@2",
     "q_halt acc.": "all/q_halt_accuracy",
 }
 _NOT_A_SHARE = {"all/residual"}
