@@ -1,0 +1,109 @@
+"""Parameters, work and speed of every experiment's model: python -m benchmarks.model_table [--rows N] [NAME ...]
+
+Work is counted for one outer iteration of one row (matrix products and attention, forward only). Speed is measured
+on whatever device is there, as training uses it: the median of a few steps after one to warm up.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from config.load import choices, load_pretrain
+from config.schema import PretrainConfig
+from dataset.puzzles import Batch, Task
+from models import build, compile_networks
+from models.act import act_loss
+from models.reasoner import Reasoner
+
+TASKS = {
+    "sudoku_extreme_1k": Task(81, 11, 1),
+    "sudoku_4x4": Task(16, 6, 1),
+    "maze": Task(900, 6, 1),
+    "arc": Task(900, 12, 1),
+}
+REPEATS = 5
+
+
+def task_of(config: PretrainConfig) -> Task | None:
+    """The shape of the data set that a configuration names, with one puzzle identifier; None for other data."""
+    path = config.dataset.data_path
+    for key, task in (("arc", "arc"), ("maze", "maze"), ("4x4", "sudoku_4x4"), ("sudoku", "sudoku_extreme_1k")):
+        if key in path:
+            return TASKS[task]
+    return None
+
+
+def batch_of(task: Task, rows: int, device: torch.device) -> Batch:
+    tokens = torch.randint(1, task.vocab_size, (2, rows, task.seq_len), dtype=torch.int32, device=device)
+    return Batch(tokens[0], tokens[1], torch.zeros(rows, dtype=torch.int32, device=device))
+
+
+def gigaflops(model: Reasoner, task: Task) -> float:
+    """Work of one outer iteration of one row."""
+    batch = batch_of(task, 1, torch.device("cpu"))
+    # attention written out, since the counter does not know every fused kernel
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.advance(model.start(batch))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def median_seconds(step, device: torch.device) -> float:
+    """Median time of `step`, after one call to warm up."""
+    times = []
+    for _ in range(REPEATS + 1):
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def speeds(config: PretrainConfig, model: Reasoner, task: Task, rows: int, device: torch.device) -> tuple[float, float]:
+    """(training samples a second, evaluation rows a second): forward and backward, and forward alone."""
+    batch = batch_of(task, rows, device)
+    state = model.start(batch)
+
+    def train() -> None:
+        new, readout = model.step(state, batch)
+        act_loss(readout, new, config.arch)[0].backward()
+        model.zero_grad()
+
+    def evaluate() -> None:
+        with torch.no_grad():
+            model.advance(state)
+
+    return rows / median_seconds(train, device), rows / median_seconds(evaluate, device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Parameters, work and speed of every experiment's model.")
+    parser.add_argument("names", nargs="*", help="experiments; all of them where none is given")
+    parser.add_argument("--rows", type=int, default=0, help="measure speed with so many rows (0: do not)")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print("| config | parameters | GFLOP an outer iteration | training samples/s | evaluation rows/s |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name in arguments.names or choices("train"):
+        dtype = [] if device.type == "cuda" else ["arch.forward_dtype=float32"]
+        config = load_pretrain([f"train={name}", *dtype])
+        task = task_of(config)
+        if task is None:
+            continue
+        model = build(config.arch, task)
+        parameters = sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights")
+        work = gigaflops(model, task)
+        shown = ["", ""]
+        if arguments.rows:
+            model.to(device)
+            compile_networks(model, "auto", device)
+            shown = [f"{speed:,.1f}" for speed in speeds(config, model, task, arguments.rows, device)]
+        print(f"| `{name}` | {parameters:,} | {work:.2f} | {shown[0]} | {shown[1]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
