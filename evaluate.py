@@ -37,7 +37,13 @@ def run(config: EvalConfig, world: World) -> None:
         perturb_std=config.perturb_std,
         loss_type=arch.loss.loss_type,
     )
-    limit = None if config.max_eval_steps is None else config.max_eval_steps * config.global_batch_size
+    limits = [config.max_puzzles, config.max_eval_steps and config.max_eval_steps * config.global_batch_size]
+    limit = min((limit for limit in limits if limit is not None), default=None)
+    directory = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
+    if world.is_main:
+        directory.mkdir(parents=True, exist_ok=True)
+        for note in loaded.notes:
+            print(note, file=sys.stderr)
     is_arc = config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file()
     votes = VotesByDepth(data_path, puzzles, settings.depths) if is_arc else None
     started = time.perf_counter()
@@ -62,22 +68,28 @@ def run(config: EvalConfig, world: World) -> None:
         "seconds": round(seconds, 2),
         "versions": versions(),
     }
-    directory = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
+    print(report.table(metrics))
     report.write(directory, facts, metrics)
     if voted:
         voted[max(voted)].write_submission(directory / "submission.json")
-    print(report.table(metrics))
     print(f"{seconds:.1f} s; everything, with all settings: {directory}")
 
 
 def main(words: list[str]) -> int:
-    """Exit code: 0, or 1 for a user's mistake."""
+    """Exit code: 0, 1 for a user's mistake, 130 for Ctrl-C. `--check-only` validates the configuration and no more."""
     try:
-        config = load_eval(words)
+        config = load_eval([word for word in words if word != "--check-only"])
+        if "--check-only" in words:
+            return 0
         run(config, distributed.start(config.device))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except torch.cuda.OutOfMemoryError:
+        print("error: out of GPU memory; lower global_batch_size", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     finally:
         distributed.stop()
     return 0

@@ -1,8 +1,12 @@
 """Train a reasoner: python pretrain.py train=NAME [key=value ...] (scripts/train.sh does this for you)."""
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from config.load import load_pretrain, resume_config
 from config.schema import PretrainConfig
@@ -12,8 +16,8 @@ from evaluation.load import load_model, weights_into
 from models import build, compile_networks
 from training import checkpoint, distributed
 from training.distributed import World
-from training.logging import new_run_directory
-from training.loop import Stopped, train
+from training.logging import describe_run, new_run_directory
+from training.loop import Stopped, resume, train
 from training.trainer import NotFinite, Trainer, seed_step
 
 
@@ -28,7 +32,7 @@ def configure(words: list[str]) -> PretrainConfig:
 
 def run(config: PretrainConfig, world: World) -> None:
     """One training run, from configuration to final evaluation."""
-    rows = config.rows_per_rank(world.size)
+    config.rows_per_rank(world.size)  # fails before any work where the batch cannot be shared out
     train_puzzles = Puzzles(config.dataset.data_path, "train", world.device)
     test_puzzles = Puzzles(config.dataset.data_path, "test", world.device)
     seed_step(config.seed, 0, 0)
@@ -40,32 +44,24 @@ def run(config: PretrainConfig, world: World) -> None:
     batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, (world.rank, world.size))
     trainer = Trainer(config, model, batches, world)
 
-    if config.resume is not None:
-        file = checkpoint.resolve(config.resume)
-        directory = file.parent
-        if not trainer.restore(checkpoint.load(file), str(file)) and world.is_main:
-            print(f"{file} holds no latents: every row starts anew with a new puzzle", file=sys.stderr)
-    else:
+    if config.resume is None:
         directory = Path(world.from_main(str(new_run_directory(config)) if world.is_main else None))
+    else:
+        directory = resume(trainer, checkpoint.resolve(config.resume))
     if world.is_main:
-        parameters = sum(p.numel() for p in trainer.names)  # without the puzzle embeddings' table
-        print(
-            f"{config.run_name}: {parameters:,} parameters, {trainer.total_steps} steps of "
-            f"{config.global_batch_size} "
-            f"rows ({rows} a process) on {world.device}, from step {trainer.step}; everything goes to {directory}",
-            file=sys.stderr,
-        )
+        describe_run(directory, config)
+        print(f"{trainer.summary()}; everything goes to {directory}", file=sys.stderr)
 
     settings = Settings(
         depths=[config.arch.halt_max_steps], rows=config.global_batch_size, loss_type=config.arch.loss.loss_type
     )
 
-    def on_test(puzzles: int | None) -> dict[str, float]:
-        [metrics] = evaluate(model, test_puzzles, settings, world, puzzles=puzzles).values()
+    def on_test(puzzles: int | None, between: Callable[[], None]) -> dict[str, float]:
+        [metrics] = evaluate(model, test_puzzles, settings, world, puzzles, between=between).values()
         return metrics
 
     try:
-        final = train(trainer, directory, on_test)
+        final = train(trainer, directory, on_test, len(test_puzzles))
     except Stopped:
         if world.is_main:
             print(f"stopped at step {trainer.step}; go on with resume={directory}", file=sys.stderr)
@@ -76,13 +72,21 @@ def run(config: PretrainConfig, world: World) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Exit code: 0, 1 for a user's mistake or a loss that is not finite, 128 + signal when stopped."""
+    """Exit code: 0, 1 for a user's mistake or a loss that is not finite, 128 + signal when stopped.
+
+    `--check-only` reads and validates the configuration for NPROC_PER_NODE processes, and does no more.
+    """
     try:
-        config = configure(words)
-        world = distributed.start(config.device)
-        run(config, world)
+        config = configure([word for word in words if word != "--check-only"])
+        if "--check-only" in words:
+            config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
+            return 0
+        run(config, distributed.start(config.device))
     except (ValueError, NotFinite, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except torch.cuda.OutOfMemoryError:
+        print("error: out of GPU memory; raise gradient_accumulation_steps (same result)", file=sys.stderr)
         return 1
     except Stopped as stopped:
         return 128 + stopped.signal

@@ -28,7 +28,7 @@ def choices(group: str) -> list[str]:
 
 
 def _nearest(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    close = [w for w in words if w.split(".")[-1] == word] or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -40,7 +40,7 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
         for part in get_args(field.annotation) or (field.annotation,):
             if isinstance(part, type) and issubclass(part, BaseModel):
                 tag = part.model_fields.get("name")
-                if tag is None or get_args(tag.annotation) in ((), (arch,)):
+                if arch is None or tag is None or arch in get_args(tag.annotation) or not get_args(tag.annotation):
                     keys += _keys(part, arch, f"{prefix}{name}.")
     return keys
 
@@ -160,6 +160,9 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
         ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
     """
     words = [word for word in words if not word.startswith("train=")]
+    for word in words:
+        if word.split("=")[0] in GROUPS:
+            raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
     values = OmegaConf.create(base.model_dump() | {"load_checkpoint": None})
     try:
         for override in _parsed(words):

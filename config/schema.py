@@ -239,6 +239,7 @@ class EvalConfig(Strict):
     convergence_window: Positive = 3
     global_batch_size: Positive = 768
     max_eval_steps: Positive | None = None
+    max_puzzles: Positive | None = None
     seed: Count = 0
     ema: bool = True
 

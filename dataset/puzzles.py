@@ -99,7 +99,7 @@ class TrainingBatches:
         return self.puzzles.rows(self.examples(step)[self._mine])
 
     def _draw(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([3, self.seed, epoch])
         wanted = self.steps_per_epoch * self.batch_size
         drawn: list[np.ndarray] = []
         while sum(map(len, drawn)) < wanted:

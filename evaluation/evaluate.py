@@ -26,7 +26,18 @@ from training.distributed import World
 
 @dataclass(frozen=True)
 class Settings:
-    """How to evaluate. `rows` is the number of trajectories that a device works on at a time."""
+    """How to evaluate.
+
+    Args:
+        depths: outer iterations to report at.
+        breadth: trajectories a puzzle.
+        top_k: how many of the best converged trajectories are kept (None: that selection is not reported).
+        window: changes of the logits that the convergence score averages over.
+        rows: trajectories that a device works on at a time.
+        seed: of all random draws.
+        perturb_std: scale of the noise added to the latents once an outer iteration.
+        loss_type: the token loss that is reported (config.schema.Loss).
+    """
 
     depths: list[int]
     breadth: int = 1
@@ -172,10 +183,12 @@ def evaluate(
     puzzles: int | None = None,
     progress: bool = False,
     observe: Observe | None = None,
+    between: Callable[[], None] | None = None,
 ) -> dict[int, dict[str, float]]:
     """Metrics by depth. `puzzles` limits the evaluation to so many, evenly spread over the data.
 
-    `observe` is shown every trajectory that this process runs.
+    `observe` is shown every trajectory that this process runs; `between` is called between batches, and may
+    raise to end the evaluation.
 
     Returns for each depth the released programs' names (`all/...`, and for breadth > 1 `different_init/...`,
     `majority_vote/...`, `convergence_top_k/...`), `all/residual`, and `puzzles`, the number evaluated.
@@ -187,7 +200,9 @@ def evaluate(
     units = list(enumerate(_chunks(len(examples), per_unit)))
     done: list[tuple[int, dict[int, Sums]]] = []
     for unit, chunk in tqdm(units[world.rank :: world.size], disable=not (progress and world.is_main), unit="batch"):
-        stream = np.random.SeedSequence([settings.seed, unit]).generate_state(1, np.uint64)[0]
+        if between is not None:
+            between()
+        stream = np.random.SeedSequence([2, settings.seed, unit]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(stream >> 1))
         done.append((unit, _unit(model, data, examples[chunk], settings, rows, observe)))
     model.train()

@@ -9,11 +9,7 @@ from config.load import validate
 from config.schema import Arch, EvalConfig
 from dataset.puzzles import Task
 from models import build
-from models.feedforward import Repeated
-from models.hrm import Hierarchy
-from models.hrm_sru import CellInit, RecurrentHierarchy
 from models.reasoner import Reasoner
-from models.recursion import Core, FixedInit, Recursion
 from training import checkpoint, released
 
 
@@ -24,6 +20,7 @@ class Loaded(NamedTuple):
     arch: Arch
     data_path: str
     step: int
+    task: Task | None  # None: the checkpoint does not say
     weights: dict[str, Tensor]
     averaged: bool
     notes: list[str]
@@ -40,11 +37,11 @@ def load_model(path: str, ema: bool = True) -> Loaded:
         theirs = released.load(file)
         weights = theirs.ema if ema and theirs.ema is not None else theirs.model
         notes = [f"the released configuration's arch.{key} has no counterpart here" for key in theirs.ignored]
-        return Loaded(file, theirs.arch, theirs.data_path, theirs.step, weights, weights is theirs.ema, notes)
+        return Loaded(file, theirs.arch, theirs.data_path, theirs.step, None, weights, weights is theirs.ema, notes)
     ours = checkpoint.load(file, weights_only=True)
     averaged = ema and ours.ema is not None
     weights = ours.model | (ours.ema or {}) if averaged else ours.model
-    return Loaded(file, ours.config.arch, ours.config.dataset.data_path, ours.step, weights, averaged, [])
+    return Loaded(file, ours.config.arch, ours.config.dataset.data_path, ours.step, ours.task, weights, averaged, [])
 
 
 def weights_into(model: Reasoner, loaded: Loaded) -> None:
@@ -68,27 +65,19 @@ def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
     return changed
 
 
-def randomize_start(core: Core, std: float) -> None:
-    """Gives a model that starts from stored latents random ones, in place; one with random starts stays.
-
-    Raises:
-        ValueError: the model has no starts to vary.
-    """
-    if isinstance(core, Repeated):
-        raise ValueError("a feedforward model starts from zero, so different_init cannot be above 1")
-    if isinstance(core.start, (FixedInit, CellInit)):
-        assert isinstance(core, (Recursion, Hierarchy, RecurrentHierarchy))
-        core.start = core.start.randomized(std)
-
-
 def build_for_evaluation(loaded: Loaded, config: EvalConfig, task: Task) -> tuple[Arch, Reasoner]:
     """(the architecture as evaluated, the model with its weights), on the CPU.
 
     Breadth greater than one gives TRM random starts of std `different_init_reset_std`.
     """
+    if loaded.task is not None and loaded.task[:2] != task[:2]:
+        raise ValueError(
+            f"{loaded.origin} was trained on puzzles of {loaded.task.seq_len} tokens out of {loaded.task.vocab_size}, "
+            f"but these have {task.seq_len} out of {task.vocab_size}"
+        )
     arch = at_evaluation(loaded.arch, config)
     model = build(arch, task)
     weights_into(model, loaded)
     if config.different_init > 1:
-        randomize_start(model.core, config.different_init_reset_std)
+        model.core.start = model.core.start.randomized(config.different_init_reset_std)
     return arch, model

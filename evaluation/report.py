@@ -63,15 +63,17 @@ def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, f
     by_depth = {str(d): {name: _json_number(v) for name, v in values.items()} for d, values in metrics.items()}
     _write_whole(directory / "results.json", json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
     settings = {f"settings/{name}": value for name, value in facts["settings"].items() if name != "halt_max_steps"}
+    settings |= {name: facts[name] for name in ("checkpoint", "step", "weights", "dataset", "processes", "device")}
+    settings |= {f"versions/{name}": value for name, value in facts["versions"].items()}
     settings |= {f"arch/{name}": value for name, value in facts["arch"].items()}
     names = sorted({name for values in metrics.values() for name in values})
     unfinished = directory / ".results.csv.unfinished"
     with open(unfinished, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["depth", *names, "step", *settings])
+        writer.writerow(["depth", *names, *settings])
         for depth, values in metrics.items():
-            numbers = [values.get(name, "") for name in names]
-            writer.writerow([depth, *numbers, facts["step"], *settings.values()])
+            numbers = [_json_number(values.get(name, math.nan)) for name in names]
+            writer.writerow([depth, *numbers, *settings.values()])
     os.replace(unfinished, directory / "results.csv")
 
 
@@ -143,7 +145,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         plot([read(directory) for directory in arguments.evaluations], arguments.output)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {arguments.output}")
 

@@ -9,7 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import Stack
-from models.recursion import Latents, RandomInit
+from models.recursion import Latents, Start
+
+
+class ZeroInit(nn.Module):
+    """The one latent starts at zero."""
+
+    def __init__(self, length: int, dim: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(1, length, dim, dtype=dtype), persistent=False)
+
+    def forward(self, batch: int) -> Latents:
+        """Latents (z,), [batch, L, D]."""
+        return (self.get_buffer("zeros").expand(batch, -1, -1),)
+
+    def randomized(self, std: float) -> Start:
+        """Raises ValueError: there is nothing to vary."""
+        raise ValueError("a feedforward model starts from zero, so different_init cannot be above 1")
 
 
 class Repeated(nn.Module):
@@ -18,7 +34,7 @@ class Repeated(nn.Module):
     def __init__(self, L_level: Stack, length: int, dim: int, dtype: torch.dtype, repeats: int) -> None:
         super().__init__()
         self.L_level, self.repeats = L_level, repeats
-        self.start = RandomInit((0.0,), length, dim, dtype)
+        self.start: Start = ZeroInit(length, dim, dtype)
 
     def networks(self) -> list[nn.Module]:
         return [self.L_level]

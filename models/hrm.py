@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from config.schema import HRMArch
 from models.layers import Stack
-from models.recursion import FixedInit, Latents
+from models.recursion import FixedInit, Latents, Start
 
 
 class Hierarchy(nn.Module):
@@ -14,9 +14,10 @@ class Hierarchy(nn.Module):
     Gradient flows only through the very last update of z_L and the very last of z_H (the "one-step gradient").
     """
 
-    def __init__(self, H_level: Stack, L_level: Stack, start: nn.Module, H_cycles: int, L_cycles: int) -> None:
+    def __init__(self, H_level: Stack, L_level: Stack, start: Start, H_cycles: int, L_cycles: int) -> None:
         super().__init__()
-        self.H_level, self.L_level, self.start = H_level, L_level, start
+        self.H_level, self.L_level = H_level, L_level
+        self.start: Start = start
         self.H_cycles, self.L_cycles = H_cycles, L_cycles
 
     def networks(self) -> list[nn.Module]:

@@ -5,14 +5,14 @@ from torch import Tensor, nn
 
 from config.schema import HRMSRUArch
 from models.layers import truncated_normal
-from models.recursion import Latents
+from models.recursion import Latents, Start
 from models.sru import SRUStack
 
 
 class RandomCells(nn.Module):
     """Cell states that every row draws anew, of std `std`, in the place of the stored ones of `fixed`."""
 
-    def __init__(self, fixed: nn.Module, std: float) -> None:
+    def __init__(self, fixed: "CellInit", std: float) -> None:
         super().__init__()
         self.fixed, self.std = fixed, std
 
@@ -20,6 +20,10 @@ class RandomCells(nn.Module):
         """Latents as those of `fixed`."""
         output, *cells = self.fixed(batch)
         return (output, *(truncated_normal(*c.shape, std=self.std, device=c.device).to(c.dtype) for c in cells))
+
+    def randomized(self, std: float) -> Start:
+        """The same starts, of another std."""
+        return RandomCells(self.fixed, std)
 
 
 class CellInit(nn.Module):
@@ -39,7 +43,7 @@ class CellInit(nn.Module):
         zeros = cells[0].new_zeros(1, 1, 1).expand(batch, self.length, cells[0].shape[-1])
         return (zeros, *cells)
 
-    def randomized(self, std: float) -> RandomCells:
+    def randomized(self, std: float) -> Start:
         """Random starts in place of the stored ones, to give a model trained without them breadth."""
         return RandomCells(self, std)
 
@@ -47,9 +51,10 @@ class CellInit(nn.Module):
 class RecurrentHierarchy(nn.Module):
     """(y, c_L) = L(x, c_L); (y', c_H) = H(y, c_H). Carried are the cells; y' is only read out."""
 
-    def __init__(self, H_level: SRUStack, L_level: SRUStack, start: nn.Module) -> None:
+    def __init__(self, H_level: SRUStack, L_level: SRUStack, start: Start) -> None:
         super().__init__()
-        self.H_level, self.L_level, self.start = H_level, L_level, start
+        self.H_level, self.L_level = H_level, L_level
+        self.start: Start = start
 
     def networks(self) -> list[nn.Module]:
         return []  # a compiler would unroll the recurrence over positions

@@ -11,13 +11,22 @@ Latents = tuple[Tensor, ...]
 """The latents of a batch, each [B, L, D]. The first is read out."""
 
 
+class Start(Protocol):
+    """How rows start."""
+
+    def __call__(self, batch: int) -> Latents:
+        """Fresh latents for `batch` rows."""
+        ...
+
+    def randomized(self, std: float) -> "Start":
+        """Random starts, of that std where these are fixed: what breadth needs. ValueError if there can be none."""
+        ...
+
+
 class Core(Protocol):
     """What a model brings: how a row starts, and one outer iteration."""
 
-    @property
-    def start(self) -> nn.Module:
-        """Called with a number of rows: their fresh latents."""
-        ...
+    start: Start
 
     def networks(self) -> list[nn.Module]:
         """The modules that an outer iteration calls many times: compile these once each."""
@@ -45,6 +54,10 @@ class RandomInit(nn.Module):
         shape = (batch, self.length, self.dim)
         return tuple(truncated_normal(*shape, std=std, device=like.device).to(like.dtype) for std in self.stds)
 
+    def randomized(self, std: float) -> Start:
+        """Itself: its starts are random, and of a std of their own."""
+        return self
+
 
 class FixedInit(nn.Module):
     """Every row starts from the same two stored vectors (TRM, HRM): not trained, but saved."""
@@ -60,7 +73,7 @@ class FixedInit(nn.Module):
         vectors = self.get_buffer("H_init"), self.get_buffer("L_init")
         return tuple(v.to(self.dtype).expand(batch, self.length, -1) for v in vectors)
 
-    def randomized(self, std: float) -> RandomInit:
+    def randomized(self, std: float) -> Start:
         """Random starts in place of the stored ones, to give a model trained without them breadth."""
         dim = self.get_buffer("H_init").shape[0]
         return RandomInit((std, std), self.length, dim, self.dtype)
@@ -72,9 +85,10 @@ class Recursion(nn.Module):
     That is one pass; an outer iteration makes H_cycles passes, and only the last carries gradient.
     """
 
-    def __init__(self, L_level: nn.Module, start: nn.Module, H_cycles: int, L_cycles: int) -> None:
+    def __init__(self, L_level: nn.Module, start: Start, H_cycles: int, L_cycles: int) -> None:
         super().__init__()
-        self.L_level, self.start = L_level, start
+        self.L_level = L_level
+        self.start: Start = start
         self.H_cycles, self.L_cycles = H_cycles, L_cycles
 
     def networks(self) -> list[nn.Module]:

@@ -3,7 +3,10 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -n "${VIRTUAL_ENV:-}" ]; then python=$VIRTUAL_ENV/bin/python
 elif [ -x "$root/.venv/bin/python" ]; then python=$root/.venv/bin/python
-else python=python3
+else
+  python=python3
+  python3 -c 'import hydra, pydantic, torch' 2>/dev/null ||
+    { echo "error: there is no environment with what requirements.txt names; bash scripts/install.sh makes one" >&2; exit 1; }
 fi
 
 launch() {
@@ -12,6 +15,8 @@ launch() {
   case $processes in
     1) exec "$python" "$root/$program" "$@" ;;
     *[!0-9]* | 0 | '') echo "error: NPROC_PER_NODE should be a positive number, but it is '$processes'" >&2; exit 1 ;;
-    *) exec "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" "$root/$program" "$@" ;;
+    *)
+      "$python" "$root/$program" --check-only "$@" || exit  # one sentence, instead of one from every process
+      exec "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" "$root/$program" "$@" ;;
   esac
 }

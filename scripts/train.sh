@@ -4,6 +4,7 @@
 # Go on with a run: bash scripts/train.sh resume=outputs/eqr_sudoku/<time>
 # Several GPUs (or CPU processes): NPROC_PER_NODE=2 bash scripts/train.sh ...
 set -euo pipefail
+case ${1:-} in --help | -h) sed -n '2,/^set/{/^set/d; s/^# //; p}' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 experiment=()
 if [ $# -gt 0 ] && [[ $1 != *=* ]]; then

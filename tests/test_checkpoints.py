@@ -325,9 +325,17 @@ def test_a_released_file_that_does_not_fit_is_named(tmp_path):
 
 def test_what_has_no_counterpart_is_reported(tmp_path):
     content = golden_content("eqr")
-    content["config"]["arch"]["rope_theta"] = 500.0
-    assert changed(tmp_path, content).ignored == ["rope_theta"]
-    assert any("rope_theta" in note for note in load_model(str(tmp_path / "changed.pth")).notes)
+    content["config"]["arch"] |= {"colour": "blue", "rope_theta": 10000.0}
+    assert changed(tmp_path, content).ignored == ["colour"]
+    assert any("colour" in note for note in load_model(str(tmp_path / "changed.pth")).notes)
+
+
+@pytest.mark.parametrize("key, value", [("rope_theta", 500.0), ("rms_norm_eps", 1e-6), ("causal", True)])
+def test_what_would_change_the_model_is_refused(tmp_path, key, value):
+    content = golden_content("eqr")
+    content["config"]["arch"][key] = value
+    with pytest.raises(ValueError, match=key):
+        changed(tmp_path, content)
 
 
 class Command:

@@ -144,7 +144,7 @@ def test_evaluations_are_those_of_the_paper():
     assert (full.halt_max_steps, full.different_init, full.convergence_top_k) == ([64], 128, 4)
     assert full.noise_scale == 0.5 and full.max_eval_steps is None
     lite = load_eval(["checkpoint=x", "eval=sudoku_lite"])
-    assert lite.max_eval_steps is not None and lite.max_eval_steps * lite.global_batch_size == 2048
+    assert lite.max_puzzles == 2048 and lite.max_eval_steps is None
     plain = load_eval(["checkpoint=x"])
     assert plain.convergence_window == 3 and plain.different_init == 1 and plain.halt_max_steps is None
     assert (plain.noise_scale, plain.lambda_, plain.H_init_std, plain.L_init_std) == (None,) * 4

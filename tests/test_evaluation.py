@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.load import load_eval
+from config.schema import EvalConfig
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, evenly_spread
 from evaluation import evaluate as evaluation
@@ -239,7 +240,7 @@ def test_reported_convergence_is_that_of_the_trajectories(partly_solved):
     """With every trajectory kept and all in one set of rows, the mean score is the naive one."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     found = evaluate(model, puzzles, Settings(depths=[6], breadth=3, top_k=3, rows=33, seed=7), ALONE)[6]
-    stream = np.random.SeedSequence([7, 0]).generate_state(1, np.uint64)[0]
+    stream = np.random.SeedSequence([2, 7, 0]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(stream >> 1))
     logits = [r.logits for _, r in trajectory(model.eval(), puzzles.rows(np.repeat(np.arange(11), 3)), 6)]
     expected = float(naive_scores(logits, 3).mean())
@@ -415,3 +416,15 @@ def test_two_processes_report_what_one_reports(tmp_path):
         reports.append(report["metrics"])
     assert reports[0] == reports[1]
     assert reports[0]["3"]["puzzles"] == 9 and reports[0]["3"]["all/residual"] > 0
+
+
+def test_perturbation_gives_a_model_without_noise_different_trajectories():
+    """Noise is added from the second iteration on: the first is that of the stored start, the others are not."""
+    model = load_model(str(GOLDEN / "checkpoints" / "trm_maze9.pth"))
+    data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
+    _, model = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.task)
+    batch = data.rows(np.zeros(200, dtype=np.int64))
+    plain = [readout.logits for _, readout in trajectory(model, batch, 2)]
+    noisy = [readout.logits for _, readout in trajectory(model, batch, 2, perturb_std=0.5)]
+    assert torch.equal(plain[0], noisy[0]) and torch.equal(plain[1][0], plain[1][1])
+    assert float((noisy[1] - noisy[1].mean(0)).std()) > 1e-3

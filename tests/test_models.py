@@ -93,7 +93,13 @@ def state_of(steps: torch.Tensor) -> State:
 def shaped_data(tmp_path_factory):
     """data path -> a few random puzzles of the shape that an experiment is for."""
     made = {}
-    shapes = {"sudoku-extreme": (81, 11), "maze": (900, 6), "sudoku-4x4": (16, 6), "data/arc": (900, 12)}
+    shapes = {
+        "sudoku-extreme": (81, 11),
+        "maze": (900, 6),
+        "sudoku-4x4": (16, 6),
+        "data/arc": (900, 12),
+        "latin": (25, 7),
+    }
 
     def make(data_path: str):
         [(seq_len, vocab_size)] = [shape for name, shape in shapes.items() if name in data_path]

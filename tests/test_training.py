@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, only_run
+from conftest import ROOT, command, only_run, tiny_split
 from safetensors.torch import load_file
 
 from config.load import load_pretrain
+from dataset.layout import write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
 from models import build
 from training import checkpoint
@@ -201,3 +202,37 @@ def test_a_resumed_run_keeps_its_architecture(tiny, tmp_path):
     assert command("pretrain.py", *tiny, "max_steps=2").returncode == 0
     run = command("pretrain.py", f"resume={only_run(tmp_path)}", "arch.hidden_size=32")
     assert run.returncode == 1 and "arch cannot change" in run.stderr
+
+
+def test_a_signal_ends_an_evaluation_too(tiny, tmp_path):
+    """The final evaluation of many puzzles is left between two batches; the last checkpoint stands."""
+    data = tmp_path / "data"
+    write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(100_000, 1)}, ["<blank>"])
+    words = [*tiny, f"dataset.data_path={data}", "max_steps=2", "eval_puzzles=8"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "pretrain.py"), *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"WANDB_MODE": "disabled"},
+    )
+    for _ in range(600):
+        time.sleep(0.1)
+        if list(tmp_path.glob("*/*/best.safetensors")):  # the evaluation of the subset is done
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert "stopped at step 2" in stderr and checkpoint.load(only_run(tmp_path)).step == 2
+
+
+def test_a_run_does_not_go_back_behind_itself(tiny, tmp_path):
+    assert command("pretrain.py", *tiny, "max_steps=2").returncode == 0
+    directory = only_run(tmp_path)
+    (directory / "early.safetensors").write_bytes((directory / "last.safetensors").read_bytes())
+    assert command("pretrain.py", f"resume={directory}", "max_steps=4").returncode == 0
+    assert "max_steps: 4" in (directory / "config.yaml").read_text()
+    run = command("pretrain.py", f"resume={directory / 'early.safetensors'}", "max_steps=6")
+    assert run.returncode == 1 and "is at step 4" in run.stderr
+    run = command("pretrain.py", f"resume={directory}", "max_steps=3")
+    assert run.returncode == 1 and "has all of its 3 steps" in run.stderr

@@ -5,6 +5,7 @@ import netrc
 import os
 import platform
 import subprocess
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def new_run_directory(config: PretrainConfig) -> Path:
-    """checkpoint_path/run_name/<time>, made new, with the resolved configuration and versions in it."""
+    """checkpoint_path/run_name/<time>, made new."""
     base = Path(config.checkpoint_path) / config.run_name / time.strftime("%Y%m%d-%H%M%S")
     directory, n = base, 1
     while True:
@@ -44,9 +45,13 @@ def new_run_directory(config: PretrainConfig) -> Path:
         except FileExistsError:
             n += 1
             directory = base.with_name(f"{base.name}-{n}")
+    return directory
+
+
+def describe_run(directory: Path, config: PretrainConfig) -> None:
+    """Writes the resolved configuration and the versions into a run's folder; on resuming, anew."""
     (directory / "config.yaml").write_text(to_yaml(config))
     (directory / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
-    return directory
 
 
 def wandb_mode(config: PretrainConfig) -> Any:
@@ -56,7 +61,10 @@ def wandb_mode(config: PretrainConfig) -> Any:
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "disabled"
     if mode := os.environ.get("WANDB_MODE"):
-        return "offline" if mode == "dryrun" else mode
+        mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)
+        if mode not in ("online", "offline", "disabled"):
+            raise ValueError(f"WANDB_MODE should be online, offline or disabled, but it is {mode!r}")
+        return mode
     if os.environ.get("WANDB_API_KEY"):
         return "online"
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -64,6 +72,29 @@ def wandb_mode(config: PretrainConfig) -> Any:
         return "online" if netrc.netrc().authenticators(host) else "disabled"
     except (OSError, netrc.NetrcParseError):
         return "disabled"
+
+
+def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
+    """A W&B run; where the server cannot be reached, an offline one and a line that says so."""
+    import wandb
+
+    name = f"{config.run_name}-{directory.name}"
+    try:
+        return wandb.init(
+            project=config.project_name,
+            entity=config.entity,
+            name=name,
+            id=name,
+            resume="allow",
+            dir=directory,
+            mode=mode,
+            config=config.model_dump(mode="json"),
+        )
+    except wandb.Error as error:
+        if mode == "offline":
+            raise ValueError(f"W&B does not start: {' '.join(str(error).split())}") from None
+        print(f"W&B is not to be reached ({' '.join(str(error).split())}): logging offline", file=sys.stderr)
+        return _start_wandb(directory, config, "offline")
 
 
 class MetricsLog:
@@ -75,21 +106,8 @@ class MetricsLog:
             lines = self.file.read_text().splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
             self.file.write_text("".join(line + "\n" for line in kept))
-        self._wandb: Any = None
         mode = wandb_mode(config)
-        if mode != "disabled":
-            import wandb
-
-            self._wandb = wandb.init(
-                project=config.project_name,
-                entity=config.entity,
-                name=f"{config.run_name}-{directory.name}",
-                id=f"{config.run_name}-{directory.name}",
-                resume="allow",
-                dir=directory,
-                mode=mode,
-                config=config.model_dump(mode="json"),
-            )
+        self._wandb: Any = None if mode == "disabled" else _start_wandb(directory, config, mode)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line: the step and its values."""

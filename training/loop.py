@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,11 +14,14 @@ import torch
 from tqdm import tqdm
 
 from models.act import Metrics
+from training import checkpoint
 from training.logging import MetricsLog
 from training.trainer import NotFinite, Trainer
 
-Evaluate = Callable[[int | None], dict[str, float]]
-"""Evaluates the model on that many puzzles (None: all of them)."""
+LOSSES = ("lm_loss", "q_halt_loss", "q_continue_loss", "total_loss")
+
+Evaluate = Callable[[int | None, Callable[[], None]], dict[str, float]]
+"""Evaluates the model on that many puzzles (None: all of them); calls the function now and then, which may raise."""
 
 
 class Stopped(Exception):
@@ -48,23 +51,45 @@ def _noting_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def train(trainer: Trainer, directory: Path, evaluate: Evaluate) -> dict[str, float]:
+def resume(trainer: Trainer, file: Path) -> Path:
+    """Puts a run back to where a checkpoint was saved; returns its folder.
+
+    Raises:
+        ValueError: the run is complete, or has gone on since, or the checkpoint does not fit.
+    """
+    saved = checkpoint.load(file)
+    if saved.step >= trainer.total_steps:
+        raise ValueError(f"{file} has all of its {trainer.total_steps} steps; give more epochs or max_steps")
+    newest = file.with_name("last.safetensors")
+    if newest.is_file() and (step := checkpoint.load(newest, weights_only=True).step) > saved.step:
+        raise ValueError(f"{newest} is at step {step}: resume from it, or copy {file.name} into a folder of its own")
+    if not trainer.restore(saved, str(file)) and trainer.world.is_main:
+        print(f"{file} holds no latents: every row starts anew with a new puzzle", file=sys.stderr)
+    return file.parent
+
+
+def train(trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: int) -> dict[str, float]:
     """Trains to the end, writing metrics and checkpoints into `directory`. Returns the last evaluation.
+
+    `test_puzzles` is how many there are in all; evaluations on the way take at most `eval_puzzles` of them.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the run was saved.
         NotFinite: a loss or weight was not finite.
     """
     with _noting_signals() as noted:
-        return _Run(trainer, directory, evaluate, noted).run()
+        return _Run(trainer, directory, evaluate, test_puzzles, noted).run()
 
 
 class _Run:
     """What `train` keeps between steps: the window of sums since the last look, the bar, the best so far."""
 
-    def __init__(self, trainer: Trainer, directory: Path, evaluate: Evaluate, noted: list[int]) -> None:
+    def __init__(
+        self, trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: int, noted: list[int]
+    ) -> None:
         self.trainer, self.directory, self.evaluate, self.noted = trainer, directory, evaluate, noted
         self.config, self.world = trainer.config, trainer.world
+        self.subset = None if self.config.eval_puzzles >= test_puzzles else self.config.eval_puzzles
         main = self.world.is_main
         self.log = MetricsLog(directory, self.config, trainer.step) if main else None
         self.bar = tqdm(
@@ -75,6 +100,7 @@ class _Run:
 
     def run(self) -> dict[str, float]:
         trainer, config = self.trainer, self.config
+        values: dict[str, float] = {}
         try:
             while trainer.step < trainer.total_steps:
                 self._add(trainer.train_step())
@@ -86,8 +112,8 @@ class _Run:
                 if saving:
                     self._save("last")
                 if evaluation:
-                    self._evaluate(config.eval_puzzles)
-            return self._evaluate(None)
+                    values = self._evaluate(self.subset)
+            return values if self.subset is None else self._evaluate(None)
         finally:
             self.bar.close()
             if self.log is not None:
@@ -99,6 +125,10 @@ class _Run:
     def _alone_and_stopped(self) -> bool:
         """A lone process stops after any step; several agree on it when they look."""
         return self.world.size == 1 and bool(self.noted)
+
+    def _stop_if_noted(self) -> None:
+        if self.noted:
+            raise Stopped(self.noted[0])
 
     def _open_window(self) -> None:
         self.sums: Metrics = {}
@@ -136,7 +166,7 @@ class _Run:
         rows = steps * self.config.global_batch_size
         seconds = time.perf_counter() - self.window_time
         count = total["count"]
-        values = {f"train/{name}": total[name] / rows for name in ("lm_loss", "q_halt_loss", "total_loss")}
+        values = {f"train/{name}": total[name] / rows for name in LOSSES if name in total}
         values["train/halted"] = count / rows
         if count:
             means = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
@@ -157,13 +187,14 @@ class _Run:
     def _evaluate(self, puzzles: int | None) -> dict[str, float]:
         """Evaluates the average on a fixed subset, or on all, and logs it. The best on the subset is kept."""
         started = time.perf_counter()
-        if self.trainer.ema is None:
-            values = self.evaluate(puzzles)
-        else:
-            with self.trainer.ema.applied():
-                values = self.evaluate(puzzles)
+        try:
+            with self.trainer.ema.applied() if self.trainer.ema else nullcontext():
+                values = self.evaluate(puzzles, self._stop_if_noted)
+        except Stopped:
+            self._save("last")
+            raise
         exact, size = values["all/exact_accuracy"], int(values["puzzles"])
-        if puzzles is not None and exact >= self.best:
+        if puzzles == self.subset and exact >= self.best:
             self.best = exact
             self._save("best")
         if self.log is not None:

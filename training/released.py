@@ -33,7 +33,9 @@ _THEIR_NAMES = [
 ]
 _NOT_STORED_HERE = {"absolute_pos_embedding"}
 # keys of their arch that say nothing about the model's weights or its forward pass
-_WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size", "causal"}
+_WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size"}
+# what others may set, and this program does not
+_FIXED_HERE = {"rope_theta": 10000.0, "rms_norm_eps": 1e-5, "causal": False}
 
 
 class _Inert:
@@ -106,8 +108,11 @@ def our_arch(theirs: dict[str, Any]) -> tuple[Arch, list[str]]:
         raise ValueError(f"the checkpoint's arch.name is {theirs.get('name')!r}, which this program does not have")
     known = kinds[name].model_fields.keys() - {"name", "loss"}
     values = {key: value for key, value in theirs.items() if key in known}
+    for key, here in _FIXED_HERE.items():
+        if theirs.get(key, here) != here:
+            raise ValueError(f"the checkpoint's arch.{key} is {theirs[key]!r}, but this program knows only {here!r}")
     loss = theirs.get("loss", {}).get("loss_type", "stablemax_cross_entropy")
-    ignored = sorted(theirs.keys() - known - {"name", "loss"} - _WITHOUT_MEANING)
+    ignored = sorted(theirs.keys() - known - {"name", "loss"} - _WITHOUT_MEANING - _FIXED_HERE.keys())
     arch = validate(kinds[name], {"name": name, "loss": {"loss_type": loss}, **values})
     return TypeAdapter(Arch).validate_python(arch), ignored
 
@@ -209,7 +214,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         export(arguments.checkpoint, arguments.output)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {arguments.output}")
 

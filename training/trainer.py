@@ -24,7 +24,7 @@ class NotFinite(Exception):
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Makes every random draw of this step, on every device, a function of (seed, step, rank) alone."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(int(np.random.SeedSequence([1, seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
 
 
 class Trainer:
@@ -54,6 +54,15 @@ class Trainer:
         self.ema = EMA(named, config.ema_rate) if config.ema else None
         self.step = 0
         self.states: list[State] = []
+
+    def summary(self) -> str:
+        """The run in one line; the number of parameters is without the puzzle embeddings' table."""
+        config = self.config
+        parameters, rows = sum(p.numel() for p in self.names), config.rows_per_rank(self.world.size)
+        return (
+            f"{config.run_name}: {parameters:,} parameters, {self.total_steps} steps of "
+            f"{config.global_batch_size} rows ({rows} a process) on {self.world.device}, from step {self.step}"
+        )
 
     # -- one step ----------------------------------------------------------------------------------
 
