@@ -7,6 +7,7 @@ on whatever device is there, as training uses it: the median of a few steps afte
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -51,7 +52,7 @@ def gigaflops(model: Reasoner, task: Task) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def median_seconds(step, device: torch.device) -> float:
+def median_seconds(step: Callable[[], None], device: torch.device) -> float:
     """Median time of `step`, after one call to warm up."""
     times = []
     for _ in range(REPEATS + 1):
