@@ -81,7 +81,7 @@ def cut_short(folder: Path) -> None:
 
 
 FAULTS: list[tuple[Callable[[Path], object], str]] = [
-    (lambda folder: (folder / "dataset.json").unlink(), r"dataset.json: no such file.*build_sudoku_dataset"),
+    (lambda folder: (folder / "dataset.json").unlink(), r"dataset.json: no such file.*build_NAME_dataset"),
     (lambda folder: (folder / "dataset.json").write_text("{"), r"dataset.json: Invalid JSON"),
     (change_metadata(sets=["all", "hard"]), r"dataset.json: .*only the one set"),
     (change_metadata(seq_len="four"), r"dataset.json: .*valid integer.* \(seq_len\)"),
@@ -114,5 +114,5 @@ def test_faults_are_named(written: Path, spoil: Callable[[Path], object], senten
 
 
 def test_a_split_that_was_never_built_says_how_to_build_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="build_maze_unique_dataset"):
+    with pytest.raises(ValueError, match="build_NAME_dataset"):
         read_split(tmp_path / "nowhere", "train")
