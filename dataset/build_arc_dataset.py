@@ -31,7 +31,7 @@ from dataset.arc import (
     task_fields,
 )
 from dataset.dihedral import SWAPPING
-from dataset.layout import Metadata, check_replaceable, new_dataset
+from dataset.layout import Metadata, check_replaceable, new_dataset, run_builder
 
 NOT_KNOWN = np.zeros((1, 1), np.uint8)
 """The answer of a test example that has none, so that it can be asked."""
@@ -222,13 +222,7 @@ def build(options: Options) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
-    try:
-        build(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.output_dir}: the data set is complete")
-    return 0
+    return run_builder(lambda: build(options), options.output_dir)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a file: make the repository importable
 from dataset.csv_puzzles import csv_rows, require_text
 from dataset.dihedral import SYMMETRIES, dihedral
 from dataset.download import fetch_file
-from dataset.layout import Metadata, Split, check_replaceable, puzzle_split, write_dataset
+from dataset.layout import Metadata, Split, check_replaceable, puzzle_split, run_builder, write_dataset
 from dataset.maze import CHARACTERS, VOCAB_SIZE, is_valid_answer
 
 COLUMNS = ("question", "answer")  # of a CSV; further columns do not matter
@@ -146,13 +146,7 @@ def _split(mazes: Mazes, copies: int = 1) -> Split:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
-    try:
-        build(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.output_dir}: the data set is complete")
-    return 0
+    return run_builder(lambda: build(options), options.output_dir)
 
 
 if __name__ == "__main__":

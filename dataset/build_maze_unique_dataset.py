@@ -18,7 +18,7 @@ import numpy as np
 if __package__ in (None, ""):  # run as a file: make the repository importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
+from dataset.layout import Split, check_replaceable, puzzle_split, run_builder, write_dataset
 from dataset.maze import (
     GOAL,
     PATH,
@@ -243,13 +243,7 @@ def build(options: Options) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
-    try:
-        build(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.output_dir}: {options.train_samples} training and {options.test_samples} test mazes")
-    return 0
+    return run_builder(lambda: build(options), options.output_dir)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # run as a file: make the repository importable
 
 from dataset.csv_puzzles import csv_rows, require_text
 from dataset.download import fetch_file
-from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
+from dataset.layout import Split, check_replaceable, puzzle_split, run_builder, write_dataset
 from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
 
 COLUMNS = ("question", "answer", "rating")  # of a CSV; further columns do not matter
@@ -225,13 +225,7 @@ def build(options: Options) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
-    try:
-        build(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.output_dir}: the data set is complete")
-    return 0
+    return run_builder(lambda: build(options), options.output_dir)
 
 
 if __name__ == "__main__":

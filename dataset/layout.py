@@ -9,7 +9,8 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,17 @@ def check_replaceable(directory: str | Path) -> None:
     others = sorted(set(folder.iterdir()) - parts)
     if others:
         raise ValueError(f"{folder}: not replaced, because {others[0].name!r} in it is no part of a data set")
+
+
+def run_builder(build: Callable[[], None], directory: Path) -> int:
+    """What every builder's command line does: build, say so, return the exit status (2 for a mistake)."""
+    try:
+        build()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{directory}: the data set is complete")
+    return 0
 
 
 def _read_metadata(file: Path) -> Metadata:

@@ -51,7 +51,7 @@ def _inside(node: ast.AST) -> list[ast.stmt]:
 def _names(node: ast.stmt) -> list[str]:
     if isinstance(node, DEFINITIONS):
         return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
