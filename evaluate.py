@@ -82,6 +82,7 @@ def main(words: list[str]) -> int:
         if "--check-only" in words:
             return 0
         run(config, distributed.start(config.device))
+        distributed.wait_for_all()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -82,6 +82,7 @@ def main(words: list[str]) -> int:
             config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
             return 0
         run(config, distributed.start(config.device))
+        distributed.wait_for_all()
     except (ValueError, NotFinite, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

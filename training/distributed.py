@@ -92,6 +92,12 @@ def start(device: str) -> World:
     return World(rank, size, here)
 
 
+def wait_for_all() -> None:
+    """Returns when every process has come here, so that none leaves while another still writes."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def stop() -> None:
     """Leaves the group of processes, where there is one."""
     if dist.is_initialized():
