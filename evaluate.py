@@ -42,19 +42,16 @@ def run(config: EvalConfig, world: World) -> None:
     directory = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
     if world.is_main:
         directory.mkdir(parents=True, exist_ok=True)
-        for note in loaded.notes:
-            print(note, file=sys.stderr)
+        print(*loaded.notes, sep="\n", end="\n" if loaded.notes else "", file=sys.stderr)
     is_arc = config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file()
     votes = VotesByDepth(data_path, puzzles, settings.depths) if is_arc else None
     started = time.perf_counter()
-    observe = votes.observe if votes else None
-    metrics = evaluate(model, puzzles, settings, world, limit, progress=True, observe=observe)
+    metrics = evaluate(model, puzzles, settings, world, limit, True, votes.observe if votes else None)
     voted = votes.merged(world) if votes else {}
     if not world.is_main:
         return
     for depth, at_depth in voted.items():
         metrics[depth] |= at_depth.metrics()
-    seconds = time.perf_counter() - started
     facts = {
         "checkpoint": str(loaded.origin),
         "step": loaded.step,
@@ -65,14 +62,14 @@ def run(config: EvalConfig, world: World) -> None:
         "dataset": data_path,
         "processes": world.size,
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
-        "seconds": round(seconds, 2),
+        "seconds": round(time.perf_counter() - started, 2),
         "versions": versions(),
     }
     print(report.table(metrics))
     report.write(directory, facts, metrics)
     if voted:
         voted[max(voted)].write_submission(directory / "submission.json")
-    print(f"{seconds:.1f} s; everything, with all settings: {directory}")
+    print(f"{facts['seconds']:.1f} s; everything, with all settings: {directory}")
 
 
 def main(words: list[str]) -> int:

@@ -72,10 +72,7 @@ def run(config: PretrainConfig, world: World) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Exit code: 0, 1 for a user's mistake or a loss that is not finite, 128 + signal when stopped.
-
-    `--check-only` reads and validates the configuration for NPROC_PER_NODE processes, and does no more.
-    """
+    """Exit code: 0, 1 for a mistake or a loss not finite, 128 + signal. `--check-only`: validate and do no more."""
     try:
         config = configure([word for word in words if word != "--check-only"])
         if "--check-only" in words:
