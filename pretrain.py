@@ -13,7 +13,7 @@ from config.schema import PretrainConfig
 from dataset.puzzles import Puzzles, TrainingBatches
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import load_model, weights_into
-from models import build, compile_networks
+from models import backend, build, place
 from training import checkpoint, distributed
 from training.distributed import World
 from training.logging import describe_run, new_run_directory
@@ -36,11 +36,11 @@ def run(config: PretrainConfig, world: World) -> None:
     train_puzzles = Puzzles(config.dataset.data_path, "train", world.device)
     test_puzzles = Puzzles(config.dataset.data_path, "test", world.device)
     seed_step(config.seed, 0, 0)
-    model = build(config.arch, train_puzzles.task)
+    chosen = backend.choose(config.kernels, config.attention, config.compile, config.arch, world.device)
+    model = build(config.arch, train_puzzles.task, chosen)
     if config.load_checkpoint is not None:
         weights_into(model, load_model(config.load_checkpoint))
-    model.to(world.device)
-    compile_networks(model, config.compile, world.device)
+    place(model, chosen, world.device)
     batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, (world.rank, world.size))
     trainer = Trainer(config, model, batches, world)
 
@@ -50,7 +50,7 @@ def run(config: PretrainConfig, world: World) -> None:
         directory = resume(trainer, checkpoint.resolve(config.resume))
     if world.is_main:
         describe_run(directory, config)
-        print(f"{trainer.summary()}; everything goes to {directory}", file=sys.stderr)
+        print(f"{trainer.summary()}, with {chosen.why}; everything goes to {directory}", file=sys.stderr)
 
     settings = Settings(
         depths=[config.arch.halt_max_steps], rows=config.global_batch_size, loss_type=config.arch.loss.loss_type

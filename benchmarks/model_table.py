@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from config.load import choices, load_pretrain
 from config.schema import PretrainConfig
 from dataset.puzzles import Batch, Task
-from models import build, compile_networks
+from models import backend, build, place
 from models.act import act_loss
 from models.reasoner import Reasoner
 
@@ -95,13 +95,14 @@ def main() -> None:
         task = task_of(config)
         if task is None:
             continue
+        chosen = backend.choose(config.kernels, config.attention, config.compile, config.arch, device)
         model = build(config.arch, task)
         parameters = sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights")
         work = gigaflops(model, task)
         shown = ["", ""]
         if arguments.rows:
-            model.to(device)
-            compile_networks(model, "auto", device)
+            model = build(config.arch, task, chosen)
+            place(model, chosen, device)
             shown = [f"{speed:,.1f}" for speed in speeds(config, model, task, arguments.rows, device)]
         print(f"| `{name}` | {parameters:,} | {work:.2f} | {shown[0]} | {shown[1]} |", flush=True)
 

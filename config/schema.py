@@ -4,6 +4,7 @@ Every model is strict and frozen, and refuses keys that it does not know. What s
 on is checked here too, so that a wrong configuration fails before any work.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -14,7 +15,11 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Compile = Literal["auto"] | bool
-"""auto: compile where there is a GPU."""
+"""auto: compile where there is a GPU but no kernels."""
+KernelsChoice = Literal["auto", "off"]
+"""auto: Triton kernels where the device has them."""
+AttentionChoice = Literal["auto", "triton", "flash", "sdpa"]
+"""auto: the kernel where there are kernels, else sdpa, which is PyTorch's own."""
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
@@ -196,6 +201,8 @@ class PretrainConfig(Strict):
 
     resume: str | None = None
     load_checkpoint: str | None = None
+    kernels: KernelsChoice = "auto"
+    attention: AttentionChoice = "auto"
     compile: Compile = "auto"
     device: Device = "auto"
 
@@ -243,6 +250,14 @@ class EvalConfig(Strict):
     seed: Count = 0
     ema: bool = True
 
+    streaming: bool = False
+    halt_q: Annotated[float, Field(gt=0, lt=1)] | None = None
+    halt_residual: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    halt_patience: Positive = 3
+    halt_min_steps: Positive = 2
+    agree: Positive | None = None
+    look_interval: Positive = 2
+
     lambda_: Annotated[float, Field(gt=0, le=1)] | None = None
     noise_scale: NonNegative | None = None
     H_init_std: NonNegative | None = None
@@ -250,8 +265,17 @@ class EvalConfig(Strict):
     forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
 
     eval_dir: str | None = None
+    shard: str | None = None
+    kernels: KernelsChoice = "auto"
+    attention: AttentionChoice = "auto"
     compile: Compile = "auto"
     device: Device = "auto"
+
+    @property
+    def shard_of(self) -> tuple[int, int]:
+        """(i, n) of `shard` "i/n", the i-th of n, counted from 1; (1, 1) where there is none."""
+        i, _, n = (self.shard or "1/1").partition("/")
+        return int(i), int(n)
 
     @field_validator("halt_max_steps", mode="before")
     @classmethod
@@ -265,4 +289,28 @@ class EvalConfig(Strict):
                 f"convergence_top_k={self.convergence_top_k} keeps the best of different_init={self.different_init} "
                 "trajectories, so it cannot be larger"
             )
+        if self.shard and (not re.fullmatch(r"\d+/\d+", self.shard) or not 0 < self.shard_of[0] <= self.shard_of[1]):
+            raise ValueError(f"shard should be like 3/16, the third of sixteen parts, but it is {self.shard!r}")
+        self._check_streaming()
         return self
+
+    def _check_streaming(self) -> None:
+        for name in ("halt_q", "halt_residual", "agree"):
+            value = self.model_dump()[name]
+            if value is not None and not self.streaming:
+                raise ValueError(f"{name}={value} has no effect without streaming=true")
+        if self.streaming and self.halt_max_steps and len(self.halt_max_steps) > 1:
+            raise ValueError(
+                f"streaming=true takes one halt_max_steps, the most that a trajectory makes, not {self.halt_max_steps}"
+            )
+        if self.agree is None:
+            return
+        if self.halt_q is None and self.halt_residual is None:
+            raise ValueError(f"agree={self.agree} needs halt_q or halt_residual: only trajectories that halt can agree")
+        if self.agree > self.different_init:
+            raise ValueError(f"agree={self.agree} cannot be larger than different_init={self.different_init}")
+        if self.convergence_top_k and self.convergence_top_k > self.agree:
+            raise ValueError(
+                f"convergence_top_k={self.convergence_top_k} cannot be larger than agree={self.agree}: "
+                "a puzzle may keep no more trajectories than that"
+            )

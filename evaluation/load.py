@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from config.load import validate
 from config.schema import Arch, EvalConfig
 from dataset.puzzles import Task
-from models import build
+from models import build, place
+from models.backend import choose
 from models.reasoner import Reasoner
 from training import checkpoint, released
 
@@ -65,8 +67,10 @@ def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
     return changed
 
 
-def build_for_evaluation(loaded: Loaded, config: EvalConfig, task: Task) -> tuple[Arch, Reasoner]:
-    """(the architecture as evaluated, the model with its weights), on the CPU.
+def build_for_evaluation(
+    loaded: Loaded, config: EvalConfig, task: Task, device: torch.device
+) -> tuple[Arch, Reasoner, str]:
+    """(the architecture as evaluated, the model with its weights on its device, what computes it and why).
 
     Breadth greater than one gives TRM random starts of std `different_init_reset_std`.
     """
@@ -76,8 +80,10 @@ def build_for_evaluation(loaded: Loaded, config: EvalConfig, task: Task) -> tupl
             f"but these have {task.seq_len} out of {task.vocab_size}"
         )
     arch = at_evaluation(loaded.arch, config)
-    model = build(arch, task)
+    backend = choose(config.kernels, config.attention, config.compile, arch, device)
+    model = build(arch, task, backend)
     weights_into(model, loaded)
     if config.different_init > 1:
         model.core.start = model.core.start.randomized(config.different_init_reset_std)
-    return arch, model
+    place(model, backend, device)
+    return arch, model, backend.why

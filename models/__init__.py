@@ -1,18 +1,35 @@
 """Models: layers, cores, and the reasoner around them. `build` makes one from its configuration."""
 
-import torch
-from torch import Tensor
+import importlib
+from types import ModuleType
 
-from config.schema import Arch, Compile, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, TRMArch
+import torch
+from torch import Tensor, nn
+
+from config.schema import Arch, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, TRMArch
 from dataset.puzzles import Task
-from models.eqr import eqr_core
+from models.attention import sdpa
+from models.backend import PLAIN, Backend
+from models.eqr import eqr_core, relax
 from models.feedforward import Repeated
 from models.hrm import hrm_core
 from models.hrm_sru import hrm_sru_core
-from models.layers import Block, Embedding, Linear, MixerBlock, Rotary, Stack, rope_1d, rope_2d, sinusoids
+from models.layers import (
+    Block,
+    Embedding,
+    Linear,
+    MixerBlock,
+    Rotary,
+    Stack,
+    rope_1d,
+    rope_2d,
+    sinusoids,
+    truncated_normal,
+)
 from models.puzzle_embedding import PuzzleEmbedding
 from models.reasoner import Reasoner
 from models.recursion import Core
+from models.sru import sru_scan
 from models.trm import trm_core
 
 
@@ -31,33 +48,46 @@ def _rotary(arch: Arch, prefix: int, seq_len: int) -> Rotary | None:
     return None
 
 
-def _stack(arch: Arch, layers: int, seq_len: int) -> Stack:
-    dim, prefix = arch.hidden_size, arch.puzzle_tokens
+def _stack(arch: Arch, layers: int, seq_len: int, backend: Backend) -> Stack:
+    dim, prefix, attend = arch.hidden_size, arch.puzzle_tokens, backend.attention
+    blocks: list[nn.Module]
     if arch.mlp_t:
-        return Stack([MixerBlock(dim, prefix + seq_len, arch.expansion) for _ in range(layers)])
-    rotary = _rotary(arch, prefix, seq_len)
-    return Stack([Block(dim, arch.num_heads, arch.expansion, rotary) for _ in range(layers)])
+        mixers = [MixerBlock(dim, prefix + seq_len, arch.expansion) for _ in range(layers)]
+        blocks = [_kernels().FusedMixerBlock(block) for block in mixers] if backend.kernels else [*mixers]
+    else:
+        rotary = _rotary(arch, prefix, seq_len)
+        plain = [Block(dim, arch.num_heads, arch.expansion, rotary, attend or sdpa) for _ in range(layers)]
+        blocks = [_kernels().FusedBlock(block, attend) for block in plain] if backend.kernels else [*plain]
+    return Stack(blocks)
 
 
-def _core(arch: Arch, seq_len: int, dtype: torch.dtype) -> Core:
+def _kernels() -> ModuleType:
+    return importlib.import_module("models.kernels.blocks")  # which needs Triton
+
+
+def _core(arch: Arch, seq_len: int, dtype: torch.dtype, backend: Backend) -> Core:
     length = arch.puzzle_tokens + seq_len
     match arch:
         case EqRArch():
-            return eqr_core(arch, _stack(arch, arch.L_layers, seq_len), length, dtype)
+            stack = _stack(arch, arch.L_layers, seq_len, backend)
+            noise = importlib.import_module("models.kernels.noise") if backend.kernels else None
+            draws = (noise.relax, noise.truncated_normal) if noise else (relax, truncated_normal)
+            return eqr_core(arch, stack, length, dtype, *draws)
         case TRMArch():
-            return trm_core(arch, _stack(arch, arch.L_layers, seq_len), length, dtype)
+            return trm_core(arch, _stack(arch, arch.L_layers, seq_len, backend), length, dtype)
         case HRMArch():
-            H_level, L_level = (_stack(arch, layers, seq_len) for layers in (arch.H_layers, arch.L_layers))
+            H_level, L_level = (_stack(arch, layers, seq_len, backend) for layers in (arch.H_layers, arch.L_layers))
             return hrm_core(arch, H_level, L_level, length, dtype)
         case HRMSRUArch():
-            return hrm_sru_core(arch, length, dtype)
+            scan = importlib.import_module("models.kernels.sru").sru_scan if backend.kernels else sru_scan
+            return hrm_sru_core(arch, length, dtype, scan)
         case FeedforwardArch():
-            stack = _stack(arch, arch.L_layers, seq_len)
+            stack = _stack(arch, arch.L_layers, seq_len, backend)
             return Repeated(stack, length, arch.hidden_size, dtype, arch.repeats)
 
 
-def build(arch: Arch, task: Task) -> Reasoner:
-    """The reasoner that `arch` describes, for puzzles of `task`'s shape, on the CPU.
+def build(arch: Arch, task: Task, backend: Backend = PLAIN) -> Reasoner:
+    """The reasoner that `arch` describes, for puzzles of `task`'s shape, on the CPU, computed by `backend`.
 
     Parameters are drawn from torch's global generator.
 
@@ -77,7 +107,7 @@ def build(arch: Arch, task: Task) -> Reasoner:
         PuzzleEmbedding(task.num_puzzle_identifiers, arch.puzzle_emb_ndim, prefix, dim, dtype) if prefix else None
     )
     return Reasoner(
-        _core(arch, task.seq_len, dtype),
+        _core(arch, task.seq_len, dtype, backend),
         Embedding(task.vocab_size, dim, dtype),
         lm_head=Linear(dim, task.vocab_size),
         q_head=Linear(dim, 2, bias=True),
@@ -86,11 +116,13 @@ def build(arch: Arch, task: Task) -> Reasoner:
     )
 
 
-def compile_networks(model: Reasoner, wanted: Compile, device: torch.device) -> None:
-    """Compiles, in place, the networks that an outer iteration applies again and again.
+def place(model: Reasoner, backend: Backend, device: torch.device) -> None:
+    """Moves a model to its device and, where the backend says so, compiles it in place.
 
-    One graph of one application, instead of the whole iteration unrolled, keeps the first step short.
+    Compiled are the networks that an outer iteration applies again and again: one graph of one application,
+    instead of the whole iteration unrolled, keeps the first step short.
     """
-    if wanted is True or (wanted == "auto" and device.type == "cuda"):
+    model.to(device)
+    if backend.compiled:
         for network in model.core.networks():
             network.compile(fullgraph=True, dynamic=False)

@@ -1,13 +1,46 @@
-"""Attention, and the only file that knows which backends there are."""
+"""Attention, and the only file that knows which library computes it (the kernel of its own: models/kernels)."""
+
+import importlib
+import os
+from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def attention(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
-    """Bidirectional attention softmax(q k^T / sqrt(K)) v over the positions; [B, L, H, K] in and out.
+class AttentionFunction(Protocol):
+    """Bidirectional attention softmax(q k^T / sqrt(K)) v over the positions; [B, L, H, K] in and out."""
 
-    PyTorch's scaled_dot_product_attention, without a mask: with one it would leave its fast kernels.
-    """
+    def __call__(self, q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor: ...
+
+
+def sdpa(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
+    """PyTorch's scaled_dot_product_attention, without a mask: with one it would leave its fast kernels."""
     q_BHLK, k_BHLK, v_BHLK = (t.transpose(1, 2) for t in (q_BLHK, k_BLHK, v_BLHK))
     return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, dropout_p=dropout).transpose(1, 2)
+
+
+def flash() -> AttentionFunction:
+    """The package flash_attn_interface (FlashAttention 3) or else flash_attn (2); sdpa where DISABLE_FLASH_ATTN=1.
+
+    Raises:
+        ValueError: neither package is installed.
+    """
+    if os.environ.get("DISABLE_FLASH_ATTN") == "1":
+        return sdpa
+    package: Any
+    for name in ("flash_attn_interface", "flash_attn"):
+        try:
+            package = importlib.import_module(name)
+            break
+        except ImportError:
+            continue
+    else:
+        raise ValueError("attention=flash needs the package flash_attn_interface or flash_attn; auto needs neither")
+
+    def attend(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
+        out = package.flash_attn_func(q_BLHK, k_BLHK, v_BLHK, **({"dropout_p": dropout} if dropout else {}))
+        first: Tensor = out[0] if isinstance(out, tuple) else out  # some versions return the sums too
+        return first
+
+    return attend

@@ -6,12 +6,13 @@ activations where they are used.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import attention
+from models.attention import AttentionFunction, sdpa
 
 # Standard deviation of N(0, 1) cut at +-2: dividing by it gives samples of the asked std.
 _CUT = 2.0
@@ -19,16 +20,18 @@ _CUT_STD = 0.8796256610342398
 _TAIL = math.erf(_CUT / math.sqrt(2.0))
 
 
-def truncated_normal(*shape: int, std: float, device: torch.device | str | None = None) -> Tensor:
-    """Float32 samples of N(0, std^2) cut at two standard deviations, rescaled so that their std is `std`.
+def truncated_normal(
+    *shape: int, std: float, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Samples of N(0, std^2) cut at two standard deviations, rescaled so that their std is `std`.
 
     Sampled by the inverse of the distribution function, which compiles into one graph.
     """
     if std == 0:
-        return torch.zeros(shape, device=device)
+        return torch.zeros(shape, device=device, dtype=dtype)
     uniform = torch.rand(shape, device=device)
     normal = torch.erfinv((2.0 * uniform - 1.0) * _TAIL) * math.sqrt(2.0)
-    return normal.clamp(-_CUT, _CUT) * (std / _CUT_STD)
+    return (normal.clamp(-_CUT, _CUT) * (std / _CUT_STD)).to(dtype)
 
 
 def rms_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -51,7 +54,11 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A table [rows, D] of std D^-0.5, returned in `dtype`."""
+    """A table [rows, D] of std D^-0.5, returned in `dtype`.
+
+    Looked up by a product with one-hot rows: for so few rows as cheap as an index, and its gradient is a product
+    too, which adds in a fixed order (an index's does not on a GPU).
+    """
 
     def __init__(self, rows: int, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -59,7 +66,8 @@ class Embedding(nn.Module):
         self.embedding_weight = nn.Parameter(truncated_normal(rows, dim, std=dim**-0.5))
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.embedding_weight.to(self.dtype))
+        one_hot = ids.unsqueeze(-1) == torch.arange(len(self.embedding_weight), device=ids.device)
+        return one_hot.to(self.dtype) @ self.embedding_weight.to(self.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -138,10 +146,11 @@ def sinusoids(length: int, dim: int) -> Tensor:
 class Attention(nn.Module):
     """Bidirectional multi-head attention over the positions; `rotary` turns queries and keys."""
 
-    def __init__(self, dim: int, heads: int, rotary: Rotary | None) -> None:
+    def __init__(self, dim: int, heads: int, rotary: Rotary | None, attend: AttentionFunction = sdpa) -> None:
         super().__init__()
         self.heads = heads
         self.rotary = rotary
+        self.attend = attend
         self.qkv_proj = Linear(dim, 3 * dim)
         self.o_proj = Linear(dim, dim)
 
@@ -151,15 +160,17 @@ class Attention(nn.Module):
         q_BLHK, k_BLHK, v_BLHK = qkv.split(self.heads, dim=2)
         if self.rotary is not None:
             q_BLHK, k_BLHK = self.rotary(q_BLHK), self.rotary(k_BLHK)
-        return self.o_proj(attention(q_BLHK, k_BLHK, v_BLHK).reshape(B, L, D))
+        return self.o_proj(self.attend(q_BLHK, k_BLHK, v_BLHK).reshape(B, L, D))
 
 
 class Block(nn.Module):
     """Post-norm block: h = norm(h + attention(h)); h = norm(h + mlp(h))."""
 
-    def __init__(self, dim: int, heads: int, expansion: float, rotary: Rotary | None) -> None:
+    def __init__(
+        self, dim: int, heads: int, expansion: float, rotary: Rotary | None, attend: AttentionFunction = sdpa
+    ) -> None:
         super().__init__()
-        self.self_attn = Attention(dim, heads, rotary)
+        self.self_attn = Attention(dim, heads, rotary, attend)
         self.mlp = SwiGLU(dim, expansion)
 
     def forward(self, h_BLD: Tensor) -> Tensor:
@@ -187,7 +198,7 @@ class MixerBlock(nn.Module):
 class Stack(nn.Module):
     """f(h, inject) = blocks(h + inject): the network that a model applies again and again."""
 
-    def __init__(self, layers: list[Block] | list[MixerBlock]) -> None:
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 

@@ -11,6 +11,12 @@ Latents = tuple[Tensor, ...]
 """The latents of a batch, each [B, L, D]. The first is read out."""
 
 
+class Draw(Protocol):
+    """Draws truncated normal numbers (layers.truncated_normal)."""
+
+    def __call__(self, *shape: int, std: float, device: torch.device, dtype: torch.dtype) -> Tensor: ...
+
+
 class Start(Protocol):
     """How rows start."""
 
@@ -43,16 +49,18 @@ class RandomInit(nn.Module):
     `stds` holds one standard deviation a latent.
     """
 
-    def __init__(self, stds: tuple[float, ...], length: int, dim: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, stds: tuple[float, ...], length: int, dim: int, dtype: torch.dtype, draw: Draw = truncated_normal
+    ) -> None:
         super().__init__()
-        self.stds, self.length, self.dim = stds, length, dim
+        self.stds, self.length, self.dim, self.draw = stds, length, dim, draw
         self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
 
     def forward(self, batch: int) -> Latents:
         """Latents (z_H, z_L), each [batch, L, D]."""
         like = self.get_buffer("like")
         shape = (batch, self.length, self.dim)
-        return tuple(truncated_normal(*shape, std=std, device=like.device).to(like.dtype) for std in self.stds)
+        return tuple(self.draw(*shape, std=std, device=like.device, dtype=like.dtype) for std in self.stds)
 
     def randomized(self, std: float) -> Start:
         """Itself: its starts are random, and of a std of their own."""
@@ -97,8 +105,9 @@ class Recursion(nn.Module):
     def latent_recursion(self, latents: Latents, x_BLD: Tensor) -> Latents:
         """One pass: z_L settles under the current z_H and the puzzle x, then z_H takes it up."""
         z_H, z_L = latents
+        inject_BLD = z_H + x_BLD
         for _ in range(self.L_cycles):
-            z_L = self.L_level(z_L, z_H + x_BLD)
+            z_L = self.L_level(z_L, inject_BLD)
         return self.L_level(z_H, z_L), z_L
 
     def forward(self, latents: Latents, x_BLD: Tensor) -> Latents:

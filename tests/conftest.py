@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.layout import Metadata, Split, write_dataset
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when they are imported
+
+from dataset.layout import Metadata, Split, write_dataset  # noqa: E402
 
 torch.set_num_threads(1)  # a second thread waits for cores that other processes of the tests use
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,6 +27,8 @@ from training import checkpoint, released
 from training.distributed import World
 from training.trainer import Trainer, seed_step
 
+CPU = torch.device("cpu")
+
 GOLDEN = ROOT / "tests" / "golden"
 ALONE = World(0, 1, torch.device("cpu"))
 TRM = ["train=trm_sudoku", "arch.forward_dtype=float32", "arch.L_layers=1", "arch.H_cycles=2", "arch.L_cycles=1"]
@@ -75,7 +77,7 @@ def metrics_of(file: str | Path, data: Path, *words: str) -> dict[int, dict[str,
     config = load_eval([f"checkpoint='{file}'", "different_init=2", *words])
     loaded = load_model(config.checkpoint, config.ema)
     puzzles = Puzzles(data, "test", ALONE.device)
-    _, model = build_for_evaluation(loaded, config, puzzles.task)
+    _, model, _ = build_for_evaluation(loaded, config, puzzles.task, CPU)
     return evaluate(model, puzzles, Settings(depths=[2, 3], breadth=2, top_k=1, rows=8), ALONE)
 
 
@@ -296,7 +298,7 @@ def test_with_puzzle_embeddings(tmp_path, in_average):
         content["ema"]["shadow"]["model.inner.puzzle_emb.weights"] = table + 1
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
-    _, model = build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 3))
+    _, model, _ = build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 3), CPU)
     assert torch.equal(model.puzzle_emb.weights, table + in_average)
     assert torch.equal(model.core.start.H_init, content["model"]["model.inner.H_init"])
     tokens = model.puzzle_emb(torch.tensor([2]))
@@ -310,7 +312,7 @@ def test_positions_that_are_computed_are_not_missed(tmp_path):
     content["model"]["model.inner.absolute_pos_embedding"] = torch.zeros(81, 32)
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
-    build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 1))
+    build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 1), CPU)
 
 
 def test_a_released_file_that_does_not_fit_is_named(tmp_path):
@@ -319,7 +321,7 @@ def test_a_released_file_that_does_not_fit_is_named(tmp_path):
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
     with pytest.raises(ValueError, match="model.inner.surplus is unknown") as caught:
-        build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 1))
+        build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 1), CPU)
     assert str(tmp_path / "changed.pth") in one_sentence(caught)
 
 

@@ -101,9 +101,7 @@ def test_every_block_of_code_is_a_snippet():
 
 def test_a_changed_source_is_noticed_and_rewritten(copy):
     page = copy / "docs" / "how_it_thinks.md"
-    edit(
-        copy / "models" / "recursion.py", "z_L = self.L_level(z_L, z_H + x_BLD)", "z_L = self.L_level(z_L, x_BLD + z_H)"
-    )
+    edit(copy / "models" / "recursion.py", "inject_BLD = z_H + x_BLD", "inject_BLD = x_BLD + z_H")
     result = snippets(copy, "--check")
     assert result.returncode == 1 and page.read_text() == PAGE, "--check writes nothing"
     assert result.stderr.splitlines() == [
@@ -122,7 +120,7 @@ def test_a_changed_statement_and_a_changed_page_are_noticed(copy):
     assert "act_loss.total" in snippets(copy, "--check").stderr
     edit(copy / "models" / "act.py", "lm_loss + 0.6 * q_halt_loss", "lm_loss + 0.5 * q_halt_loss")
     assert snippets(copy, "--check").returncode == 0
-    edit(copy / "docs" / "how_it_thinks.md", "    z_H, z_L = latents\n    for", "    z_L, z_H = latents\n    for")
+    edit(copy / "docs" / "how_it_thinks.md", "    z_H, z_L = latents\n    inject", "    z_L, z_H = latents\n    inject")
     assert "latent_recursion" in snippets(copy, "--check").stderr
 
 

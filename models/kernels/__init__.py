@@ -1,0 +1,1 @@
+"""Triton kernels behind the plain functions of models/, which say what they compute (models/backend.py chooses)."""

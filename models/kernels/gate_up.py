@@ -1,0 +1,102 @@
+"""The residual SwiGLU of rows too wide for one kernel: gate_up with silu(gate) * up in its epilogue, then a library's
+product, then residual and norm in a pass.
+
+Shapes: R rows of D features; N inner features, a multiple of 128.
+"""
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from models.kernels import weights
+from models.kernels.norm import add_norm, add_norm_backward
+from models.kernels.silu import swiglu, swiglu_gradients
+from models.layers import rms_norm
+
+_BLOCK, _BLOCK_N, _BLOCK_D = 128, 64, 64
+
+
+@triton.jit
+def _gate_up(
+    x, weight, act, gates, R,
+    D: tl.constexpr, N: tl.constexpr, SAVE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """act [R, N] = silu(gate) * up, and `gates` [R, 2 N] where SAVE: a program takes every n-th tile."""
+    tiles: tl.constexpr = N // BLOCK_N
+    for tile in range(tl.program_id(0), tl.cdiv(R, BLOCK) * tiles, tl.num_programs(0)):
+        r = (tile // tiles) * BLOCK
+        n = (tile % tiles) * BLOCK_N
+        gate = tl.zeros((BLOCK, BLOCK_N), tl.float32)
+        up = tl.zeros((BLOCK, BLOCK_N), tl.float32)
+        for d in range(0, D, BLOCK_D):
+            rows = x.load([r, d])
+            gate = tl.dot(rows, weight.load([n, d]).T, gate, input_precision="ieee")
+            up = tl.dot(rows, weight.load([N + n, d]).T, up, input_precision="ieee")
+        kind = act.dtype
+        act.store([r, n], swiglu(gate, up).to(kind))
+        if SAVE:
+            gates.store([r, n], gate.to(kind))
+            gates.store([r, N + n], up.to(kind))
+
+
+@triton.jit
+def _gates_backward(gates_ptr, d_act_ptr, d_gates_ptr, total, N: tl.constexpr, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    real = at < total
+    inner = (at // N) * (2 * N) + at % N
+    gate = tl.load(gates_ptr + inner, real, 0.0).to(tl.float32)
+    up = tl.load(gates_ptr + inner + N, real, 0.0).to(tl.float32)
+    d_act = tl.load(d_act_ptr + at, real, 0.0).to(tl.float32)
+    _, d_gate, d_up = swiglu_gradients(gate, up, d_act)
+    kind = d_gates_ptr.dtype.element_ty
+    tl.store(d_gates_ptr + inner, d_gate.to(kind), real)
+    tl.store(d_gates_ptr + inner + N, d_up.to(kind), real)
+
+
+class _WideMLP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, save: bool) -> Tensor:
+        D, N = x.shape[-1], down.shape[1]
+        x_RD = x.view(-1, D)
+        R = x_RD.shape[0]
+        w_gate_up, w_down = weights.at(gate_up, x.dtype), weights.at(down, x.dtype)
+        act = x.new_empty(R, N)
+        gates = x.new_empty(R, 2 * N) if save else act
+        tiles = triton.cdiv(R, _BLOCK) * (N // _BLOCK_N)
+        _gate_up[min(tiles, _PROGRAMS),](
+            TensorDescriptor.from_tensor(x_RD, [_BLOCK, _BLOCK_D]),
+            TensorDescriptor.from_tensor(w_gate_up, [_BLOCK_N, _BLOCK_D]),
+            TensorDescriptor.from_tensor(act, [_BLOCK, _BLOCK_N]),
+            TensorDescriptor.from_tensor(gates, [_BLOCK, _BLOCK_N]),
+            R, D=D, N=N, SAVE=save, BLOCK=_BLOCK, BLOCK_N=_BLOCK_N, BLOCK_D=_BLOCK_D, num_warps=4, num_stages=3,
+        )  # fmt: skip
+        out, scale_R = add_norm(x, act @ w_down.T)
+        ctx.save_for_backward(x, w_gate_up, w_down, gates, act, out, scale_R)
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, w_gate_up, w_down, gates, act, out, scale_R = ctx.saved_tensors
+        d_sum = add_norm_backward(out, d_out, scale_R).view(-1, x.shape[-1])
+        d_act, d_gates = d_sum @ w_down, torch.empty_like(gates)
+        grid = (triton.cdiv(act.numel(), 1024),)
+        _gates_backward[grid](gates, d_act, d_gates, act.numel(), N=act.shape[1], BLOCK=1024)
+        d_down = d_sum.T @ act
+        d_x = d_sum.addmm_(d_gates, w_gate_up)
+        return d_x.view_as(x), (d_gates.T @ x.view_as(d_x)).float(), d_down.float(), None
+
+
+_PROGRAMS = 264  # two for each multiprocessor of an H100
+
+
+def wide_mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """norm(x + SwiGLU(x)) over the last axis of x [..., D], with weights [2 N, D] and [D, N]."""
+    if x.shape[-1] % 8:  # in a descriptor every row begins at a multiple of 16 bytes
+        gate, up = F.linear(x, gate_up.to(x.dtype)).chunk(2, dim=-1)
+        return rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))
+    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, gate_up, down))
+    return _WideMLP.apply(x.contiguous(), gate_up, down, save)

@@ -1,0 +1,226 @@
+"""The residual SwiGLU of rows that fit into a tile, norm(x + down(silu(gate) * up)), in one kernel each way.
+
+Shapes: R rows of D features; N inner features. With M = 0 the rows of x are its last axis. Otherwise x is
+[B, D, M], its features are the positions, and its rows are the B * M columns (MixerBlock). A row is held in two
+parts of D1 and D2 features, powers of two that waste less than one would (81 = 64 + 17 of 32); D2 may be 0.
+Weights come in the activations' precision, padded to D1 + D2 (weights.at).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.kernels import weights
+from models.kernels.gate_up import wide_mlp_norm
+from models.kernels.norm import EPS, SMALL
+from models.kernels.silu import swiglu, swiglu_gradients
+
+
+@triton.jit
+def _rows(tile, R, D: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr):
+    """Of a tile: its rows, where they start in x, and which are real."""
+    if M == 0:
+        r = tile.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        return r, r * D, r < R
+    else:
+        tiles: tl.constexpr = (M + BLOCK - 1) // BLOCK
+        m = (tile % tiles) * BLOCK + tl.arange(0, BLOCK)
+        b = (tile // tiles).to(tl.int64)
+        return b * M + m, b * (D * M) + m, m < M
+
+
+@triton.jit
+def _at(start, real, FROM: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr, M: tl.constexpr):
+    """Places in x, and which are real, of `WIDTH` features of the rows."""
+    d = FROM + tl.arange(0, WIDTH)
+    step: tl.constexpr = 1 if M == 0 else M
+    return start[:, None] + d[None, :] * step, real[:, None] & (d[None, :] < D)
+
+
+@triton.jit
+def _columns(ptr, n, D1: tl.constexpr, D2: tl.constexpr):
+    """The rows n of a weight [., D1 + D2] as columns, in two parts (the second is the first where D2 is 0)."""
+    at = ptr + n[None, :] * (D1 + D2)
+    w1 = tl.load(at + tl.arange(0, D1)[:, None])
+    if D2 > 0:
+        w2 = tl.load(at + D1 + tl.arange(0, D2)[:, None])
+    else:
+        w2 = w1
+    return w1, w2
+
+
+@triton.jit
+def _product(x1, x2, w1, w2, D2: tl.constexpr):
+    out = tl.dot(x1, w1, input_precision="ieee")
+    if D2 > 0:
+        out = tl.dot(x2, w2, out, input_precision="ieee")
+    return out
+
+
+@triton.jit
+def _forward(
+    x_ptr, gate_up_ptr, down_ptr, out_ptr, scale_ptr, R,
+    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    r, start, real = _rows(tl.program_id(0), R, D, M, BLOCK)
+    at1, real1 = _at(start, real, 0, D1, D, M)
+    x1 = tl.load(x_ptr + at1, real1, 0.0)
+    x2 = x1
+    sum1 = x1.to(tl.float32)
+    if D2 > 0:
+        at2, real2 = _at(start, real, D1, D2, D, M)
+        x2 = tl.load(x_ptr + at2, real2, 0.0)
+        sum2 = x2.to(tl.float32)
+    for first in range(0, N, BLOCK_N):
+        n = first + tl.arange(0, BLOCK_N)
+        g1, g2 = _columns(gate_up_ptr, n, D1, D2)
+        u1, u2 = _columns(gate_up_ptr + N * (D1 + D2), n, D1, D2)
+        act = swiglu(_product(x1, x2, g1, g2, D2), _product(x1, x2, u1, u2, D2)).to(x1.dtype)
+        down = down_ptr + n[:, None]
+        sum1 = tl.dot(act, tl.load(down + tl.arange(0, D1)[None, :] * N), sum1, input_precision="ieee")
+        if D2 > 0:
+            sum2 = tl.dot(act, tl.load(down + (D1 + tl.arange(0, D2))[None, :] * N), sum2, input_precision="ieee")
+    square = tl.sum(sum1 * sum1, 1)
+    if D2 > 0:
+        square += tl.sum(sum2 * sum2, 1)
+    scale = tl.rsqrt(square / D + EPS)
+    tl.store(scale_ptr + r, scale, real)
+    tl.store(out_ptr + at1, (sum1 * scale[:, None]).to(x1.dtype), real1)
+    if D2 > 0:
+        tl.store(out_ptr + at2, (sum2 * scale[:, None]).to(x1.dtype), real2)
+
+
+@triton.jit
+def _store_turned(ptr, value, r, real, R, FROM: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr):
+    """Rows of a matrix that is kept features first, [D, R]."""
+    d = FROM + tl.arange(0, WIDTH)
+    tl.store(ptr + d[None, :].to(tl.int64) * R + r[:, None], value, real[:, None] & (d[None, :] < D))
+
+
+@triton.jit
+def _backward(
+    x_ptr, gate_up_ptr, down_ptr, out_ptr, scale_ptr, d_out_ptr, d_x_ptr, x_turned_ptr, d_sum_ptr, d_gates_ptr, act_ptr,
+    R, D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Gradient of x; and, for the weights' gradients, those of the sum and the gates, and the activations.
+
+    The latter go out rows first where x has its rows in memory, otherwise features first, with x itself.
+    """
+    r, start, real = _rows(tl.program_id(0), R, D, M, BLOCK)
+    scale = tl.load(scale_ptr + r, real, 0.0)
+    at1, real1 = _at(start, real, 0, D1, D, M)
+    x1 = tl.load(x_ptr + at1, real1, 0.0)
+    out1 = tl.load(out_ptr + at1, real1, 0.0).to(tl.float32)
+    d_out1 = tl.load(d_out_ptr + at1, real1, 0.0).to(tl.float32)
+    along = tl.sum(out1 * d_out1, 1)
+    x2 = x1
+    if D2 > 0:
+        at2, real2 = _at(start, real, D1, D2, D, M)
+        x2 = tl.load(x_ptr + at2, real2, 0.0)
+        out2 = tl.load(out_ptr + at2, real2, 0.0).to(tl.float32)
+        d_out2 = tl.load(d_out_ptr + at2, real2, 0.0).to(tl.float32)
+        along += tl.sum(out2 * d_out2, 1)
+    d_x1 = (d_out1 - out1 * (along / D)[:, None]) * scale[:, None]
+    d_sum1 = d_x1.to(x1.dtype)
+    d_sum2 = d_sum1
+    if D2 > 0:
+        d_x2 = (d_out2 - out2 * (along / D)[:, None]) * scale[:, None]
+        d_sum2 = d_x2.to(x1.dtype)
+    if M == 0:
+        tl.store(d_sum_ptr + at1, d_sum1, real1)
+        if D2 > 0:
+            tl.store(d_sum_ptr + at2, d_sum2, real2)
+    else:
+        _store_turned(d_sum_ptr, d_sum1, r, real, R, 0, D1, D)
+        _store_turned(x_turned_ptr, x1, r, real, R, 0, D1, D)
+        if D2 > 0:
+            _store_turned(d_sum_ptr, d_sum2, r, real, R, D1, D2, D)
+            _store_turned(x_turned_ptr, x2, r, real, R, D1, D2, D)
+    for first in range(0, N, BLOCK_N):
+        n = first + tl.arange(0, BLOCK_N)
+        g1, g2 = _columns(gate_up_ptr, n, D1, D2)
+        u1, u2 = _columns(gate_up_ptr + N * (D1 + D2), n, D1, D2)
+        gate, up = _product(x1, x2, g1, g2, D2), _product(x1, x2, u1, u2, D2)
+        down = down_ptr + n[None, :]
+        w1 = tl.load(down + tl.arange(0, D1)[:, None] * N)
+        w2 = w1
+        if D2 > 0:
+            w2 = tl.load(down + (D1 + tl.arange(0, D2))[:, None] * N)
+        d_act = _product(d_sum1, d_sum2, w1, w2, D2)
+        act, d_gate, d_up = swiglu_gradients(gate, up, d_act)
+        act, d_gate, d_up = act.to(x1.dtype), d_gate.to(x1.dtype), d_up.to(x1.dtype)
+        d_x1 = tl.dot(d_gate, tl.trans(g1), d_x1, input_precision="ieee")
+        d_x1 = tl.dot(d_up, tl.trans(u1), d_x1, input_precision="ieee")
+        if D2 > 0:
+            d_x2 = tl.dot(d_gate, tl.trans(g2), d_x2, input_precision="ieee")
+            d_x2 = tl.dot(d_up, tl.trans(u2), d_x2, input_precision="ieee")
+        if M == 0:
+            inner = r[:, None] * (2 * N) + n[None, :]
+            tl.store(act_ptr + r[:, None] * N + n[None, :], act, real[:, None])
+            tl.store(d_gates_ptr + inner, d_gate, real[:, None])
+            tl.store(d_gates_ptr + inner + N, d_up, real[:, None])
+        else:
+            inner = n[None, :].to(tl.int64) * R + r[:, None]
+            tl.store(act_ptr + inner, act, real[:, None])
+            tl.store(d_gates_ptr + inner, d_gate, real[:, None])
+            tl.store(d_gates_ptr + inner + tl.cast(R, tl.int64) * N, d_up, real[:, None])
+    tl.store(d_x_ptr + at1, d_x1.to(x1.dtype), real1)
+    if D2 > 0:
+        tl.store(d_x_ptr + at2, d_x2.to(x1.dtype), real2)
+
+
+def _parts(D: int) -> tuple[int, int]:
+    """(D1, D2): powers of two, of 16 or more (D2 or 0), that hold D features with the least waste."""
+    whole = max(16, triton.next_power_of_2(D))
+    half = whole // 2
+    rest = max(16, triton.next_power_of_2(D - half))
+    return (half, rest) if half >= 16 and rest < half else (whole, 0)
+
+
+class _NarrowMLP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool) -> Tensor:
+        D, M = (x.shape[1], x.shape[2]) if over_positions else (x.shape[-1], 0)
+        R, N = x.numel() // D, down.shape[1]
+        D1, D2 = _parts(D)
+        ctx.sizes = {"D": D, "D1": D1, "D2": D2, "M": M, "N": N}
+        w_gate_up, w_down = weights.at(gate_up, x.dtype, columns=D1 + D2), weights.at(down, x.dtype, rows=D1 + D2)
+        out = torch.empty_like(x)
+        scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
+        ctx.grid = (triton.cdiv(M, 64) * x.shape[0] if M else triton.cdiv(R, 64),)
+        _forward[ctx.grid](
+            x, w_gate_up, w_down, out, scale_R, R, **ctx.sizes, BLOCK=64, BLOCK_N=32, num_warps=4, num_stages=2
+        )
+        ctx.save_for_backward(x, w_gate_up, w_down, out, scale_R)
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, w_gate_up, w_down, out, scale_R = ctx.saved_tensors
+        D, N, M = ctx.sizes["D"], ctx.sizes["N"], ctx.sizes["M"]
+        R, d_x = scale_R.shape[0], torch.empty_like(x)
+
+        def inner(features: int) -> Tensor:
+            return x.new_empty((features, R) if M else (R, features))
+
+        d_sum, d_gates, act = inner(D), inner(2 * N), inner(N)
+        x_turned = inner(D) if M else x
+        _backward[ctx.grid](
+            x, w_gate_up, w_down, out, scale_R, d_out.contiguous(), d_x, x_turned, d_sum, d_gates, act, R,
+            **ctx.sizes, BLOCK=64, BLOCK_N=64 if M else 32, num_warps=4, num_stages=2 if M else 3,
+        )  # fmt: skip
+        if M:
+            return d_x, (x_turned @ d_gates.T).T.float(), (d_sum @ act.T).float(), None
+        return d_x, (d_gates.T @ x.view(R, D)).float(), (d_sum.T @ act).float(), None
+
+
+def mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool = False) -> Tensor:
+    """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N]."""
+    if x.shape[1 if over_positions else -1] <= SMALL:
+        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions)
+    if over_positions:
+        return wide_mlp_norm(x.transpose(1, 2), gate_up, down).transpose(1, 2)
+    return wide_mlp_norm(x, gate_up, down)

@@ -1,0 +1,108 @@
+"""Random latents and the relaxed, noisy update, each in one pass.
+
+Numbers come from Triton's Philox, a counter-based generator: four a call, each a function of (key, place). The
+key is drawn from torch's generator of the device, so that a seeded run repeats and no two calls share one.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+ROUNDS = tl.constexpr(7)  # of Philox4x32: the fewest that pass BigCrush (Salmon et al., 2011)
+_BLOCK = 1024
+_CUT, _CUT_STD = 2.0, 0.8796256610342398  # N(0, 1) cut at +-2 has this standard deviation
+_TAIL = math.erf(_CUT / math.sqrt(2.0))
+
+
+@triton.jit
+def normals(key, place):
+    """Four numbers of N(0, 1) for every place, by Box and Muller's formula."""
+    a, b, c, d = tl.randint4x(key, place, n_rounds=ROUNDS)
+    return _pair(a, b) + _pair(c, d)
+
+
+@triton.jit
+def _pair(a, b):
+    radius = tl.sqrt(-1.3862943611198906 * tl.log2(tl.uint_to_uniform_float(a) + 2.3283064e-10))
+    half = b.to(tl.int32, bitcast=True).to(tl.float32) * 7.314590396e-10  # half the angle: in +-pi / 2
+    square = half * half
+    sin = ((((2.7557319e-6 * square - 1.9841270e-4) * square + 8.3333333e-3) * square - 0.16666667) * square + 1) * half
+    cos = (((-2.7557319e-7 * square + 2.4801587e-5) * square - 1.3888889e-3) * square + 4.1666667e-2) * square - 0.5
+    cos = cos * square + 1
+    return radius * (1 - 2 * sin * sin), radius * (2 * sin * cos)
+
+
+@triton.jit
+def _relax(h_ptr, target_ptr, key_ptr, out_ptr, n, lambda_, noise_scale, NOISY: tl.constexpr, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    if NOISY:
+        noise = normals(tl.load(key_ptr), place)
+    for i in tl.static_range(4):
+        at = tl.program_id(0).to(tl.int64) * (4 * BLOCK) + i * BLOCK + tl.arange(0, BLOCK)
+        h = tl.load(h_ptr + at, at < n, 0.0).to(tl.float32)
+        target = tl.load(target_ptr + at, at < n, 0.0).to(tl.float32)
+        out = h + lambda_ * (target - h)
+        if NOISY:
+            out += noise_scale * noise[i]
+        tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), at < n)
+
+
+@triton.jit
+def _erfinv(x):
+    """For |x| <= 0.96: the central polynomial of M. Giles, "Approximating the erfinv function" (2010)."""
+    w = -tl.log((1.0 - x) * (1.0 + x)) - 2.5
+    p = 2.81022636e-08 * w + 3.43273939e-07
+    p = p * w - 3.5233877e-06
+    p = p * w - 4.39150654e-06
+    p = p * w + 0.00021858087
+    p = p * w - 0.00125372503
+    p = p * w - 0.00417768164
+    p = p * w + 0.246640727
+    p = p * w + 1.50140941
+    return p * x
+
+
+@triton.jit
+def _truncated_normal(key_ptr, out_ptr, n, std, tail, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    uniform = tl.rand4x(tl.load(key_ptr), place, n_rounds=ROUNDS)
+    for i in tl.static_range(4):
+        at = tl.program_id(0).to(tl.int64) * (4 * BLOCK) + i * BLOCK + tl.arange(0, BLOCK)
+        normal = 1.4142135623730951 * _erfinv((2.0 * uniform[i] - 1.0) * tail)
+        tl.store(out_ptr + at, (std * normal).to(out_ptr.dtype.element_ty), at < n)
+
+
+def _key(device: torch.device) -> Tensor:
+    return torch.randint(2**62, (1,), device=device)
+
+
+class _Relax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h: Tensor, target: Tensor, lambda_: float, noise_scale: float) -> Tensor:
+        ctx.lambda_ = lambda_
+        out = torch.empty_like(h)
+        grid = (triton.cdiv(h.numel(), 4 * _BLOCK),)
+        _relax[grid](
+            h, target, _key(h.device), out, h.numel(), lambda_, noise_scale, NOISY=noise_scale > 0, BLOCK=_BLOCK
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return (1.0 - ctx.lambda_) * d_out, ctx.lambda_ * d_out, None, None
+
+
+def relax(h: Tensor, target: Tensor, lambda_: float, noise_scale: float) -> Tensor:
+    """(1 - lambda_) h + lambda_ target + noise_scale * eps, eps ~ N(0, 1) anew for every element."""
+    return _Relax.apply(h.contiguous(), target.contiguous(), lambda_, noise_scale)
+
+
+def truncated_normal(*shape: int, std: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Samples of N(0, std^2) cut at two standard deviations, rescaled so that their std is `std`."""
+    out = torch.empty(shape, device=device, dtype=dtype)
+    grid = (triton.cdiv(out.numel(), 4 * _BLOCK),)
+    _truncated_normal[grid](_key(out.device), out, out.numel(), std / _CUT_STD, _TAIL, BLOCK=_BLOCK)
+    return out

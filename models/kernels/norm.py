@@ -1,0 +1,114 @@
+"""Residual and RMSNorm in one pass, forward and backward; and the relaxed, noisy update in one pass.
+
+Shapes: R rows (all leading axes together), D features. `DP` is D rounded up to a power of two.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.kernels import weights
+
+EPS = tl.constexpr(1e-5)
+SMALL = 128  # the widest row that a kernel with a matrix product holds
+
+
+@triton.jit
+def _add_norm(h_ptr, y_ptr, out_ptr, scale_ptr, R, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr):
+    r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    d = tl.arange(0, DP)
+    at = r[:, None] * D + d[None, :]
+    real = (r[:, None] < R) & (d[None, :] < D)
+    sum_ = tl.load(h_ptr + at, real, 0.0).to(tl.float32) + tl.load(y_ptr + at, real, 0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(sum_ * sum_, 1) / D + EPS)
+    tl.store(out_ptr + at, (sum_ * scale[:, None]).to(out_ptr.dtype.element_ty), real)
+    tl.store(scale_ptr + r, scale, r < R)
+
+
+@triton.jit
+def _add_norm_backward(
+    out_ptr, d_out_ptr, scale_ptr, d_sum_ptr, R, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr
+):
+    r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    d = tl.arange(0, DP)
+    at = r[:, None] * D + d[None, :]
+    real = (r[:, None] < R) & (d[None, :] < D)
+    out = tl.load(out_ptr + at, real, 0.0).to(tl.float32)
+    d_out = tl.load(d_out_ptr + at, real, 0.0).to(tl.float32)
+    scale = tl.load(scale_ptr + r, r < R, 0.0)
+    d_sum = (d_out - out * (tl.sum(out * d_out, 1) / D)[:, None]) * scale[:, None]
+    tl.store(d_sum_ptr + at, d_sum.to(d_sum_ptr.dtype.element_ty), real)
+
+
+def _tile(D: int) -> dict[str, int]:
+    DP = triton.next_power_of_2(D)
+    return {"D": D, "DP": DP, "BLOCK": max(1, 4096 // DP)}
+
+
+def add_norm(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(norm(h + y), the scale of each row [R] float32), for h and y [..., D], contiguous."""
+    out, D = torch.empty_like(h), h.shape[-1]
+    R = h.numel() // D
+    scale_R = torch.empty(R, device=h.device, dtype=torch.float32)
+    tile = _tile(D)
+    _add_norm[triton.cdiv(R, tile["BLOCK"]),](h, y, out, scale_R, R, **tile)
+    return out, scale_R
+
+
+def add_norm_backward(out: Tensor, d_out: Tensor, scale_R: Tensor) -> Tensor:
+    """The gradient of h, and of y, from the output of `add_norm`, its gradient, and the rows' scales."""
+    d_sum, D = torch.empty_like(out), out.shape[-1]
+    R, tile = scale_R.shape[0], _tile(D)
+    _add_norm_backward[triton.cdiv(R, tile["BLOCK"]),](out, d_out.contiguous(), scale_R, d_sum, R, **tile)
+    return d_sum
+
+
+@triton.jit
+def _linear_norm(
+    h_ptr, y_ptr, weight_ptr, out_ptr, scale_ptr, R,
+    D: tl.constexpr, DP: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    d, e = tl.arange(0, DP), tl.arange(0, EP)
+    y = tl.load(y_ptr + r[:, None] * E + e[None, :], (r[:, None] < R) & (e[None, :] < E), 0.0)
+    weight = tl.load(weight_ptr + d[None, :] * EP + e[:, None])
+    at = r[:, None] * D + d[None, :]
+    real = (r[:, None] < R) & (d[None, :] < D)
+    sum_ = tl.dot(y, weight, tl.load(h_ptr + at, real, 0.0).to(tl.float32), input_precision="ieee")
+    scale = tl.rsqrt(tl.sum(sum_ * sum_, 1) / D + EPS)
+    tl.store(out_ptr + at, (sum_ * scale[:, None]).to(out_ptr.dtype.element_ty), real)
+    tl.store(scale_ptr + r, scale, r < R)
+
+
+def _small_linear_norm(h: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    D, E = weight.shape
+    DP, EP = (max(16, triton.next_power_of_2(n)) for n in (D, E))
+    R = h.numel() // D
+    out, scale_R = torch.empty_like(h), torch.empty(R, device=h.device, dtype=torch.float32)
+    block = 64
+    _linear_norm[triton.cdiv(R, block),](
+        h, y, weights.at(weight, h.dtype, DP, EP), out, scale_R, R, D=D, DP=DP, E=E, EP=EP, BLOCK=block, num_warps=4
+    )
+    return out, scale_R
+
+
+class _LinearNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        w = weights.at(weight, h.dtype)
+        small = max(weight.shape) <= SMALL
+        out, scale_R = _small_linear_norm(h, y, weight) if small else add_norm(h, y @ w.T)
+        ctx.save_for_backward(y, w, out, scale_R)
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, w, out, scale_R = ctx.saved_tensors
+        d_sum = add_norm_backward(out, d_out, scale_R)
+        return d_sum, d_sum @ w, (d_sum.flatten(0, -2).T @ y.flatten(0, -2)).float()
+
+
+def linear_norm(h: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """norm(h + y weight^T), for h [..., D], y [..., E] and weight [D, E]."""
+    return _LinearNorm.apply(h.contiguous(), y.contiguous(), weight)

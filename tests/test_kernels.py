@@ -1,0 +1,219 @@
+"""Kernels against the plain code that they stand for: float32, odd shapes, forward and backward.
+
+Where there is no GPU they run in Triton's interpreter (conftest.py). Whatever they write into is poisoned first.
+"""
+
+import importlib.util
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+from config.load import load_pretrain
+from dataset.puzzles import Batch, Task
+from models import build
+from models.act import act_loss
+from models.backend import Backend
+from models.eqr import relax
+from models.kernels import noise, weights
+from models.kernels.attention import self_attention
+from models.kernels.mlp import mlp_norm
+from models.kernels.norm import linear_norm
+from models.layers import Attention, Rotary, SwiGLU, rms_norm, rope_1d, rope_2d, truncated_normal
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+FUSED = Backend(kernels=True, attention=None)
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """What the kernels' launchers allocate is NaN until it is written."""
+    for place, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        original = getattr(place, name)
+
+        def poison(*sizes, original=original, **options):
+            made = original(*sizes, **options)
+            return made.fill_(float("nan")) if made.is_floating_point() else made
+
+        monkeypatch.setattr(place, name, poison)
+
+
+def agree(fused, plain, *leaves: torch.Tensor, tolerance: float = 2e-6) -> None:
+    """Both functions give the same, and the same gradients with respect to the leaves."""
+    results = []
+    for function in (fused, plain):
+        out = function()
+        torch.manual_seed(5)
+        results.append([out, *torch.autograd.grad((out * torch.randn(out.shape).to(DEVICE)).sum(), leaves)])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        assert torch.linalg.norm((ours - theirs).double()) <= tolerance * torch.linalg.norm(theirs.double())
+
+
+def leaf(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    return (scale * torch.randn(shape, device=DEVICE)).requires_grad_()
+
+
+@pytest.mark.parametrize("B, L, D", [(2, 5, 44), (1, 1, 42), (3, 70, 128), (1, 7, 130), (1, 40, 192)])
+def test_mlp_over_features(B, L, D):
+    torch.manual_seed(0)
+    layer, x = SwiGLU(D, 4).to(DEVICE), leaf(B, L, D)
+    gate_up, down = layer.gate_up_proj.weight, layer.down_proj.weight
+    agree(lambda: mlp_norm(x, gate_up, down), lambda: rms_norm(x + layer(x)), x, gate_up, down)
+
+
+@pytest.mark.parametrize("B, L, D", [(2, 81, 20), (1, 16, 1), (2, 97, 130), (1, 130, 24)])
+def test_mlp_over_positions(B, L, D):
+    torch.manual_seed(0)
+    layer, x = SwiGLU(L, 4).to(DEVICE), leaf(B, L, D)
+    gate_up, down = layer.gate_up_proj.weight, layer.down_proj.weight
+
+    def plain() -> torch.Tensor:
+        turned = x.transpose(1, 2)
+        return rms_norm(turned + layer(turned)).transpose(1, 2)
+
+    agree(lambda: mlp_norm(x, gate_up, down, over_positions=True), plain, x, gate_up, down)
+
+
+@pytest.mark.parametrize("D, E", [(44, 44), (128, 128), (129, 40), (512, 64)])
+@pytest.mark.parametrize("rows", [1, 37])
+def test_linear_norm(rows, D, E):
+    torch.manual_seed(0)
+    h, y, weight = leaf(rows, 1, D), leaf(rows, 1, E), leaf(D, E, scale=E**-0.5)
+    agree(lambda: linear_norm(h, y, weight), lambda: rms_norm(h + F.linear(y, weight)), h, y, weight)
+
+
+@pytest.mark.parametrize(
+    "B, L, H, K, positions",
+    [
+        (2, 5, 2, 22, "rope"),
+        (1, 70, 2, 16, "rope"),
+        (1, 1, 2, 16, "rope"),
+        (2, 36, 2, 8, "rope2d"),
+        (1, 64, 3, 14, "none"),
+        (1, 130, 1, 64, "rope"),
+    ],
+)
+def test_self_attention(B, L, H, K, positions):
+    torch.manual_seed(0)
+    tables = {"rope": lambda: [rope_1d(L, K)], "rope2d": lambda: rope_2d(6, L // 6, 0, K)}
+    rotary = None if positions == "none" else Rotary(*tables[positions]())
+    layer, h = Attention(H * K, H, rotary).to(DEVICE), leaf(B, L, H * K)
+    with torch.no_grad():
+        layer.o_proj.weight.copy_(torch.eye(H * K))
+    rotation = None if rotary is None else (rotary.cos_LK, rotary.sin_LK, rotary.widths[0])
+    weight = layer.qkv_proj.weight
+    agree(lambda: self_attention(h, weight, H, rotation), lambda: layer(h), h, weight, tolerance=5e-6)
+
+
+def test_large_scores_do_not_overflow():
+    torch.manual_seed(0)
+    layer, h = Attention(32, 2, None).to(DEVICE), leaf(1, 70, 32, scale=12.0)
+    with torch.no_grad():
+        layer.o_proj.weight.copy_(torch.eye(32))
+    weight = layer.qkv_proj.weight
+    agree(lambda: self_attention(h, weight, 2, None), lambda: layer(h), h, weight, tolerance=1e-4)
+
+
+def test_relax_without_noise():
+    torch.manual_seed(0)
+    h, target = leaf(3, 7, 11), leaf(3, 7, 11)
+    agree(lambda: noise.relax(h, target, 0.9, 0.0), lambda: relax(h, target, 0.9, 0.0), h, target)
+
+
+def noise_of(shape, seed: int) -> torch.Tensor:
+    torch.manual_seed(seed)
+    zeros = torch.zeros(shape, device=DEVICE)
+    return torch.cat([noise.relax(zeros, zeros, 0.5, 1.0), noise.relax(zeros, zeros, 0.5, 1.0)]).double()
+
+
+def test_noise_is_normal_and_independent_over_rows_and_calls_and_repeats_with_the_seed():
+    x = noise_of((64, 1000), 1)
+    n = x.numel()
+    assert abs(x.mean()) < 5 / n**0.5
+    assert abs(x.var() - 1) < 5 * (2 / n) ** 0.5
+    assert abs(x.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
+    rows = torch.corrcoef(x)  # of both calls
+    off = rows[~torch.eye(len(rows), dtype=torch.bool, device=rows.device)]
+    assert off.abs().max() < 6 / 1000**0.5
+    lagged = torch.stack([(x[:, lag:] * x[:, : x.shape[1] - lag]).mean() for lag in range(1, 8)])
+    assert lagged.abs().max() < 5 / n**0.5
+    assert torch.equal(x, noise_of((64, 1000), 1))
+    assert not torch.isin(x.flatten(), noise_of((64, 1000), 2).flatten()).float().mean() > 0.05
+
+
+def test_truncated_normal_has_the_distribution_of_the_plain_one():
+    torch.manual_seed(0)
+    ours = noise.truncated_normal(40, 500, std=0.5, device=DEVICE, dtype=torch.float32).flatten()
+    theirs = truncated_normal(40, 500, std=0.5, device=DEVICE).flatten()
+    assert torch.isfinite(ours).all() and ours.abs().max() <= theirs.abs().max() * 1.001
+    assert abs(ours.double().mean()) < 5 * 0.5 / len(ours) ** 0.5
+    gap = (ours.sort().values - theirs.sort().values).abs()[100:-100].max()
+    assert gap < 0.03
+    assert not noise.truncated_normal(3, 5, std=0.0, device=DEVICE, dtype=torch.float32).any()
+
+
+def test_erfinv_is_exact_enough():
+    key = torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    torch.manual_seed(0)
+    x = noise.truncated_normal(4000, std=1.0, device=DEVICE, dtype=torch.float32).double() * noise._CUT_STD
+    back = torch.erf(x / 2**0.5)  # of uniform numbers in +-_TAIL
+    assert key.numel() == 1 and abs(back.abs().max() - noise._TAIL) < 2e-3
+    assert (torch.erfinv(back) * 2**0.5 - x).abs().max() < 1e-6
+
+
+def test_weights_are_made_once_an_update():
+    weight = torch.nn.Parameter(torch.randn(3, 5))
+    first = weights.at(weight, torch.bfloat16, columns=8)
+    assert first.shape == (3, 8) and not first[:, 5:].any() and torch.equal(first[:, :5], weight.bfloat16())
+    assert weights.at(weight, torch.bfloat16, columns=8) is first
+    with torch.no_grad():
+        weight.add_(1.0)
+    assert torch.equal(weights.at(weight, torch.bfloat16, columns=8)[:, :5], weight.bfloat16())
+    same = weights.at(weight, torch.float32)
+    with torch.no_grad():
+        weight.zero_()
+    assert same.any()  # a copy, also where nothing had to change
+
+
+SMALL = ["arch.forward_dtype=float32", "arch.hidden_size=32", "arch.num_heads=2"]
+MODELS = {
+    "eqr_sudoku": [*SMALL, "arch.noise_scale=0", "arch.H_cycles=2", "arch.L_cycles=1"],
+    "eqr_maze_unique": [*SMALL, "arch.noise_scale=0", "arch.H_cycles=2", "arch.L_cycles=1"],
+    "trm_maze_hard": [*SMALL, "arch.H_cycles=2", "arch.L_cycles=1"],
+    "hrm_sudoku": [*SMALL, "arch.H_layers=1", "arch.L_layers=1"],
+    "feedforward_sudoku": [*SMALL, "arch.L_layers=2"],
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_whole_models(name):
+    """Two steps of training, and every gradient."""
+    config = load_pretrain([f"train={name}", *MODELS[name]])
+    task = Task(16, 6, 3)
+    torch.manual_seed(1)
+    plain = build(config.arch, task).to(DEVICE)
+    fused = build(config.arch, task, FUSED).to(DEVICE)
+    fused.load_state_dict(plain.state_dict(), strict=True)
+    tokens = torch.randint(1, 6, (2, 3, 16), dtype=torch.int32, device=DEVICE)
+    batch = Batch(tokens[0], tokens[1], torch.arange(3, dtype=torch.int32, device=DEVICE))
+    state = plain.start(batch)
+    gradients = []
+    for model in (plain, fused):
+        going = model.advance(state)[0]
+        new, readout = model.advance(going)
+        act_loss(readout, new, config.arch)[0].backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        gradients[-1]["logits"], gradients[-1]["latent"] = readout.logits, new.latents[0]
+    assert gradients[0].keys() == gradients[1].keys()
+    for n, expected in gradients[0].items():
+        assert torch.linalg.norm(gradients[1][n] - expected) <= 1e-5 * torch.linalg.norm(expected), n
+
+
+def test_no_gradient_is_kept_where_none_is_wanted():
+    x, layer = torch.randn(2, 3, 24, device=DEVICE), SwiGLU(24, 4).to(DEVICE)
+    with torch.no_grad():
+        assert not mlp_norm(x, layer.gate_up_proj.weight, layer.down_proj.weight).requires_grad
