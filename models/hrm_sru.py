@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from config.schema import HRMSRUArch
 from models.layers import truncated_normal
 from models.recursion import Latents, Start
-from models.sru import SRUStack
+from models.sru import Scan, SRUStack, sru_scan
 
 
 class RandomCells(nn.Module):
@@ -66,10 +66,10 @@ class RecurrentHierarchy(nn.Module):
         return y_BLD, c_H, c_L
 
 
-def hrm_sru_core(arch: HRMSRUArch, length: int, dtype: torch.dtype) -> RecurrentHierarchy:
+def hrm_sru_core(arch: HRMSRUArch, length: int, dtype: torch.dtype, scan: Scan = sru_scan) -> RecurrentHierarchy:
     """The core of HRM-SRU ("hrm_sru") or HRM-SRU++ ("hrm_srupp")."""
     H_level, L_level = (
-        SRUStack(layers, arch.hidden_size, arch.name == "hrm_srupp") for layers in (arch.H_layers, arch.L_layers)
+        SRUStack(layers, arch.hidden_size, arch.name == "hrm_srupp", scan) for layers in (arch.H_layers, arch.L_layers)
     )
     start = CellInit(arch.H_layers, arch.L_layers, length, arch.hidden_size, dtype)
     return RecurrentHierarchy(H_level, L_level, start)

@@ -3,12 +3,28 @@
 Shapes: B rows, L positions (the recurrence's time), D hidden features; c is a layer's cell state [B, D].
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import attention
+from models.attention import sdpa
 from models.layers import Linear
+
+
+class Scan(Protocol):
+    """What `sru_scan` is: the recurrence, on whatever computes it."""
+
+    def __call__(
+        self,
+        u_BLD3: Tensor,
+        x_BLD: Tensor,
+        c_BD: Tensor,
+        weight_c: Tensor,
+        bias: Tensor,
+        c_mask_BD: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 def sru_scan(
@@ -25,12 +41,13 @@ def sru_scan(
     u0, u1, u2 = u_BLD3.unbind(-1)
     (v_f, v_r), (b_f, b_r) = weight_c.chunk(2), bias.chunk(2)
     outputs = []
-    for t in range(u0.shape[1]):
-        forget = torch.sigmoid(u1[:, t] + v_f * c_BD + b_f)
-        reset = torch.sigmoid(u2[:, t] + v_r * c_BD + b_r)
-        c_BD = u0[:, t] + (c_BD - u0[:, t]) * forget
+    # unbind, because the gradient of one position taken out by its index is as large as all positions
+    for u0_BD, f_BD, r_BD, x_BD in zip(*(t.unbind(1) for t in (u0, u1 + b_f, u2 + b_r, x_BLD)), strict=True):
+        forget = torch.sigmoid(torch.addcmul(f_BD, v_f, c_BD))
+        reset = torch.sigmoid(torch.addcmul(r_BD, v_r, c_BD))
+        c_BD = torch.lerp(u0_BD, c_BD, forget)
         shown = c_BD if c_mask_BD is None else c_BD * c_mask_BD
-        outputs.append(x_BLD[:, t] + (shown - x_BLD[:, t]) * reset)
+        outputs.append(torch.lerp(x_BD, shown, reset))
     return torch.stack(outputs, dim=1), c_BD
 
 
@@ -49,7 +66,7 @@ class AttentionTransform(nn.Module):
         z_BLI = self.linear1(x_BLD)
         k_BLI, v_BLI = self.linear2(z_BLI).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (z_BLI, k_BLI, v_BLI))
-        mixed = attention(q, k, v, dropout=self.dropout if self.training else 0.0).flatten(-2)
+        mixed = sdpa(q, k, v, dropout=self.dropout if self.training else 0.0).flatten(-2)
         a_BLI = self.alpha.to(x_BLD.dtype) * mixed + z_BLI
         weight, bias = self.layer_norm.weight.to(a_BLI.dtype), self.layer_norm.bias.to(a_BLI.dtype)
         a_BLI = F.layer_norm(a_BLI, a_BLI.shape[-1:], weight, bias)
@@ -59,12 +76,13 @@ class AttentionTransform(nn.Module):
 class SRULayer(nn.Module):
     """One layer. `plusplus` replaces W by attention and normalises the input of the gates, not of the highway.
 
-    `drop_cell` is the dropout, one draw a row and feature, on the cell's part of the output.
+    `drop_cell` is the dropout, one draw a row and feature, on the cell's part of the output. `scan` runs the
+    recurrence.
     """
 
-    def __init__(self, dim: int, plusplus: bool, drop_cell: float = 0.0) -> None:
+    def __init__(self, dim: int, plusplus: bool, drop_cell: float = 0.0, scan: Scan = sru_scan) -> None:
         super().__init__()
-        self.drop_cell = drop_cell
+        self.drop_cell, self.scan = drop_cell, scan
         self.layer_norm = nn.LayerNorm(dim) if plusplus else None
         self.transform_module = AttentionTransform(dim) if plusplus else Linear(dim, 3 * dim)
         self.register_buffer("weight_c", torch.rand(2 * dim) * 2 - 1)
@@ -80,16 +98,16 @@ class SRULayer(nn.Module):
         u_BLD3 = self.transform_module(inner).view(B, L, D, 3)
         mask = F.dropout(torch.ones_like(c_BD), self.drop_cell) if self.training and self.drop_cell else None
         scaled = x_BLD * self.get_buffer("scale_x").to(dtype)
-        return sru_scan(u_BLD3, scaled, c_BD, self.get_buffer("weight_c").to(dtype), self.bias.to(dtype), mask)
+        return self.scan(u_BLD3, scaled, c_BD, self.get_buffer("weight_c").to(dtype), self.bias.to(dtype), mask)
 
 
 class SRUStack(nn.Module):
     """Layers one above the other: (x [B, L, D], c [B, layers, D]) -> (output, new c)."""
 
-    def __init__(self, layers: int, dim: int, plusplus: bool) -> None:
+    def __init__(self, layers: int, dim: int, plusplus: bool, scan: Scan = sru_scan) -> None:
         super().__init__()
         drops = [0.1 if plusplus and i < layers - 1 else 0.0 for i in range(layers)]
-        self.rnn_lst = nn.ModuleList(SRULayer(dim, plusplus, drop) for drop in drops)
+        self.rnn_lst = nn.ModuleList(SRULayer(dim, plusplus, drop, scan) for drop in drops)
 
     def forward(self, x_BLD: Tensor, c_BND: Tensor) -> tuple[Tensor, Tensor]:
         cells = []

@@ -1,0 +1,134 @@
+"""The SRU recurrence as a kernel against the loop over positions, on a GPU: python -m benchmarks.sru_scan
+
+Times are medians by CUDA events. Errors are relative, in norm: the worst of the outputs, the last cells and the
+gradients of all inputs, against the loop in float64, with the kernel's outputs first filled with NaN. "planes" is u
+laid out [B, L, 3, D] in memory instead of [B, L, D, 3].
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from models.sru import Scan, sru_scan
+
+LIMITS = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
+FORWARD, BACKWARD = 5, 11  # times that [B, L, D] must at least be read or written; training also keeps the cells
+TRAINED = (0, 1, 2, 4)  # of u, x, c, weight_c and bias
+
+
+def draw(B: int, L: int, D: int, dtype: torch.dtype, planes: bool) -> list[Tensor]:
+    """u, x, c, weight_c and bias, then the gradients of the outputs and of the last cells."""
+    torch.manual_seed(0)
+    u_shape = (B, L, 3, D) if planes else (B, L, D, 3)
+    shapes = [u_shape, (B, L, D), (B, D), (2 * D,), (2 * D,), (B, L, D), (B, D)]
+    u, x, c, weight_c, *others = (torch.randn(shape, device="cuda", dtype=dtype) for shape in shapes)
+    weight_c = weight_c.uniform_(-1, 1)  # as the models': larger ones make the recurrence amplify rounding
+    return [u.transpose(2, 3) if planes else u, x, c, weight_c, *others]
+
+
+def gradients(scan: Scan, tensors: Sequence[Tensor], wanted: Sequence[int]) -> list[Tensor]:
+    """Outputs, last cells, and the gradients of the wanted inputs."""
+    *inputs, d_out, d_last = tensors
+    inputs = [t.detach().requires_grad_(place in wanted) for place, t in enumerate(inputs)]
+    outputs = scan(*inputs)
+    found = torch.autograd.grad(outputs, [inputs[place] for place in wanted], (d_out, d_last))
+    return [*(t.detach() for t in outputs), *found]
+
+
+def in_float64(tensors: Sequence[Tensor], rows: int = 32) -> Iterator[tuple[slice, list[Tensor]]]:
+    """The loop's results on so many rows at a time."""
+    u, x, c, weight_c, bias, d_out, d_last = tensors
+    for begin in range(0, len(x), rows):
+        part = slice(begin, begin + rows)
+        batch = [t.double() for t in (u[part], x[part], c[part], weight_c, bias, d_out[part], d_last[part])]
+        yield part, gradients(sru_scan, batch, range(5))
+
+
+def error(scan: Scan, tensors: Sequence[Tensor]) -> float:
+    """The worst relative error of a scan; NaN where it left an output unwritten."""
+    torch.use_deterministic_algorithms(True)  # fills new memory with NaN
+    found = gradients(scan, tensors, range(5))
+    torch.use_deterministic_algorithms(False)
+    *by_row, weight_c, bias = found
+    apart, size = torch.zeros(2, 5, device="cuda", dtype=torch.float64)
+    sums = [torch.zeros_like(t, dtype=torch.float64) for t in (weight_c, bias)]
+    for part, (*right_rows, right_weight, right_bias) in in_float64(tensors):
+        for place, (ours, right) in enumerate(zip(by_row, right_rows, strict=True)):
+            apart[place] += (ours[part].double() - right).square().sum()
+            size[place] += right.square().sum()
+        sums = [sums[0] + right_weight, sums[1] + right_bias]
+    errors = [*(apart / size).sqrt()]
+    errors += [
+        (ours.double() - right).norm() / right.norm() for ours, right in zip((weight_c, bias), sums, strict=True)
+    ]
+    return float(torch.stack(errors).max())  # of NaN and numbers, max is NaN
+
+
+def milliseconds(step: Callable[[], object], repeats: int) -> float:
+    """Median time of `step` after two calls to warm up."""
+    times = []
+    for _ in range(repeats + 2):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        step()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times[2:])
+
+
+def times(scan: Scan, tensors: Sequence[Tensor], repeats: int) -> tuple[float, float]:
+    """Milliseconds of the forward pass without gradients, and of forward and backward."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            scan(*tensors[:5])
+
+    return milliseconds(forward, repeats), milliseconds(lambda: gradients(scan, tensors, TRAINED), repeats)
+
+
+def compare(scan: Scan, B: int, L: int, D: int, dtype: torch.dtype) -> bool:
+    """Prints the rows of the table for one precision; returns whether the errors are small."""
+    tensors = draw(B, L, D, dtype, planes=False)
+    loop = times(sru_scan, tensors, repeats=3)
+    fine = True
+    for planes in (False, True):
+        tensors = draw(B, L, D, dtype, planes)
+        wrong = error(scan, tensors)
+        fine = fine and wrong < LIMITS[dtype]
+        what = f"{str(dtype).removeprefix('torch.')}{', planes' if planes else ''}"
+        passes = (("forward", FORWARD), ("both", FORWARD + BACKWARD))
+        for (name, moved), ours, theirs in zip(passes, times(scan, tensors, repeats=20), loop, strict=True):
+            rate = moved * tensors[1].nbytes / ours / 1e9
+            print(f"| {what} | {name} | {ours:.2f} | {rate:.2f} | {theirs:.1f} | {theirs / ours:.0f} | {wrong:.1e} |")
+    return fine
+
+
+def main() -> int:
+    """Exit code: 1 without a GPU or where an error is too large."""
+    parser = argparse.ArgumentParser(description="The SRU recurrence as a kernel against the loop over positions.")
+    parser.add_argument("--rows", type=int, default=768)
+    parser.add_argument("--positions", type=int, default=900)
+    parser.add_argument("--features", type=int, default=512)
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("error: this benchmark needs a GPU, and PyTorch finds none here", file=sys.stderr)
+        return 1
+    from models.kernels.sru import sru_scan as kernel  # Triton is there where a GPU is
+
+    shape = (arguments.rows, arguments.positions, arguments.features)
+    print(f"{torch.cuda.get_device_name()}, {' x '.join(map(str, shape))}")
+    print("| precision | pass | kernel ms | TB/s | loop ms | times faster | error |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    fine = [compare(kernel, *shape, dtype) for dtype in LIMITS]
+    if not all(fine):
+        print("error: the kernel's results are wrong", file=sys.stderr)
+    return 0 if all(fine) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
