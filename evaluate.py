@@ -11,65 +11,55 @@ from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation import report
 from evaluation.arc import VotesByDepth
-from evaluation.evaluate import Settings, evaluate
+from evaluation.evaluate import Observer, plan, run_units
 from evaluation.load import build_for_evaluation, load_model
-from models import compile_networks
+from evaluation.maze import ShortestPaths
+from evaluation.measure import settings_for
+from evaluation.merge import write_results
+from evaluation.partial import Partial, append, describe
 from training import distributed
 from training.distributed import World
-from training.logging import versions
 
 
 def run(config: EvalConfig, world: World) -> None:
-    """One evaluation, from checkpoint to table and files."""
+    """One evaluation, or one shard of it, from checkpoint to table and files; goes on where there are parts of it."""
     loaded = load_model(config.checkpoint, config.ema)
     data_path = config.dataset_data_path or loaded.data_path
     puzzles = Puzzles(data_path, config.split, world.device)
-    arch, model = build_for_evaluation(loaded, config, puzzles.task)
-    model.to(world.device)
-    compile_networks(model, config.compile, world.device)
-    settings = Settings(
-        depths=sorted(set(config.halt_max_steps or [arch.halt_max_steps])),
-        breadth=config.different_init,
-        top_k=config.convergence_top_k,
-        window=config.convergence_window,
-        rows=config.global_batch_size,
-        seed=config.seed,
-        perturb_std=config.perturb_std,
-        loss_type=arch.loss.loss_type,
-    )
+    arch, model, backend = build_for_evaluation(loaded, config, puzzles.task, world.device)
+    settings = settings_for(config, arch)
     limits = [config.max_puzzles, config.max_eval_steps and config.max_eval_steps * config.global_batch_size]
-    limit = min((limit for limit in limits if limit is not None), default=None)
-    directory = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
-    if world.is_main:
-        directory.mkdir(parents=True, exist_ok=True)
-        print(*loaded.notes, sep="\n", end="\n" if loaded.notes else "", file=sys.stderr)
-    is_arc = config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file()
-    votes = VotesByDepth(data_path, puzzles, settings.depths) if is_arc else None
+    cut = plan(settings, len(puzzles), min((limit for limit in limits if limit is not None), default=None))
+    about = describe(config, settings, loaded, arch, backend, puzzles, cut)
+    observer: Observer | None = VotesByDepth(data_path, puzzles, settings.depths) if about["arc"] else None
+    observer = ShortestPaths(puzzles.split) if about["maze"] else observer
+
     started = time.perf_counter()
-    metrics = evaluate(model, puzzles, settings, world, limit, True, votes.observe if votes else None)
-    voted = votes.merged(world) if votes else {}
+    eval_dir = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
+    directory = Path(world.from_main(str(eval_dir)))
+    partial, (shard, shards) = Partial(directory), config.shard_of
+    earlier = partial.begin(about) if world.is_main else []
+    there = world.from_main({part.unit for part in earlier})
+    left = [unit for unit in cut.units[shard - 1 :: shards] if unit not in there]
+    if world.is_main:
+        notes = [*loaded.notes, *partial.notes(len(there), len(cut.units))]
+        print("".join(note + "\n" for note in notes), end="", file=sys.stderr)
+    done = []
+    with partial.append_to((shard, shards), world) as file:
+        mine = left[world.rank :: world.size]
+        for part in run_units(model, puzzles, settings, cut, mine, world.is_main, observer):
+            append(file, part)
+            done.append(part)
+    everyone = [part for parts in world.gather_objects(done) for part in parts]
     if not world.is_main:
         return
-    for depth, at_depth in voted.items():
-        metrics[depth] |= at_depth.metrics()
-    facts = {
-        "checkpoint": str(loaded.origin),
-        "step": loaded.step,
-        "weights": "averaged (EMA)" if loaded.averaged else "raw",
-        "notes": loaded.notes,
-        "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
-        "arch": arch.model_dump(mode="json"),
-        "dataset": data_path,
-        "processes": world.size,
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
-        "seconds": round(time.perf_counter() - started, 2),
-        "versions": versions(),
-    }
-    print(report.table(metrics))
-    report.write(directory, facts, metrics)
-    if voted:
-        voted[max(voted)].write_submission(directory / "submission.json")
-    print(f"{facts['seconds']:.1f} s; everything, with all settings: {directory}")
+    if shards > 1:
+        print(f"shard {config.shard} is done; with all: python -m evaluation.merge {directory} [OTHER_EVAL_DIR ...]")
+        return
+    seconds = time.perf_counter() - started
+    write_results(directory, about, earlier + everyone, {"processes": world.size, "seconds": round(seconds, 2)})
+    partial.remove()
+    print(f"{seconds:.1f} s; everything, with all settings: {directory}")
 
 
 def main(words: list[str]) -> int:
@@ -84,7 +74,7 @@ def main(words: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except torch.cuda.OutOfMemoryError:
-        print("error: out of GPU memory; lower global_batch_size", file=sys.stderr)
+        print("error: out of GPU memory; give a smaller global_batch_size (and a new eval_dir)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -199,7 +199,8 @@ def _check(split: Split, folder: Path) -> None:
         else:
             shape, low, high = (meta.total_groups + 1,), 0, puzzles
         require(array.shape == shape, name, f"has shape {list(array.shape)} instead of {list(shape)}")
-        if array.size and not (low <= array.min() and array.max() <= high):
+        at_least_zero = low <= 0 and array.dtype.kind == "u"  # spares half of the time on large sets of tokens
+        if array.size and not ((at_least_zero or low <= array.min()) and array.max() <= high):
             require(False, name, f"has values from {array.min()} to {array.max()} instead of {low} to {high}")
     for name, indices, end in [
         ("puzzle_indices", split.puzzle_indices, examples),

@@ -110,20 +110,35 @@ def shortest_answer(question_S: np.ndarray) -> np.ndarray | None:
     return answer_S
 
 
-def is_valid_answer(question_S: np.ndarray, answer_S: np.ndarray) -> bool:
-    """Whether the answer is the question with a shortest path marked from start to goal, and nothing else.
+def distances(question_S: np.ndarray) -> np.ndarray:
+    """How many steps each cell is from the start [S] int32; -1 where it cannot be reached.
 
     Raises ValueError if the question is not a square board with one start and one goal.
     """
-    grid, start, goal = _ends(question_S)
+    grid, start, _ = _ends(question_S)
+    steps_S = np.full(question_S.size, -1, np.int32)
+    for steps, level in enumerate(search(grid, start).levels):
+        steps_S[[grid.position(cell) for cell in level]] = steps
+    return steps_S
+
+
+def is_valid_answer(question_S: np.ndarray, answer_S: np.ndarray, distances_S: np.ndarray | None = None) -> bool:
+    """Whether the answer is the question with a shortest path marked from start to goal, and nothing else.
+
+    `distances_S` are those of the question, where they are known. Raises ValueError if the question is not a
+    square board with one start and one goal.
+    """
+    steps_S = distances(question_S) if distances_S is None else distances_S
     if answer_S.shape != question_S.shape:
         return False
     marked_S = answer_S == PATH
     if (question_S[marked_S] != OPEN).any() or (answer_S != question_S)[~marked_S].any():
         return False
-    needed = len(search(grid, start).path(goal)) - 2
-    along = search(grid_of(marked_S | (question_S == START) | (question_S == GOAL)), start)
-    return goal in along.parent and int(marked_S.sum()) == needed == len(along.path(goal)) - 2
+    cells = np.flatnonzero(marked_S | (question_S == START) | (question_S == GOAL))
+    path = cells[np.argsort(steps_S[cells])]
+    rows, columns = np.divmod(path, isqrt(question_S.size))
+    touching = (abs(np.diff(rows)) + abs(np.diff(columns)) == 1).all()
+    return bool(touching and question_S[path[-1]] == GOAL and (steps_S[path] == np.arange(len(path))).all())
 
 
 def integers(rng: np.random.Generator) -> Draw:

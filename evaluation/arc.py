@@ -3,9 +3,11 @@
 N counts predictions, S tokens of a board. A grid is kept as `dataset.arc.pack` makes it: equal grids, equal bytes.
 """
 
+import base64
 import json
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +15,7 @@ import numpy as np
 
 from dataset.arc import Task, crop, pack, parse_task, split_name, unpack
 from dataset.puzzles import Puzzles
-from evaluation.evaluate import Seen
-from training.distributed import World
+from evaluation.measure import Seen
 
 AT = (1, 2, 5, 10, 100, 1000)
 """How many of the most voted answers are compared with the truth, for `ARC/pass@k`."""
@@ -69,6 +70,10 @@ class Votes:
         self._names, self._tasks = names, tasks
         self._questions = {(name, pack(test.input)) for name, task in tasks.items() for test in task.test}
         self.counts: Counts = {}
+
+    def like(self) -> "Votes":
+        """Votes on the same test inputs, none counted."""
+        return Votes(self._names, self._tasks)
 
     @classmethod
     def read(cls, directory: str | Path) -> "Votes":
@@ -153,23 +158,51 @@ class Votes:
 
 
 class VotesByDepth:
-    """Votes at every depth of an evaluation: `observe` goes to `evaluate`, `merged` adds up all processes."""
+    """Votes at every depth of an evaluation: an observer of it, whose findings add up in any order."""
 
     def __init__(self, directory: str | Path, puzzles: Puzzles, depths: list[int]) -> None:
         """For an ARC data set on disk, whose test split `puzzles` is; raises ValueError as `Votes.read` does."""
-        self._puzzles, self._read = puzzles, lambda: Votes.read(directory)
-        self._votes = {depth: self._read() for depth in depths}
+        self._puzzles = puzzles
+        self.votes = votes_by_depth(directory, depths)
 
-    def observe(self, depth: int, examples: np.ndarray, seen: Seen) -> None:
+    def observe(self, depth: int, examples_R: np.ndarray, seen: Seen) -> None:
         """Counts the answers of the trajectories that ran on these examples."""
-        batch = self._puzzles.rows(examples)
+        batch = self._puzzles.rows(examples_R)
         inputs_RS, ids_R = batch.inputs.cpu().numpy(), batch.puzzle_ids.cpu().numpy()
-        self._votes[depth].add(inputs_RS, seen.predictions_RS, ids_R, seen.q_halt_R)
+        self.votes[depth].add(inputs_RS, seen.predictions_RS, ids_R, seen.q_halt_R)
 
-    def merged(self, world: World) -> dict[int, Votes]:
-        """The votes of all processes by depth, in every process."""
-        total = {depth: self._read() for depth in self._votes}
-        for counts in world.gather_objects({depth: votes.counts for depth, votes in self._votes.items()}):
-            for depth, votes in total.items():
-                votes.merge(counts[depth])
-        return total
+    def take(self) -> dict[str, str]:
+        """The counts since the last time, by depth, packed as text."""
+        taken = {str(depth): _packed(votes.counts) for depth, votes in self.votes.items()}
+        for votes in self.votes.values():
+            votes.counts = {}
+        return taken
+
+
+def votes_by_depth(directory: str | Path, depths: list[int], taken: Iterable[dict[str, str]] = ()) -> dict[int, Votes]:
+    """The votes that `take` returned, all together."""
+    votes = Votes.read(directory)
+    total = {depth: votes.like() for depth in depths}
+    for part in taken:
+        for depth, text in part.items():
+            total[int(depth)].merge(_unpacked(text))
+    return total
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _packed(counts: Counts) -> str:
+    rows = [
+        [name, _text(question), [[_text(answer), *tally] for answer, tally in answers.items()]]
+        for (name, question), answers in counts.items()
+    ]
+    return _text(zlib.compress(json.dumps(rows).encode()))
+
+
+def _unpacked(text: str) -> Counts:
+    return {
+        (name, base64.b64decode(question)): {base64.b64decode(answer): Tally(*tally) for answer, *tally in answers}
+        for name, question, answers in json.loads(zlib.decompress(base64.b64decode(text)))
+    }

@@ -1,178 +1,203 @@
 """Evaluate a model in depth and breadth: all depths are read off the same trajectories.
 
-The work is cut into units of whole puzzles whose trajectories run together. A unit's random draws are a
-function of (seed, unit), and sums are added in the order of units, so that any number of processes
-reports the same numbers.
+The work is cut into units of whole puzzles. A trajectory's start is a function of (seed, puzzle, restart), the
+noise in a unit one of (seed, unit), and sums are added in the order of units, so that any number of processes, in
+one go or with interruptions, reports the same numbers.
+
+Shapes: N puzzles, B trajectories a puzzle, R rows at a time, S tokens.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
-from dataset.puzzles import Batch, Puzzles, evenly_spread
-from evaluation import metrics
-from evaluation.metrics import Sums
-from evaluation.trajectory import Residuals, trajectory
-from models.act import answers
-from models.losses import TOKEN_LOSSES
-from models.reasoner import Readout, Reasoner, State
+from dataset.puzzles import Puzzles, evenly_spread
+from evaluation.measure import Clock, Seen, Settings, look, together
+from evaluation.metrics import Tally
+from evaluation.streaming import Stream
+from evaluation.tally import summary, tally
+from evaluation.trajectory import Residuals, Starts, seed, trajectory
+from models.reasoner import Reasoner
 from training.distributed import World
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How to evaluate.
-
-    Args:
-        depths: outer iterations to report at.
-        breadth: trajectories a puzzle.
-        top_k: how many of the best converged trajectories are kept (None: that selection is not reported).
-        window: changes of the logits that the convergence score averages over.
-        rows: trajectories that a device works on at a time.
-        seed: of all random draws.
-        perturb_std: scale of the noise added to the latents once an outer iteration.
-        loss_type: the token loss that is reported (config.schema.Loss).
-    """
-
-    depths: list[int]
-    breadth: int = 1
-    top_k: int | None = None
-    window: int = 3
-    rows: int = 768
-    seed: int = 0
-    perturb_std: float = 0.0
-    loss_type: str = "stablemax_cross_entropy"
+UNITS = 1000
+"""A large evaluation has so many units, or up to twice as many; of a small one each set of rows is a unit."""
+FILLS = 16
+"""A streaming unit has at least so many sets of rows, since at its end the slowest trajectories run alone."""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """R trajectories at one depth: per-row values by name, answers, halting logits and convergence scores."""
+class Outcome(NamedTuple):
+    """What came of a unit, by depth."""
 
-    values: dict[str, np.ndarray]  # each [R] float64
-    predictions_RS: np.ndarray
-    q_halt_R: np.ndarray
-    scores_R: np.ndarray  # NaN where there is none
+    kept_N: np.ndarray  # how many trajectories of each puzzle count
+    seen: dict[int, Seen]  # those trajectories, puzzle by puzzle
+    tallies: dict[int, Tally]
 
 
-Observe = Callable[[int, np.ndarray, Seen], None]
-"""Is shown, for every depth, the trajectories of whole puzzles: (depth, the example of each [R], what was seen)."""
+class Plan(NamedTuple):
+    """How the work is cut."""
+
+    examples_N: np.ndarray
+    per_unit: int  # puzzles
+    rows: int  # trajectories at a time
+
+    @property
+    def units(self) -> range:
+        """The numbers of all units."""
+        return range(-(-len(self.examples_N) // self.per_unit))
+
+    def first(self, unit: int) -> int:
+        """The number of a unit's first puzzle among those evaluated."""
+        return unit * self.per_unit
+
+    def examples(self, unit: int) -> np.ndarray:
+        """The examples of a unit's puzzles."""
+        return self.examples_N[self.first(unit) : self.first(unit) + self.per_unit]
 
 
-def _latent_statistics(state: State) -> dict[str, Tensor]:
-    """How the two latents lie and how they relate: statistics over D of every position, averaged, each [R].
-
-    Nothing for models that do not carry two latents of one shape.
-    """
-    if len(state.latents) != 2:
-        return {}
-    z_H, z_L = (z.float() for z in state.latents)
-
-    def centred(z: Tensor) -> Tensor:
-        return z - z.mean(-1, keepdim=True)
-
-    by_position = {
-        "zH_mean": z_H.mean(-1),
-        "zH_std": z_H.std(-1),
-        "zL_mean": z_L.mean(-1),
-        "zL_std": z_L.std(-1),
-        "zH_zL_cos_sim": F.cosine_similarity(z_H, z_L, dim=-1),
-        "zH_zL_pearson": F.cosine_similarity(centred(z_H), centred(z_L), dim=-1),
-    }
-    return {name: value.mean(1) for name, value in by_position.items()}
+def plan(settings: Settings, total: int, puzzles: int | None) -> Plan:
+    """Cuts up the evaluation of `puzzles` of `total` puzzles (None: all), evenly spread over the data."""
+    examples_N = evenly_spread(total, puzzles)
+    rows = min(settings.rows, len(examples_N) * settings.breadth)
+    needed = settings.agree or settings.breadth
+    at_once = max(1, rows // needed)
+    sets = max(FILLS if settings.halting else 1, len(examples_N) // at_once // UNITS)
+    return Plan(examples_N, at_once * sets, rows)
 
 
-def _look(state: State, readout: Readout, residuals: Residuals, loss_type: str, real: int) -> Seen:
-    """Everything that is measured of the first `real` rows."""
-    labels = state.labels
-    accuracy, right = answers(readout, labels)
-    lm_loss = TOKEN_LOSSES[loss_type](readout.logits, labels).sum(-1) / (labels >= 0).sum(-1).clamp(min=1)
-    q_halt_loss = F.binary_cross_entropy_with_logits(readout.q_halt, right.float(), reduction="none")
-    values = {
-        "accuracy": accuracy,
-        "exact_accuracy": right,
-        "q_halt_accuracy": (readout.q_halt >= 0) == right,
-        "steps": state.steps,
-        "lm_loss": lm_loss,
-        "q_halt_loss": q_halt_loss,
-        "total_loss": lm_loss + 0.5 * q_halt_loss,
-        **_latent_statistics(state),
-    }
-    last, score = residuals.last(), residuals.score()
-    if last is not None:
-        values["residual"] = last
-    rows = len(accuracy)
-    return Seen(
-        {name: value[:real].double().cpu().numpy() for name, value in values.items()},
-        readout.logits[:real].argmax(-1).short().cpu().numpy(),
-        readout.q_halt[:real].double().cpu().numpy(),
-        np.full(rows, np.nan)[:real] if score is None else score[:real].double().cpu().numpy(),
-    )
+class Observer(Protocol):
+    """Is shown every trajectory, and asked after each unit what it has to say."""
+
+    def observe(self, depth: int, examples_R: np.ndarray, seen: Seen) -> None:
+        """Trajectories of whole puzzles at that depth, and the example that each ran on."""
+        ...
+
+    def take(self) -> Any:
+        """What was observed since the last time, fit for JSON."""
+        ...
 
 
-def _run_rows(model: Reasoner, batch: Batch, settings: Settings, real: int) -> dict[int, Seen]:
+class Done(NamedTuple):
+    """A unit that is done."""
+
+    unit: int
+    tallies: dict[int, Tally]  # by depth
+    seconds: float
+    device_seconds: float
+    observed: Any = None
+
+
+def _run_rows(
+    model: Reasoner, data: Puzzles, examples_R: np.ndarray, latents: tuple[torch.Tensor, ...], settings: Settings
+) -> dict[int, Seen]:
     """One set of trajectories to the largest depth, looked at at every wanted depth."""
     residuals = Residuals(settings.window)
     seen: dict[int, Seen] = {}
-    steps = trajectory(model, batch, max(settings.depths), settings.perturb_std)
+    steps = trajectory(model, data.rows(examples_R), max(settings.depths), settings.perturb_std, latents)
     for depth, (state, readout) in enumerate(steps, start=1):
         residuals.add(readout.logits)
         if depth in settings.depths:
-            seen[depth] = _look(state, readout, residuals, settings.loss_type, real)
+            seen[depth] = look(state, readout, residuals.last(), residuals.score(), settings.loss_type)
     return seen
 
 
-def _sums(seen: Seen, labels_NS: np.ndarray, settings: Settings) -> Sums:
-    """The metrics of N whole puzzles, B trajectories each."""
-    N, B = len(labels_NS), settings.breadth
-    sums: Sums = {f"all/{name}": (float(value.sum()), N * B) for name, value in seen.values.items()}
-    if B > 1:
-        predictions_NBS = seen.predictions_RS.reshape(N, B, -1)
-        sums |= metrics.breadth(predictions_NBS, labels_NS)
-        if settings.top_k is not None:
-            scores_NB = seen.scores_R.reshape(N, B)
-            sums |= metrics.convergence_top_k(predictions_NBS, labels_NS, scores_NB, settings.top_k)
-    return sums
+class _Runner:
+    """Runs units of an evaluation, one after the other."""
 
+    def __init__(
+        self,
+        model: Reasoner,
+        data: Puzzles,
+        settings: Settings,
+        cut: Plan,
+        progress: Callable[[int], object],
+        between: Callable[[], None] | None,
+    ) -> None:
+        self.model, self.data, self.cut = model, data, cut
+        self.settings = replace(settings, rows=cut.rows)
+        self.progress, self.between = progress, between or (lambda: None)
+        self.starts = Starts(model, settings.seed)
+        self.clock = Clock(data.device)
 
-def _chunks(total: int, rows: int) -> Iterator[slice]:
-    for begin in range(0, total, rows):
-        yield slice(begin, min(begin + rows, total))
+    def run(self, unit: int) -> Outcome:
+        """All trajectories of a unit."""
+        examples_N = self.cut.examples(unit)
+        labels_NS = self.data.rows(examples_N).labels.cpu().numpy()
+        run = self._streaming if self.settings.halting else self._plain
+        return run(unit, examples_N, labels_NS)
 
-
-def _unit(
-    model: Reasoner,
-    puzzles: Puzzles,
-    examples: np.ndarray,
-    settings: Settings,
-    rows: int,
-    observe: Observe | None,
-) -> dict[int, Sums]:
-    """All trajectories of a few whole puzzles, `rows` at a time."""
-    trajectories = np.repeat(examples, settings.breadth)
-    parts: list[dict[int, Seen]] = []
-    for chunk in _chunks(len(trajectories), rows):
-        mine = trajectories[chunk]
-        filled = np.concatenate([mine, np.repeat(mine[:1], rows - len(mine))])  # the same shape every time
-        parts.append(_run_rows(model, puzzles.rows(filled), settings, len(mine)))
-    labels_NS = puzzles.rows(examples).labels.cpu().numpy()
-    sums: dict[int, Sums] = {}
-    for depth in settings.depths:
-        at_depth = [part[depth] for part in parts]
-        whole = Seen(
-            {name: np.concatenate([s.values[name] for s in at_depth]) for name in at_depth[0].values},
-            np.concatenate([s.predictions_RS for s in at_depth]),
-            np.concatenate([s.q_halt_R for s in at_depth]),
-            np.concatenate([s.scores_R for s in at_depth]),
+    def _plain(self, unit: int, examples_N: np.ndarray, labels_NS: np.ndarray) -> Outcome:
+        """`rows` trajectories at a time, a puzzle's next to each other."""
+        settings, rows, first = self.settings, self.cut.rows, self.cut.first(unit)
+        N, B = len(examples_N), settings.breadth
+        parts: list[dict[int, Seen]] = []
+        for begin in range(0, N * B, rows):
+            self.between()
+            real = min(rows, N * B - begin)
+            puzzle_R, restart_R = np.divmod(begin + np.arange(rows) % real, B)  # the same shape every time
+            with self.clock:
+                latents = self.starts(first + puzzle_R, restart_R, self.data.device)
+                seed(settings.seed, 1, unit, begin)
+                seen = _run_rows(self.model, self.data, examples_N[puzzle_R], latents, settings)
+            parts.append({depth: at_depth.rows(slice(real)) for depth, at_depth in seen.items()})
+            self.progress(real)
+        kept_N = np.full(N, B)
+        seen = {depth: together([part[depth] for part in parts]) for depth in settings.depths}
+        return Outcome(
+            kept_N, seen, {depth: tally(seen[depth], labels_NS, kept_N, kept_N * depth, settings) for depth in seen}
         )
-        if observe is not None:
-            observe(depth, trajectories, whole)
-        sums[depth] = _sums(whole, labels_NS, settings)
-    return sums
+
+    def _streaming(self, unit: int, examples_N: np.ndarray, labels_NS: np.ndarray) -> Outcome:
+        """Through a pool of `rows` slots."""
+        self.between()
+        seed(self.settings.seed, 1, unit, 0)
+        first = self.cut.first(unit)
+        stream = Stream(self.model, self.data, examples_N, first, self.starts, self.settings)
+        seen, kept_N, spent_N, capacity = stream.run(self.clock, self.progress)
+        found = tally(seen, labels_NS, kept_N, spent_N, self.settings)
+        spent, counted = float(spent_N.sum()), float(seen.values["steps"].sum())
+        found.sums["nfe/abandoned"] = (spent - counted, spent)
+        found.sums["nfe/busy"] = (spent, capacity)
+        depth = max(self.settings.depths)
+        return Outcome(kept_N, {depth: seen}, {depth: found})
+
+
+def run_units(
+    model: Reasoner,
+    data: Puzzles,
+    settings: Settings,
+    cut: Plan,
+    units: Sequence[int],
+    progress: bool = False,
+    observer: Observer | None = None,
+    between: Callable[[], None] | None = None,
+) -> Iterator[Done]:
+    """Runs units, and yields each when it is done. `between` is called now and then, and may raise to end it."""
+    model.eval()
+    amount = sum(len(cut.examples(unit)) for unit in units) * settings.breadth
+    with tqdm(total=amount, disable=not progress, unit="trajectory", unit_scale=True, dynamic_ncols=True) as bar:
+        runner = _Runner(model, data, settings, cut, bar.update, between)
+        for unit in units:
+            began, before = time.perf_counter(), runner.clock.read()
+            outcome = runner.run(unit)
+            device_seconds = runner.clock.read() - before
+            if observer is not None:
+                for depth, seen in outcome.seen.items():
+                    observer.observe(depth, np.repeat(cut.examples(unit), outcome.kept_N), seen)
+            observed = observer.take() if observer else None
+            yield Done(unit, outcome.tallies, time.perf_counter() - began, device_seconds, observed)
+    model.train()
+
+
+def metrics_by_depth(done: Sequence[Done], puzzles: int, settings: Settings) -> dict[int, dict[str, float]]:
+    """The metrics of an evaluation whose units are all done."""
+    in_order = sorted(done, key=lambda part: part.unit)
+    return {depth: summary([part.tallies[depth] for part in in_order], puzzles, settings) for depth in settings.depths}
 
 
 def evaluate(
@@ -181,45 +206,17 @@ def evaluate(
     settings: Settings,
     world: World,
     puzzles: int | None = None,
-    progress: bool = False,
-    observe: Observe | None = None,
     between: Callable[[], None] | None = None,
 ) -> dict[int, dict[str, float]]:
     """Metrics by depth. `puzzles` limits the evaluation to so many, evenly spread over the data.
 
-    `observe` is shown every trajectory that this process runs; `between` is called between batches, and may
-    raise to end the evaluation.
+    `between` is called between batches, and may raise to end the evaluation.
 
     Returns for each depth the released programs' names (`all/...`, and for breadth > 1 `different_init/...`,
-    `majority_vote/...`, `convergence_top_k/...`), `all/residual`, and `puzzles`, the number evaluated.
+    `majority_vote/...`, `convergence_top_k/...`), `all/residual`, `selection/...`, `nfe/...`, and `puzzles`, the
+    number evaluated.
     """
-    model.eval()
-    examples = evenly_spread(len(data), puzzles)
-    rows = min(settings.rows, len(examples) * settings.breadth)
-    per_unit = max(1, rows // settings.breadth)
-    units = list(enumerate(_chunks(len(examples), per_unit)))
-    done: list[tuple[int, dict[int, Sums]]] = []
-    for unit, chunk in tqdm(units[world.rank :: world.size], disable=not (progress and world.is_main), unit="batch"):
-        if between is not None:
-            between()
-        stream = np.random.SeedSequence([2, settings.seed, unit]).generate_state(1, np.uint64)[0]
-        torch.manual_seed(int(stream >> 1))
-        done.append((unit, _unit(model, data, examples[chunk], settings, rows, observe)))
-    model.train()
+    cut = plan(settings, len(data), puzzles)
+    done = list(run_units(model, data, settings, cut, cut.units[world.rank :: world.size], between=between))
     everyone = [part for parts in world.gather_objects(done) for part in parts]
-    everyone.sort(key=lambda part: part[0])
-    return {
-        depth: _finished(metrics.merge([sums[depth] for _, sums in everyone]), len(examples), settings)
-        for depth in settings.depths
-    }
-
-
-def _finished(sums: Sums, puzzles: int, settings: Settings) -> dict[str, float]:
-    found = metrics.means(sums)
-    found["puzzles"] = puzzles
-    if settings.breadth > 1:
-        found |= {"different_init/n": settings.breadth, "different_init/total_samples": puzzles}
-        found["majority_vote/num_samples"] = puzzles
-        if settings.top_k is not None:
-            found |= {"convergence_top_k/k": settings.top_k, "convergence_top_k/total_samples": puzzles}
-    return found
+    return metrics_by_depth(everyone, len(cut.examples_N), settings)

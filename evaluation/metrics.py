@@ -4,11 +4,26 @@ Names are those of the released programs. Shapes: N puzzles, B trajectories a pu
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 Sums = dict[str, tuple[float, float]]
 """name -> (sum, count)"""
+
+Histogram = dict[int, int]
+"""value -> how often"""
+
+BINS = 10
+"""Of confidence, for the calibration error."""
+_GAP = "_calibration_gap/"
+
+
+class Tally(NamedTuple):
+    """All that a part of an evaluation contributes: sums, and the distributions whose quantiles are reported."""
+
+    sums: Sums
+    histograms: dict[str, Histogram]
 
 
 def merge(parts: list[Sums]) -> Sums:
@@ -22,8 +37,54 @@ def merge(parts: list[Sums]) -> Sums:
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """sum / count; NaN where nothing was counted."""
-    return {name: value / count if count else math.nan for name, (value, count) in sums.items()}
+    """sum / count; NaN where nothing was counted. Gaps of calibration become `all/q_halt_ece`."""
+    gaps = [sums[name] for name in sums if name.startswith(_GAP)]
+    found = {name: value / count if count else math.nan for name, (value, count) in sums.items() if _GAP not in name}
+    if gaps:
+        found["all/q_halt_ece"] = sum(abs(gap) for gap, _ in gaps) / sum(count for _, count in gaps)
+    return found
+
+
+def histogram(values: np.ndarray) -> Histogram:
+    """How often each integer occurs."""
+    numbers, counts = np.unique(values, return_counts=True)
+    return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+
+
+def merge_histograms(parts: list[Histogram]) -> Histogram:
+    """Adds up counts."""
+    total: Histogram = {}
+    for part in parts:
+        for value, count in part.items():
+            total[value] = total.get(value, 0) + count
+    return total
+
+
+def quantile(counts: Histogram, share: float) -> float:
+    """The smallest value that at least this share of all does not exceed."""
+    values = np.array(sorted(counts))
+    reached = np.cumsum([counts[int(value)] for value in values])
+    return float(values[np.searchsorted(reached, share * reached[-1])])
+
+
+def calibration(q_halt_R: np.ndarray, right_R: np.ndarray) -> Sums:
+    """Whether q_halt knows what is right: precision and recall of q_halt >= 0, and the calibration error.
+
+    The error (ECE) is the mean distance between confidence, sigmoid(q_halt), and accuracy over ten equal bins of
+    confidence, weighted by how many trajectories fall into each.
+    """
+    right_R = right_R.astype(bool)
+    sure_R = q_halt_R >= 0
+    both = float((sure_R & right_R).sum())
+    confidence_R = 0.5 + 0.5 * np.tanh(q_halt_R / 2)
+    bins_R = np.minimum((confidence_R * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins_R, weights=confidence_R - right_R, minlength=BINS)
+    counts = np.bincount(bins_R, minlength=BINS)
+    return {
+        "all/q_halt_precision": (both, float(sure_R.sum())),
+        "all/q_halt_recall": (both, float(right_R.sum())),
+        **{f"{_GAP}{i}": (float(gaps[i]), int(counts[i])) for i in range(BINS) if counts[i]},
+    }
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -85,7 +146,7 @@ def convergence_top_k(predictions_NBS: np.ndarray, labels_NS: np.ndarray, scores
     return {
         f"{name}/exact_accuracy": (float(exact_Nk.sum()) / k, N),
         f"{name}/any_correct": (float(exact_Nk.any(1).sum()), N),
-        f"{name}/avg_convergence_score": (float(scores_Nk.sum()), N * k),
+        f"{name}/avg_convergence_score": (float(np.nansum(scores_Nk)), int((~np.isnan(scores_Nk)).sum())),
         **_pass_at(name, exact_Nk),
         **{f"{name}/cumulative_exact_acc_top{j}": (float(exact_Nk[:, :j].sum()) / j, N) for j in range(1, k + 1)},
     }

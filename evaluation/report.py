@@ -26,18 +26,37 @@ _COLUMNS = {
     "ARC pass@2": "ARC/pass@2",
     "q_halt acc.": "all/q_halt_accuracy",
 }
-_NOT_A_SHARE = {"all/residual"}
+# of a streaming evaluation, in which a trajectory's iterations are its own
+_STREAMING_COLUMNS = {
+    "iterations": "all/steps",
+    "p95": "all/steps_p95",
+    "NFE": "nfe/mean",
+    "NFE p95": "nfe/p95",
+    "forced": "all/forced",
+}
+_NUMBERS = {"all/residual": ".4f", "all/steps": ".1f", "all/steps_p95": ".0f", "nfe/mean": ".1f", "nfe/p95": ".0f"}
 
 
 def _cell(name: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return f"{value:.4f}" if name in _NOT_A_SHARE else f"{100 * value:.2f}%"
+    return format(value, _NUMBERS[name]) if name in _NUMBERS else f"{100 * value:.2f}%"
+
+
+def _lines_below(values: dict[str, float]) -> list[str]:
+    """What the deepest line of the table says of selection rules and of q_halt."""
+    prefix, suffix = "selection/", "/exact_accuracy"
+    rules = [name.removeprefix(prefix).removesuffix(suffix) for name in values if name.startswith(prefix)]
+    chosen = [f"{rule} {_cell('', values[prefix + rule + suffix])}" for rule in rules]
+    said = {"precision": "precision", "recall": "recall", "calibration error": "ece"}
+    q_halt = [f"{words} {_cell('', values[f'all/q_halt_{name}'])}" for words, name in said.items()]
+    return ([f"exact, by selection: {', '.join(chosen)}"] if chosen else []) + [f"q_halt: {', '.join(q_halt)}"]
 
 
 def table(metrics: dict[int, dict[str, float]]) -> str:
-    """One line a depth."""
-    shown = {head: name for head, name in _COLUMNS.items() if any(name in values for values in metrics.values())}
+    """One line a depth, then selection and calibration at the last."""
+    columns = _COLUMNS | (_STREAMING_COLUMNS if any("all/forced" in values for values in metrics.values()) else {})
+    shown = {head: name for head, name in columns.items() if any(name in values for values in metrics.values())}
     lines = [["depth", *shown]]
     for depth, values in metrics.items():
         lines.append([str(depth), *(_cell(name, values.get(name)) for name in shown.values())])
@@ -45,7 +64,9 @@ def table(metrics: dict[int, dict[str, float]]) -> str:
     rows = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     first = next(iter(metrics.values()))
     breadth = int(first.get("different_init/n", 1))
-    return "\n".join([f"{int(first['puzzles'])} puzzles, breadth {breadth}", *rows])
+    return "\n".join(
+        [f"{int(first['puzzles'])} puzzles, breadth {breadth}", *rows, *_lines_below(list(metrics.values())[-1])]
+    )
 
 
 def default_directory(checkpoint: Path) -> Path:

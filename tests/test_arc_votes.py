@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evaluation.arc
 from dataset.arc import IDENTITY, SIDE, Augmentation, Example, Task, crop, encode, pack
-from evaluation.arc import Votes
+from dataset.layout import puzzle_split, write_dataset
+from dataset.puzzles import Puzzles
+from evaluation.arc import Votes, VotesByDepth, votes_by_depth
+from evaluation.measure import Seen
 
 QUESTION, OTHER, RIGHT = (np.array(grid, np.uint8) for grid in ([[1, 2, 0]], [[4], [5]], [[7, 8, 9], [0, 0, 3]]))
 TASK = Task("a", [Example(QUESTION, RIGHT)], [Example(QUESTION, RIGHT), Example(OTHER, RIGHT[:1])])
@@ -161,3 +165,27 @@ def test_votes_are_read_from_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "identifiers.json").write_text("{}")
     with pytest.raises(ValueError, match="identifiers.json: holds no list"):
         Votes.read(tmp_path)
+
+
+def test_votes_in_parts_are_those_of_the_whole(tmp_path: Path) -> None:
+    """Two halves of the trajectories, taken one after the other and written as JSON, against all at once."""
+    fields = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": QUESTION.tolist()}]}
+    (tmp_path / "test_puzzles.json").write_text(json.dumps({"a": fields}))
+    (tmp_path / "identifiers.json").write_text(json.dumps(NAMES))
+    questions = np.concatenate([encode(QUESTION, [augmentation]) for augmentation in AUGMENTS[:4]])
+    write_dataset(tmp_path / "set", {"test": puzzle_split(questions, questions, vocab_size=12)}, ["<blank>"])
+    puzzles = Puzzles(tmp_path / "set", "test", torch.device("cpu"))
+    puzzles._puzzle_ids = torch.arange(1, 5, dtype=torch.int32)
+    answers = [RIGHT, RIGHT, OTHER, RIGHT]
+    boards = np.concatenate([encode(a, [augmentation]) for a, augmentation in zip(answers, AUGMENTS, strict=False)])
+    seen = Seen({}, boards, np.array([1.0, -1.0, 0.5, 3.0]), np.zeros(4))
+    found = []
+    for cuts in ((0, 4), (0, 2, 4)):
+        observer, parts = VotesByDepth(tmp_path, puzzles, [3]), []
+        for part in map(slice, cuts, cuts[1:]):
+            observer.observe(3, np.arange(4)[part], seen.rows(part))
+            parts.append(json.loads(json.dumps(observer.take())))
+        found.append(votes_by_depth(tmp_path, [3], parts)[3].counts)
+    assert found[0] == found[1]
+    [counted] = found[0].values()
+    assert {answer: tally.votes for answer, tally in counted.items()} == {pack(RIGHT): 3, pack(OTHER): 1}

@@ -23,9 +23,12 @@ from evaluation import evaluate as evaluation
 from evaluation import metrics
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import build_for_evaluation, load_model
-from evaluation.trajectory import Residuals, trajectory
+from evaluation.tally import counts
+from evaluation.trajectory import Residuals, Starts, seed, trajectory
 from models.recursion import FixedInit, RandomInit
 from training.distributed import World
+
+CPU = torch.device("cpu")
 
 GOLDEN = ROOT / "tests" / "golden"
 MAZE9 = GOLDEN / "checkpoints" / "maze9"
@@ -51,7 +54,7 @@ def golden_model(name: str, *words: str, puzzles: Puzzles | None = None):
     """(the golden checkpoint's model with `words` set at evaluation, its puzzles)."""
     config = load_eval([f"checkpoint='{golden_checkpoint(name)}'", *words])
     puzzles = puzzles or Puzzles(MAZE9, "test", ALONE.device)
-    return build_for_evaluation(load_model(config.checkpoint), config, puzzles.task)[1], puzzles
+    return build_for_evaluation(load_model(config.checkpoint), config, puzzles.task, CPU)[1], puzzles
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def test_breadth_golden():
     N, B, _ = predictions_NBS.shape
     sums = metrics.breadth(predictions_NBS, labels_NS)
     sums |= metrics.convergence_top_k(predictions_NBS, labels_NS, np.array(golden["scores"]), golden["top_k"])
-    found = evaluation._finished(sums, N, Settings(depths=[1], breadth=B, top_k=golden["top_k"]))
+    found = metrics.means(sums) | counts(N, Settings(depths=[1], breadth=B, top_k=golden["top_k"]))
     assert found.pop("puzzles") == N
     assert found.keys() == golden["metrics"].keys()
     score = "convergence_top_k/avg_convergence_score"
@@ -240,9 +243,10 @@ def test_reported_convergence_is_that_of_the_trajectories(partly_solved):
     """With every trajectory kept and all in one set of rows, the mean score is the naive one."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     found = evaluate(model, puzzles, Settings(depths=[6], breadth=3, top_k=3, rows=33, seed=7), ALONE)[6]
-    stream = np.random.SeedSequence([2, 7, 0]).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(stream >> 1))
-    logits = [r.logits for _, r in trajectory(model.eval(), puzzles.rows(np.repeat(np.arange(11), 3)), 6)]
+    latents = Starts(model, 7)(np.repeat(np.arange(11), 3), np.tile(np.arange(3), 11), ALONE.device)
+    seed(7, 1, 0, 0)
+    rows = puzzles.rows(np.repeat(np.arange(11), 3))
+    logits = [r.logits for _, r in trajectory(model.eval(), rows, 6, 0.0, latents)]
     expected = float(naive_scores(logits, 3).mean())
     assert found["convergence_top_k/avg_convergence_score"] == pytest.approx(expected, rel=1e-5)
     assert found["all/residual"] == pytest.approx(float(naive_scores(logits, 1).mean()), rel=1e-5)
@@ -422,7 +426,7 @@ def test_perturbation_gives_a_model_without_noise_different_trajectories():
     """Noise is added from the second iteration on: the first is that of the stored start, the others are not."""
     model = load_model(str(GOLDEN / "checkpoints" / "trm_maze9.pth"))
     data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
-    _, model = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.task)
+    _, model, _ = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.task, CPU)
     batch = data.rows(np.zeros(200, dtype=np.int64))
     plain = [readout.logits for _, readout in trajectory(model, batch, 2)]
     noisy = [readout.logits for _, readout in trajectory(model, batch, 2, perturb_std=0.5)]

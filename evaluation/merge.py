@@ -1,0 +1,101 @@
+"""Puts the parts of an evaluation together: python -m evaluation.merge EVAL_DIR [EVAL_DIR ...] [--output DIR]
+
+The folders are those that jobs with shard=1/16, 2/16, ... wrote (one folder, if they shared it). Settings must be
+the same, and every unit of work must be there.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation import report
+from evaluation.arc import votes_by_depth
+from evaluation.evaluate import Done, metrics_by_depth
+from evaluation.maze import shares
+from evaluation.measure import Halting, Settings
+from evaluation.partial import Partial, refuse_other
+
+
+def settings_of(about: dict[str, Any]) -> Settings:
+    """The settings that parts were made with."""
+    fields = about["settings"]
+    return Settings(**fields | {"halting": Halting(**fields["halting"]) if fields["halting"] else None})
+
+
+def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
+    """Prints the table and writes results.json, results.csv and, for ARC, submission.json; `more` are facts to add."""
+    settings = settings_of(about)
+    metrics = metrics_by_depth(done, about["puzzles"], settings)
+    if about["arc"]:
+        votes = votes_by_depth(about["facts"]["dataset"], settings.depths, [part.observed for part in done])
+        for depth, at_depth in votes.items():
+            metrics[depth] |= at_depth.metrics()
+    if about["maze"]:
+        for depth, share in shares([part.observed for part in done]).items():
+            metrics[depth] |= share
+    seconds = sum(part.seconds for part in done)
+    work = {
+        "process_seconds": round(seconds, 3),
+        "device_seconds": round(sum(part.device_seconds for part in done), 3),
+        "puzzles_per_process_second": round(about["puzzles"] / seconds, 3),
+    }
+    print(report.table(metrics))
+    print(
+        "work: {process_seconds} s, {device_seconds} of the device, {puzzles_per_process_second} puzzles/s".format(
+            **work
+        )
+    )
+    report.write(directory, about["facts"] | more | {"work": work}, metrics)
+    if about["arc"]:
+        votes[max(votes)].write_submission(directory / "submission.json")
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
+
+
+def merge(directories: Sequence[Path], output: Path) -> None:
+    """Writes the results of an evaluation whose parts lie in these folders into `output`.
+
+    Raises:
+        ValueError: a folder holds no parts, they are of different evaluations, or some are missing.
+    """
+    about: dict[str, Any] | None = None
+    done: dict[int, Done] = {}
+    for directory in directories:
+        partial = Partial(directory)
+        there = partial.about()
+        if there is None:
+            raise ValueError(f"{directory} holds no parts of an evaluation (evaluate into it with shard=1/2, ...)")
+        about = about or there
+        refuse_other(about, there, directory)
+        done |= {part.unit: part for part in partial.done()}
+    assert about is not None
+    missing = [unit for unit in range(about["units"]) if unit not in done]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {about['units']} units of work are missing (numbers {_listed(missing)}): "
+            "a job has not finished, or its folder was not named; the same command with its eval_dir goes on"
+        )
+    processes = {"processes": None, "seconds": None}
+    write_results(output, about, [done[unit] for unit in sorted(done)], processes)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Put the parts of an evaluation together.")
+    parser.add_argument("directories", nargs="+", type=Path, metavar="EVAL_DIR", help="folders that evaluate.py wrote")
+    parser.add_argument("--output", type=Path, help="where the results go (the first folder)")
+    arguments = parser.parse_args()
+    output = arguments.output or arguments.directories[0]
+    try:
+        merge(arguments.directories, output)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"everything, with all settings: {output}")
+
+
+if __name__ == "__main__":
+    main()

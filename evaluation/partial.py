@@ -1,0 +1,170 @@
+"""An evaluation on disk while it is under way: what is done survives a kill, and several jobs can share the work.
+
+EVAL_DIR/partial/ holds about.json, which says what is evaluated and how, and units*.jsonl, a line for each unit
+that is done. Every process appends to a file of its own. A line that a kill cut short counts as not there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from config.schema import Arch, EvalConfig
+from dataset.puzzles import Puzzles
+from evaluation.evaluate import Done, Plan
+from evaluation.load import Loaded
+from evaluation.maze import holds_mazes
+from evaluation.measure import Settings
+from evaluation.metrics import Tally
+from training.distributed import World
+from training.logging import versions
+
+_FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
+"""Keys that may differ between parts of an evaluation: they change no number, or what they stand for is compared."""
+
+
+def describe(
+    config: EvalConfig, settings: Settings, loaded: Loaded, arch: Arch, backend: str, puzzles: Puzzles, cut: Plan
+) -> dict[str, Any]:
+    """What is evaluated and how. Parts fit together where `same` is equal."""
+    data_path = config.dataset_data_path or loaded.data_path
+    on_gpu = puzzles.device.type == "cuda"
+    metadata = (Path(data_path) / config.split / "dataset.json").read_bytes()
+    asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
+    return {
+        "same": asked
+        | {
+            "halt_max_steps": settings.depths,
+            "max_puzzles": len(cut.examples_N),
+            "checkpoint": hashlib.sha256(loaded.origin.read_bytes()).hexdigest(),
+            "dataset": hashlib.sha256(metadata).hexdigest(),
+            "arch": arch.model_dump(mode="json"),
+            "device": puzzles.device.type,
+        },
+        "units": len(cut.units),
+        "puzzles": len(cut.examples_N),
+        "settings": asdict(settings),
+        "arc": config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file(),
+        "maze": holds_mazes(puzzles.split),
+        "facts": {
+            "checkpoint": str(loaded.origin),
+            "step": loaded.step,
+            "weights": "averaged (EMA)" if loaded.averaged else "raw",
+            "notes": loaded.notes,
+            "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
+            "arch": arch.model_dump(mode="json"),
+            "dataset": data_path,
+            "device": torch.cuda.get_device_name(puzzles.device) if on_gpu else "cpu",
+            "backend": backend,
+            "versions": versions(),
+        },
+    }
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """The first key whose values differ, with both values."""
+    for key in one.keys() | other.keys():
+        if one.get(key) != other.get(key):
+            a, b = one.get(key), other.get(key)
+            if isinstance(a, dict) and isinstance(b, dict):
+                return f"{key}.{_differing(a, b)}"
+            return f"another {key}" if key in ("checkpoint", "dataset") else f"{key} is {a!r} there and {b!r} here"
+    return None
+
+
+def refuse_other(about: dict[str, Any], there: dict[str, Any], directory: Path) -> None:
+    """Raises ValueError where the parts in `directory`, which say `there`, are of another evaluation than `about`."""
+    difference = _differing(there["same"], about["same"])
+    if difference is not None:
+        raise ValueError(f"{directory} holds parts of a different evaluation ({difference}): give another eval_dir")
+
+
+def _line(done: Done) -> str:
+    tallies = {str(depth): tally._asdict() for depth, tally in done.tallies.items()}
+    return json.dumps(done._asdict() | {"tallies": tallies})
+
+
+def _tally(fields: dict[str, Any]) -> Tally:
+    histograms = {
+        name: {int(value): count for value, count in counts.items()} for name, counts in fields["histograms"].items()
+    }
+    return Tally({name: (value, count) for name, (value, count) in fields["sums"].items()}, histograms)
+
+
+def _done(line: str) -> Done:
+    fields = json.loads(line)
+    tallies = {int(depth): _tally(tally) for depth, tally in fields["tallies"].items()}
+    return Done(**fields | {"tallies": tallies})
+
+
+class Partial:
+    """The partial results below an evaluation's folder."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self._folder = directory, directory / "partial"
+
+    def about(self) -> dict[str, Any] | None:
+        """What the parts are parts of; None if there are none."""
+        file = self._folder / "about.json"
+        if not file.is_file():
+            return None
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+    def begin(self, about: dict[str, Any]) -> list[Done]:
+        """Starts, or goes on; returns what is done. ValueError where the parts there are of another evaluation."""
+        there = self.about()
+        if there is not None:
+            refuse_other(about, there, self.directory)
+            return self.done()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self._folder / f".about.{os.getpid()}.unfinished"
+        unfinished.write_text(json.dumps(about, indent=1) + "\n")
+        os.replace(unfinished, self._folder / "about.json")
+        return []
+
+    def done(self) -> list[Done]:
+        """The units that are done, in order."""
+        found: dict[int, Done] = {}
+        for file in sorted(self._folder.glob("units*.jsonl")):
+            for done in _read(file):
+                found[done.unit] = done
+        return [found[unit] for unit in sorted(found)]
+
+    def notes(self, done: int, units: int) -> list[str]:
+        """What to say at the beginning."""
+        where = f"what is done is kept in {self.directory}; with eval_dir={self.directory} a killed evaluation goes on"
+        return [f"{done} of {units} units were done before" if done else where] if units > 1 else []
+
+    def append_to(self, shard: tuple[int, int], world: World) -> IO[str]:
+        """The file that this process appends to."""
+        name = f"units_shard{shard[0]}of{shard[1]}_process{world.rank}of{world.size}.jsonl"
+        file = open(self._folder / name, "a+")
+        file.write("\n")  # ends a line that a kill cut short
+        return file
+
+    def remove(self) -> None:
+        """Removes the parts."""
+        shutil.rmtree(self._folder)
+
+
+def append(file: IO[str], done: Done) -> None:
+    """Writes a unit, and sees it to the disk."""
+    file.write(_line(done) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read(file: Path) -> Iterator[Done]:
+    for line in file.read_text().splitlines():
+        try:
+            done = _done(line)
+        except (ValueError, KeyError, TypeError):
+            continue  # empty, or cut short
+        yield done

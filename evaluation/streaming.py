@@ -1,0 +1,209 @@
+"""Streaming evaluation: a fixed pool of slots, each of which takes the next (puzzle, restart) when it has halted.
+
+Memory on the device depends on the number of slots alone, not on depth, breadth or the amount of data. The host
+looks at the pool every few iterations; a slot that halts in between keeps everything as it was at that
+iteration, so that results do not depend on how often it looks.
+
+Shapes: R slots, N puzzles, S tokens, V vocabulary, W the window of the convergence score.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.puzzles import Batch, Puzzles
+from evaluation.measure import Clock, Seen, Settings, look, together
+from evaluation.trajectory import Starts, begin, perturbed
+from models.reasoner import Readout, Reasoner, State
+from models.recursion import Latents
+
+
+class Slots(NamedTuple):
+    """The pool: a value, like a State. A slot that has halted is empty or waits to be looked at."""
+
+    state: State
+    readout: Readout  # of the last iteration
+    residuals: Tensor  # [R, W] the last ones, the latest last; NaN where there is none
+    calm: Tensor  # [R] int32: iterations in a row with a residual below the threshold
+    fired: Tensor  # [R] bool: the halting rule fired; otherwise only the depth can have ended a trajectory
+
+
+def _map(function: Callable[..., Tensor], *trees: Any) -> Any:
+    """Applies `function` to corresponding tensors of nested tuples."""
+    if isinstance(trees[0], Tensor):
+        return function(*trees)
+    parts = [_map(function, *branches) for branches in zip(*trees, strict=True)]
+    return type(trees[0])(*parts) if hasattr(trees[0], "_fields") else tuple(parts)
+
+
+def fresh(model: Reasoner, batch: Batch, latents: Latents, window: int) -> Slots:
+    """Slots at the beginning of their trajectories."""
+    state = begin(batch, latents)
+    rows, tokens = batch.inputs.shape
+    nothing = state.inputs.new_zeros(rows, dtype=torch.float32)
+    logits = nothing.new_zeros(rows, tokens, model.lm_head.weight.shape[0], dtype=model.embed_tokens.dtype)
+    residuals = nothing.new_full((rows, window), torch.nan)
+    return Slots(state, Readout(logits, nothing, nothing), residuals, state.steps, state.halted)
+
+
+def iterate(model: Reasoner, slots: Slots, settings: Settings) -> Slots:
+    """One outer iteration of every slot that has not halted. Asks the device nothing."""
+    halting = settings.halting
+    assert halting is not None
+    state, readout = model.advance(perturbed(slots.state, settings.perturb_std))
+    change_R = (readout.logits.float() - slots.readout.logits.float()).norm(dim=-1).mean(-1)
+    residual_R = torch.where(state.steps > 1, change_R, torch.nan)
+    below_R = residual_R < (0.0 if halting.residual is None else halting.residual)
+    calm_R = torch.where(below_R, slots.calm + 1, 0)
+    fired_R = halting.fires(state.steps, readout.q_halt, calm_R)
+    state = state._replace(halted=fired_R | (state.steps >= max(settings.depths)))
+    residuals_RW = torch.cat((slots.residuals[:, 1:], residual_R[:, None]), dim=1)
+    moved = Slots(state, readout, residuals_RW, calm_R, fired_R)
+    return _where(slots.state.halted, slots, moved)
+
+
+def _where(rows_R: Tensor, yes: Slots, no: Slots) -> Slots:
+    def choose(old: Tensor, new: Tensor) -> Tensor:
+        return old if old is new else torch.where(rows_R.view(-1, *[1] * (old.ndim - 1)), old, new)
+
+    chosen: Slots = _map(choose, yes, no)
+    return chosen
+
+
+class Agreement:
+    """How many of a puzzle's restarts count: up to the one with which `agree` of them have halted on one answer.
+
+    Restarts count in order, each once all before it have ended, so this depends on their answers alone and not on
+    which of them ended first. With `agree` None all count.
+    """
+
+    def __init__(self, puzzles: int, breadth: int, agree: int | None) -> None:
+        self.kept_N = np.full(puzzles, breadth)
+        self._agree = agree
+        self._waiting: list[dict[int, bytes | None]] = [{} for _ in range(puzzles)]
+        self._votes: list[dict[bytes, int]] = [{} for _ in range(puzzles)]
+        self._ended_N = np.zeros(puzzles, int)
+
+    def add(self, puzzle: int, restart: int, answer: bytes | None) -> None:
+        """A restart has ended with this answer; None if its rule never fired."""
+        if self._agree is None or restart >= self.kept_N[puzzle]:
+            return
+        waiting, votes = self._waiting[puzzle], self._votes[puzzle]
+        waiting[restart] = answer
+        while (ended := int(self._ended_N[puzzle])) in waiting:
+            answer = waiting.pop(ended)
+            self._ended_N[puzzle] += 1
+            if answer is not None:
+                votes[answer] = votes.get(answer, 0) + 1
+                if votes[answer] == self._agree:
+                    self.kept_N[puzzle] = ended + 1
+                    waiting.clear()
+                    votes.clear()
+                    return
+
+    def queue(self) -> Iterator[tuple[int, int]]:
+        """(puzzle, restart), every puzzle's first restart before any puzzle's second; what is freed is left out."""
+        for restart in range(int(self.kept_N.max(initial=0))):
+            for puzzle in range(len(self.kept_N)):
+                if restart < self.kept_N[puzzle]:
+                    yield puzzle, restart
+
+
+class Streamed(NamedTuple):
+    """What became of N puzzles."""
+
+    seen: Seen  # the trajectories that count, puzzle by puzzle, restarts in order
+    kept_N: np.ndarray  # how many those are
+    spent_N: np.ndarray  # iterations spent on each puzzle, with those on restarts that do not count
+    capacity: int  # iterations that the slots could have made meanwhile
+
+
+class Stream:
+    """One pool at work on N puzzles of `data`, whose numbers in the whole evaluation begin at `first`."""
+
+    def __init__(
+        self, model: Reasoner, data: Puzzles, examples_N: np.ndarray, first: int, starts: Starts, settings: Settings
+    ) -> None:
+        self._model, self._data, self._examples_N, self._first = model, data, examples_N, first
+        self._starts, self._settings = starts, settings
+        N, R = len(examples_N), settings.rows
+        self._agreement = Agreement(N, settings.breadth, settings.agree)
+        self._queue = self._agreement.queue()
+        self._puzzle_R, self._restart_R = np.zeros(R, int), np.zeros(R, int)
+        self._taken_R = np.zeros(R, bool)
+        self._spent_N, self._ended_N = np.zeros(N, int), np.zeros(N, int)
+        self._parts: list[tuple[np.ndarray, np.ndarray, Seen]] = []
+        empty = self._fresh(np.zeros(R, int), np.zeros(R, int))
+        self._slots = empty._replace(state=empty.state._replace(halted=torch.ones_like(empty.state.halted)))
+
+    @torch.no_grad()
+    def run(self, clock: Clock, progress: Callable[[int], object]) -> Streamed:
+        """Runs to the end. `progress` is told how many more trajectories are done or freed."""
+        settled = iterations = 0
+        while True:
+            self._collect()
+            self._refill()
+            done = np.where(self._agreement.kept_N < self._settings.breadth, self._settings.breadth, self._ended_N)
+            progress(int(done.sum()) - settled)
+            settled = int(done.sum())
+            if not self._taken_R.any():
+                break
+            with clock:
+                for _ in range(self._settings.look_interval):
+                    self._slots = iterate(self._model, self._slots, self._settings)
+            iterations += self._settings.look_interval
+        puzzle_T, restart_T = (np.concatenate([part[i] for part in self._parts]) for i in (0, 1))
+        kept_N = self._agreement.kept_N
+        order_T = np.lexsort((restart_T, puzzle_T))
+        order_T = order_T[restart_T[order_T] < kept_N[puzzle_T[order_T]]]
+        seen = together([part[2] for part in self._parts]).rows(order_T)
+        return Streamed(seen, kept_N, self._spent_N, iterations * self._settings.rows)
+
+    def _fresh(self, puzzle_R: np.ndarray, restart_R: np.ndarray) -> Slots:
+        batch = self._data.rows(self._examples_N[puzzle_R])
+        latents = self._starts(self._first + puzzle_R, restart_R, batch.inputs.device)
+        return fresh(self._model, batch, latents, self._settings.window)
+
+    def _collect(self) -> None:
+        """Takes the trajectories that have halted out of their slots, and those that no longer count."""
+        state = self._slots.state
+        halted_R, steps_R = torch.stack((state.halted.int(), state.steps)).cpu().numpy()
+        ended = np.flatnonzero(self._taken_R & (halted_R > 0))
+        if len(ended):
+            seen = self._look(ended)
+            puzzles, restarts = self._puzzle_R[ended], self._restart_R[ended]
+            self._parts.append((puzzles, restarts, seen))
+            np.add.at(self._ended_N, puzzles, 1)
+            for puzzle, restart, answer, forced in zip(
+                puzzles, restarts, seen.predictions_RS, seen.values["forced"], strict=True
+            ):
+                self._agreement.add(puzzle, restart, None if forced else answer.tobytes())
+        freed_R = self._restart_R >= self._agreement.kept_N[self._puzzle_R]
+        leaving = np.flatnonzero(self._taken_R & ((halted_R > 0) | freed_R))
+        np.add.at(self._spent_N, self._puzzle_R[leaving], steps_R[leaving])
+        self._taken_R[leaving] = False
+
+    def _look(self, rows: np.ndarray) -> Seen:
+        index = torch.from_numpy(rows).to(self._slots.fired.device)
+        slots: Slots = _map(lambda t: t[index], self._slots)
+        score_R = slots.residuals.nanmean(-1)
+        forced_R = ~slots.fired
+        return look(
+            slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings.loss_type, forced=forced_R
+        )
+
+    def _refill(self) -> None:
+        free = np.flatnonzero(~self._taken_R)
+        following = list(islice(self._queue, len(free)))
+        if not following:
+            return
+        rows = free[: len(following)]
+        self._puzzle_R[rows], self._restart_R[rows] = np.array(following).T
+        self._taken_R[rows] = True
+        new = self._fresh(self._puzzle_R[rows], self._restart_R[rows])
+        index = torch.from_numpy(rows).to(new.fired.device)
+        self._slots = _map(lambda old, fill: old.index_copy(0, index, fill), self._slots, new)

@@ -1,0 +1,61 @@
+"""From trajectories to the numbers that are reported, in parts that add up.
+
+Shapes: T trajectories, N puzzles, M of them with the same number n of trajectories, S tokens.
+"""
+
+import numpy as np
+
+from evaluation import metrics, selection
+from evaluation.measure import Seen, Settings
+from evaluation.metrics import Sums, Tally
+
+
+def tally(seen: Seen, labels_NS: np.ndarray, kept_N: np.ndarray, spent_N: np.ndarray, settings: Settings) -> Tally:
+    """What N whole puzzles contribute: each has `kept_N` trajectories in `seen`; `spent_N` iterations were made."""
+    sums: Sums = {}
+    for name, value_T in seen.values.items():
+        there_T = value_T[~np.isnan(value_T)] if name == "residual" else value_T  # a first iteration has none
+        sums[f"all/{name}"] = (float(there_T.sum()), len(there_T))
+    sums |= metrics.calibration(seen.q_halt_R, seen.values["exact_accuracy"])
+    sums["nfe/mean"] = (float(spent_N.sum()), len(spent_N))
+    if settings.breadth > 1:
+        first_N = np.cumsum(kept_N) - kept_N
+        groups = (np.flatnonzero(kept_N == n) for n in np.unique(kept_N))
+        sums |= metrics.merge(
+            [_breadth(seen, labels_NS[M], first_N[M], int(kept_N[M[0]]), settings) for M in groups if len(M)]
+        )
+    steps = metrics.histogram(seen.values["steps"].astype(int))
+    return Tally(sums, {"all/steps_p95": steps, "nfe/p95": metrics.histogram(spent_N)})
+
+
+def _breadth(seen: Seen, labels_MS: np.ndarray, first_M: np.ndarray, n: int, settings: Settings) -> Sums:
+    """What n trajectories of each puzzle reach together, and what each way of choosing among them does."""
+    rows_Mn = first_M[:, None] + np.arange(n)
+    candidates = selection.Candidates(
+        seen.predictions_RS[rows_Mn], seen.scores_R[rows_Mn], seen.q_halt_R[rows_Mn], seen.values["steps"][rows_Mn]
+    )
+    sums = metrics.breadth(candidates.predictions_NBS, labels_MS)
+    if settings.agree is not None:  # pass@k takes trajectories for independent of when they ended
+        sums = {name: value for name, value in sums.items() if "/pass@" not in name}
+    if settings.top_k is not None:
+        sums |= metrics.convergence_top_k(candidates.predictions_NBS, labels_MS, candidates.scores_NB, settings.top_k)
+    return sums | selection.accuracies(candidates, labels_MS, settings.top_k)
+
+
+def summary(parts: list[Tally], puzzles: int, settings: Settings) -> dict[str, float]:
+    """The metrics of an evaluation from its parts, in the order of the parts."""
+    found = metrics.means(metrics.merge([part.sums for part in parts]))
+    for name in parts[0].histograms:
+        found[name] = metrics.quantile(metrics.merge_histograms([part.histograms[name] for part in parts]), 0.95)
+    return found | counts(puzzles, settings)
+
+
+def counts(puzzles: int, settings: Settings) -> dict[str, float]:
+    """How many puzzles and trajectories the metrics are over."""
+    found: dict[str, float] = {"puzzles": puzzles}
+    if settings.breadth > 1:
+        found |= {"different_init/n": settings.breadth, "different_init/total_samples": puzzles}
+        found["majority_vote/num_samples"] = puzzles
+        if settings.top_k is not None:
+            found |= {"convergence_top_k/k": settings.top_k, "convergence_top_k/total_samples": puzzles}
+    return found

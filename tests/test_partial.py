@@ -1,0 +1,193 @@
+"""Large evaluations survive: a killed one goes on, shards make a whole, and nothing else shows in the numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, command
+
+import evaluate as program
+from evaluation import evaluate as evaluation
+from evaluation import merge as merging
+from evaluation.metrics import Tally
+from evaluation.partial import Partial, _done, _line
+
+GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
+WORDS = [
+    f"checkpoint={GOLDEN / 'eqr_maze9.pth'}",
+    f"dataset_data_path={GOLDEN / 'maze9'}",
+    "noise_scale=0.05",
+    "H_init_std=1",
+    "L_init_std=1",
+    "max_puzzles=14",
+    "different_init=3",
+    "convergence_top_k=2",
+    "global_batch_size=6",
+    "device=cpu",
+]
+KINDS = {
+    "plain": ["halt_max_steps=[2,4]"],
+    "streaming": ["halt_max_steps=8", "streaming=true", "halt_residual=1", "halt_patience=1", "agree=2"],
+}
+
+
+@pytest.fixture(autouse=True)
+def small_streaming_units(monkeypatch):
+    """So that 14 puzzles are several units."""
+    monkeypatch.setattr(evaluation, "FILLS", 1)
+
+
+def run(directory: Path, kind: str, *words: str) -> int:
+    return program.main([*WORDS, *KINDS[kind], f"eval_dir={directory}", *words])
+
+
+def metrics(directory: Path) -> dict:
+    return json.loads((directory / "results.json").read_text())["metrics"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, dict]:
+    """The metrics of uninterrupted runs."""
+    directory = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "FILLS", 1)
+        for kind in KINDS:
+            assert run(directory / kind, kind) == 0
+            assert [path.name for path in sorted((directory / kind).iterdir())] == ["results.csv", "results.json"]
+    return {kind: metrics(directory / kind) for kind in KINDS}
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_after(monkeypatch, units: int) -> None:
+    def some(*arguments):
+        for number, done in enumerate(evaluation.run_units(*arguments), start=1):
+            yield done
+            if number == units:
+                raise Killed
+
+    monkeypatch.setattr(program, "run_units", some)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_evaluation_goes_on_to_the_same_numbers(kind, tmp_path, monkeypatch, whole, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Killed):
+            run(tmp_path, kind)
+    assert len(Partial(tmp_path).done()) == 2 and not (tmp_path / "results.json").exists()
+    [file] = (tmp_path / "partial").glob("units*")
+    cut_short = file.read_text().rstrip("\n")
+    file.write_text(cut_short[:-20])  # the kill came while the second unit was written
+    capsys.readouterr()
+    assert run(tmp_path, kind) == 0
+    assert "1 of " in capsys.readouterr().err
+    assert metrics(tmp_path) == whole[kind]
+    assert not (tmp_path / "partial").exists()
+
+
+def test_a_process_that_is_killed_goes_on(tmp_path, whole):
+    """With SIGKILL, as a cluster does, once a unit is on disk."""
+    words = [*WORDS, *KINDS["plain"], f"eval_dir={tmp_path}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(ROOT / "evaluate.py"), *words], env=environment, stderr=-3)
+    deadline = time.time() + 120
+    while not Partial(tmp_path).done() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run(tmp_path, "plain") == 0
+    assert metrics(tmp_path) == whole["plain"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_shards_make_the_whole(kind, shared, tmp_path, whole, monkeypatch, capsys):
+    folders = [tmp_path / ("all" if shared else str(i)) for i in (1, 2, 3)]
+    for i, folder in enumerate(folders, start=1):
+        assert run(folder, kind, f"shard={i}/3") == 0
+        if i == 2:
+            with pytest.raises(ValueError, match="units of work are missing"):
+                merging.merge(folders[:2], tmp_path / "merged")
+    assert "python -m evaluation.merge" in capsys.readouterr().out
+    words = ["merge", *map(str, dict.fromkeys(folders)), "--output", str(tmp_path / "merged")]
+    monkeypatch.setattr(sys, "argv", words)
+    merging.main()
+    assert metrics(tmp_path / "merged") == whole[kind]
+
+
+def test_two_processes_stream_what_one_does(tmp_path):
+    """To the bit, with noise, in 3 units of 16 sets of rows each."""
+    reports = []
+    words = [word for word in WORDS if not word.startswith(("max_puzzles", "global_batch"))]
+    words += ["max_puzzles=70", "global_batch_size=3", *KINDS["streaming"]]
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        found = command("evaluate.py", *words, f"eval_dir={folder}", processes=processes)
+        assert found.returncode == 0, found.stderr
+        reports.append(metrics(folder))
+    assert reports[0] == reports[1] and reports[0]["8"]["puzzles"] == 70
+
+
+@pytest.mark.parametrize(
+    "words, part",
+    [
+        (["seed=1"], "seed is 0 there and 1 here"),
+        (["noise_scale=0.1"], "noise_scale"),
+        (["global_batch_size=9"], "global_batch_size is 6 there and 9 here"),
+        (["max_puzzles=12"], "max_puzzles is 14 there and 12 here"),
+        (["ema=false"], "ema"),
+        (
+            [f"checkpoint={GOLDEN / 'trm_maze9.pth'}", "noise_scale=null", "H_init_std=null", "L_init_std=null"],
+            "another",
+        ),
+    ],
+)
+def test_other_settings_are_not_mixed_in(words, part, tmp_path, capsys):
+    assert run(tmp_path, "plain", "shard=1/2") == 0
+    capsys.readouterr()
+    assert run(tmp_path, "plain", "shard=2/2", *words) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path} holds parts of a different evaluation") or "another" in part
+    assert part in line or part == "another"
+
+
+def test_merging_nothing_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="holds no parts of an evaluation"):
+        merging.merge([tmp_path], tmp_path)
+
+
+def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(evaluation, "trajectory", full)
+    assert run(tmp_path, "plain") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: out of GPU memory") and "global_batch_size" in last
+
+
+def test_a_unit_is_the_same_after_reading():
+    tally = Tally({"a": (0.1 + 0.2, 3), "b": (float("inf"), 1.0)}, {"steps": {4: 2, 16: 1}})
+    done = evaluation.Done(7, {2: tally, 4: tally}, 1.5, 0.25, {"2": "text"})
+    assert _done(_line(done)) == done
+
+
+def test_large_evaluations_have_a_bounded_number_of_units():
+    from evaluation.evaluate import UNITS, plan
+    from evaluation.measure import Halting, Settings
+
+    for halting in (None, Halting()):
+        for puzzles, breadth in ((10, 1), (1000, 8), (422_786, 1), (422_786, 128), (422_786, 5000), (3, 5000)):
+            cut = plan(Settings([16], breadth=breadth, halting=halting), puzzles, None)
+            assert len(cut.units) <= 2 * UNITS
+            covered = [cut.examples(unit) for unit in cut.units]
+            assert sum(map(len, covered)) == puzzles and all(len(part) for part in covered)

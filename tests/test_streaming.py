@@ -1,0 +1,277 @@
+"""Streaming evaluation: nothing about the pool shows in the results, and every rule fires where it says."""
+
+import gc
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
+from test_evaluation import ALONE, golden_model, one_thread, partly_solved  # noqa: F401
+
+from benchmarks import test_time_compute
+from config.load import load_eval
+from dataset.puzzles import evenly_spread
+from evaluation.evaluate import evaluate
+from evaluation.measure import Clock, Halting, Settings
+from evaluation.streaming import Agreement, Slots, Stream, fresh, iterate
+from evaluation.trajectory import Residuals, Starts, trajectory
+
+RULES = {
+    "q_halt": Halting(q=0.8, min_steps=3),
+    "residual": Halting(residual=1.2, patience=2),
+    "both": Halting(q=0.8, residual=2.5, patience=1, min_steps=4),
+}
+PLAIN = Settings([9], breadth=3, top_k=2, rows=8)
+
+
+@pytest.fixture(scope="module")
+def eqr(partly_solved):  # noqa: F811
+    """(an EqR without noise from random starts, damped and with a halting logit that rises, its puzzles)."""
+    words = ("lambda_=0.3", "noise_scale=0", "H_init_std=1", "L_init_std=1")
+    model, puzzles = golden_model("eqr", *words, puzzles=partly_solved)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.q_head.weight)
+    torch.nn.init.zeros_(model.q_head.bias)
+    model.q_head.weight.data.neg_()
+    return model.eval(), puzzles
+
+
+def close(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Equal up to the rounding that the position of a row in a batch may change."""
+    return all(
+        (math.isnan(value) and math.isnan(other[name])) or math.isclose(value, other[name], rel_tol=1e-4, abs_tol=1e-5)
+        for name, value in one.items()
+    )
+
+
+def streamed(model, puzzles, settings: Settings):
+    examples_N = evenly_spread(len(puzzles), None)
+    return Stream(model, puzzles, examples_N, 0, Starts(model, settings.seed), settings).run(
+        Clock(ALONE.device), lambda _: None
+    )
+
+
+# -- a pool and a plain run -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 5, 8, 33, 1000])
+def test_without_a_rule_the_results_are_those_of_the_plain_evaluation(eqr, rows):
+    plain = evaluate(*eqr, PLAIN, ALONE)[9]
+    found = evaluate(*eqr, replace(PLAIN, rows=rows, halting=Halting()), ALONE)[9]
+    assert 0 < plain["all/exact_accuracy"] < 1, "the case should tell right from wrong"
+    assert found.keys() - plain.keys() == {"all/forced", "nfe/abandoned", "nfe/busy"} and plain.keys() <= found.keys()
+    assert close(plain, found)
+    assert found["all/forced"] == 1 and found["nfe/abandoned"] == 0 and found["nfe/mean"] == 27
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
+    """Against a run of each trajectory alone, to the end, of which the iteration is picked afterwards."""
+    model, puzzles = eqr
+    halting = RULES[rule]
+    seen = streamed(model, puzzles, replace(PLAIN, halting=halting)).seen
+    found = set()
+    for puzzle in range(len(puzzles)):
+        for restart in range(3):
+            latents = Starts(model, 0)(np.array([puzzle]), np.array([restart]), ALONE.device)
+            residuals, calm = Residuals(PLAIN.window), 0
+            for step, (_, readout) in enumerate(
+                trajectory(model, puzzles.rows(np.array([puzzle])), 9, 0.0, latents), 1
+            ):
+                residuals.add(readout.logits)
+                small = halting.residual and step > 1 and float(residuals.last()) < halting.residual
+                calm = calm + 1 if small else 0
+                sure = halting.q is None or float(readout.q_halt.sigmoid()) > halting.q
+                settled = halting.residual is None or calm >= halting.patience
+                if fired := step >= halting.min_steps and sure and settled:
+                    break
+            row = puzzle * 3 + restart
+            assert seen.values["steps"][row] == step and seen.values["forced"][row] == (not fired)
+            assert (seen.predictions_RS[row] == readout.logits[0].argmax(-1).numpy()).all()
+            assert seen.scores_R[row] == pytest.approx(float(residuals.score()), rel=1e-3)
+            assert seen.q_halt_R[row] == pytest.approx(float(readout.q_halt), rel=1e-3, abs=1e-4)
+            found.add(step)
+    assert len(found) > 1, "the case should halt at several iterations"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_neither_the_looks_nor_the_slots_show(eqr, rule):
+    settings = replace(PLAIN, halting=RULES[rule])
+    first = evaluate(*eqr, settings, ALONE)[9]
+    for look_interval, rows in ((1, 8), (5, 8), (64, 8), (2, 3), (3, 100)):
+        other = evaluate(*eqr, replace(settings, look_interval=look_interval, rows=rows), ALONE)[9]
+        assert close({name: value for name, value in first.items() if name != "nfe/busy"}, other)
+
+
+def test_the_starts_of_a_puzzle_do_not_depend_on_breadth(eqr):
+    model, _ = eqr
+    starts, wanted = Starts(model, 3), (np.array([70, 2, 70, 64]), np.array([1, 0, 0, 1]))
+    together = starts(*wanted, ALONE.device)
+    before = torch.get_rng_state()
+    alone = [starts(wanted[0][i : i + 1], wanted[1][i : i + 1], ALONE.device) for i in range(4)]
+    assert torch.equal(before, torch.get_rng_state())
+    for z, rows in zip(together, zip(*alone, strict=True), strict=True):
+        assert torch.equal(z, torch.cat(rows))
+        assert len({tuple(row.flatten()[:4].tolist()) for row in z}) == 4
+
+
+def test_a_slot_that_has_halted_does_not_change(eqr):
+    model, puzzles = eqr
+    settings = replace(PLAIN, halting=RULES["q_halt"])
+    latents = Starts(model, 0)(np.arange(8), np.zeros(8, int), ALONE.device)
+    slots = fresh(model, puzzles.rows(np.arange(8)), latents, 3)
+    with torch.no_grad():
+        for _ in range(12):
+            before, slots = slots, iterate(model, slots, settings)
+            halted = before.state.halted
+            for old, new in zip(_tensors(before), _tensors(slots), strict=True):
+                assert torch.equal(old[halted].nan_to_num(-1), new[halted].nan_to_num(-1))
+    assert slots.state.halted.all() and slots.state.steps.unique().numel() > 1
+
+
+def _tensors(slots: Slots) -> list[torch.Tensor]:
+    state, readout, *rest = slots
+    return [*state.latents, *state[1:], *readout, *rest]
+
+
+def test_memory_does_not_depend_on_depth_breadth_or_puzzles(eqr):
+    """The elements of all float tensors that live while the host looks."""
+    model, puzzles = eqr
+    most = []
+    for depth, breadth, count in ((4, 1, 8), (16, 3, 11)):
+        settings = Settings([depth], breadth=breadth, rows=8, halting=Halting(), look_interval=4)
+        peak = 0
+
+        def watch(_):
+            nonlocal peak
+            gc.collect()
+            tensors = {t.data_ptr(): t for t in gc.get_objects() if type(t) is torch.Tensor and t.is_floating_point()}
+            peak = max(peak, sum(t.numel() for t in tensors.values()))
+
+        Stream(model, puzzles, np.arange(count), 0, Starts(model, 0), settings).run(Clock(ALONE.device), watch)
+        most.append(peak)
+    assert most[1] <= 1.01 * most[0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_an_iteration_does_not_wait_for_the_device(eqr):
+    model, puzzles = (part for part in golden_model("eqr", "noise_scale=0.01"))
+    model.to("cuda")
+    batch = type(puzzles.rows(np.arange(2)))(*(t.cuda() for t in puzzles.rows(np.arange(2))))
+    slots = fresh(model, batch, model.core.start(2), 3)
+    iterate(model, slots, replace(PLAIN, halting=RULES["both"]))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        iterate(model, slots, replace(PLAIN, halting=RULES["both"]))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# -- breadth that ends early ----------------------------------------------------------------------------------
+
+
+def counted(answers: list[bytes | None], agree: int) -> int:
+    """How many restarts count, by the definition."""
+    for n in range(1, len(answers) + 1):
+        votes = Counter(answer for answer in answers[:n] if answer is not None)
+        if votes and max(votes.values()) >= agree:
+            return n
+    return len(answers)
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"c", None]), min_size=1, max_size=8), st.integers(1, 4), st.randoms())
+@trials(max_examples=200)
+def test_what_counts_does_not_depend_on_who_ends_first(answers, agree, random):
+    order = list(range(len(answers)))
+    random.shuffle(order)
+    agreement = Agreement(1, len(answers), agree)
+    for restart in order:
+        agreement.add(0, restart, answers[restart])
+    assert agreement.kept_N[0] == counted(answers, agree)
+
+
+def test_what_is_freed_leaves_the_queue():
+    agreement = Agreement(2, 3, 1)
+    queue = agreement.queue()
+    assert [next(queue), next(queue)] == [(0, 0), (1, 0)]
+    agreement.add(0, 0, b"a")
+    assert list(queue) == [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("rows, look_interval", [(4, 2), (33, 1), (9, 7)])
+def test_early_exit_keeps_the_first_restarts_and_their_answers(eqr, rows, look_interval):
+    model, puzzles = eqr
+    settings = Settings(
+        [9], breadth=6, rows=rows, look_interval=look_interval, halting=Halting(residual=2.0, patience=1)
+    )
+    full, early = streamed(model, puzzles, settings), streamed(model, puzzles, replace(settings, agree=2))
+    answers_NBS = full.seen.predictions_RS.reshape(11, 6, -1)
+    forced_NB = full.seen.values["forced"].reshape(11, 6)
+    expected = [
+        counted([None if gone else a.tobytes() for a, gone in zip(*row, strict=True)], 2)
+        for row in zip(answers_NBS, forced_NB, strict=True)
+    ]
+    assert early.kept_N.tolist() == expected and 2 <= min(expected) < 6
+    kept = np.concatenate([answers_NBS[n, :k] for n, k in enumerate(expected)])
+    assert (early.seen.predictions_RS == kept).all()
+    assert early.spent_N.sum() < full.spent_N.sum()
+
+
+def test_early_exit_adds_up(eqr):
+    settings = replace(PLAIN, breadth=6, agree=2, halting=Halting(residual=2.0, patience=1), top_k=2)
+    found = evaluate(*eqr, settings, ALONE)[9]
+    rate = found["all/steps"]
+    assert 2 * rate < found["nfe/mean"] * 1.5 and found["nfe/mean"] < 6 * rate
+    assert 0 <= found["nfe/abandoned"] < 1 and 0 < found["nfe/busy"] <= 1
+    assert found["selection/majority/exact_accuracy"] == found["majority_vote/exact_accuracy"]
+    assert found["selection/convergence/exact_accuracy"] == found["convergence_top_k/cumulative_exact_acc_top1"]
+    assert not [name for name in found if name.startswith("different_init/pass@")]
+
+
+def test_the_benchmark_names_the_cheapest_point_that_is_as_accurate(tmp_path):
+    def point(depth, halt_q, accuracy, nfe, seconds):
+        values = {"depth": depth, "halt_q": halt_q, "accuracy": accuracy, "nfe": nfe, "seconds": seconds}
+        return values | {"error": 0.01}
+
+    points = {
+        "plain": [point(1, None, 0.5, 8, 1), point(8, None, 0.9, 64, 8)],
+        "streaming": [point(8, 0.5, 0.8, 8, 2), point(8, 0.9, 0.89, 16, 2), point(8, 0.99, 0.9, 32, 4)],
+        "early exit": [],
+    }
+    _, plain, streaming, early = test_time_compute.verdict(points)
+    assert "plain, depth 8: 100.0% of its NFE" in plain and "not run" in early
+    assert "halt_q 0.9: 25.0% of its NFE, 25.0% of its time: 100% of the NFE saved" in streaming
+    test_time_compute.draw(points, "title", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+# -- settings -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words, part",
+    [
+        (["halt_q=0.9"], "halt_q=0.9 has no effect without streaming=true"),
+        (["streaming=true", "halt_max_steps=[1,4]"], "takes one halt_max_steps"),
+        (["streaming=true", "different_init=4", "agree=2"], "needs halt_q or halt_residual"),
+        (["streaming=true", "halt_q=0.5", "agree=2"], "cannot be larger than different_init=1"),
+        (["eval=streaming", "convergence_top_k=4"], "cannot be larger than agree=3"),
+        (["streaming=true", "halt_q=1"], "halt_q"),
+        (["shard=4/3"], "shard should be like 3/16"),
+        (["shard=0/3"], "shard should be like 3/16"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_sentence(words, part):
+    with pytest.raises(ValueError) as caught:
+        load_eval(["checkpoint=x", *words])
+    assert part in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_shard_is_counted_from_one():
+    assert load_eval(["checkpoint=x", "shard=3/16"]).shard_of == (3, 16)
+    assert load_eval(["checkpoint=x"]).shard_of == (1, 1)
