@@ -1,75 +1,92 @@
-"""Solve a Sudoku with a trained model: python solve.py PUZZLE --checkpoint FILE (. or 0 is a blank)."""
+"""Solve Sudokus and mazes with a trained model: python solve.py [PUZZLE | FILE] (docs/solve.md)."""
 
 import argparse
+import json
+import os
 import sys
-from math import isqrt
+from collections import Counter
+from functools import partial
+from pathlib import Path
 
-import numpy as np
-
-from dataset.sudoku import BOXES, clashes, is_valid_solution
-from evaluation.solver import Solver
-
-
-def parse(text: str) -> np.ndarray:
-    """Digits [S] of a puzzle written as S characters.
-
-    Raises:
-        ValueError: wrong length, wrong characters, or clues that break the rules.
-    """
-    size = isqrt(len(text))
-    if size not in BOXES or size * size != len(text):
-        raise ValueError(f"a puzzle has 16, 36 or 81 characters, but this one has {len(text)}")
-    digits = "".join(map(str, range(1, size + 1)))
-    for place, character in enumerate(text):
-        if character not in digits + ".0":
-            raise ValueError(f"character {place + 1} is {character!r}, but should be one of {digits} or . for a blank")
-    puzzle_S = np.array([0 if character == "." else int(character) for character in text])
-    if wrong := clashes(puzzle_S):
-        cells = ", ".join(f"row {row + 1} column {column + 1}" for row, column in wrong)
-        raise ValueError(f"the clues break the rules at {cells}")
-    return puzzle_S
+from evaluation.gif import write_gif
+from evaluation.reading import read_from
+from evaluation.shipped import load
+from evaluation.verdict import EXIT_CODES, Verdict, verdicts
+from evaluation.watch import play
 
 
-def board(digits_S: np.ndarray) -> str:
-    """The grid as text, with lines between boxes."""
-    size = isqrt(len(digits_S))
-    rows, columns = BOXES[size]
-    lines = []
-    for r, row in enumerate(digits_S.reshape(size, size)):
-        if r and r % rows == 0:
-            lines.append("-" * (2 * size + 2 * (size // columns - 1) - 1))
-        parts = row.reshape(-1, columns)
-        lines.append(" | ".join(" ".join(str(d) if d else "." for d in part) for part in parts))
-    return "\n".join(lines)
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line. Ends the program where it is wrong."""
+    parser = argparse.ArgumentParser(
+        description="Solve Sudokus and mazes with a trained model.",
+        epilog="exit codes: 0 solved, 1 a mistake in the command or the input, 2 an answer is not a solution, "
+        "3 nor did any start converge, 4 a puzzle has no or several solutions; of many puzzles, the highest",
+    )
+    add = parser.add_argument
+    add("puzzle", nargs="?", default="-", help="a puzzle, a file with one or many, or - for standard input (default)")
+    add("--checkpoint", help="a checkpoint, or a run directory (default: the one that comes with this program)")
+    add("--depth", type=int, default=16, metavar="N", help="outer iterations (default: 16)")
+    add("--breadth", type=int, default=1, metavar="N", help="random starts, best converged wins (default: 1)")
+    add("--json", action="store_true", help="print one JSON object a puzzle and nothing else")
+    add("--watch", action="store_true", help="show the board after each iteration")
+    add("--gif", type=Path, metavar="FILE", help="write the board after each iteration as a GIF (one puzzle)")
+    given = parser.parse_args(words)
+    if given.depth < 1 or given.breadth < 1:
+        raise ValueError("--depth and --breadth should be at least 1")
+    if given.json and given.watch:
+        raise ValueError("--json prints nothing but JSON, so it does not go with --watch")
+    if given.gif and not given.gif.parent.is_dir():
+        raise ValueError(f"--gif {given.gif} needs the folder {given.gif.parent}, which does not exist")
+    return given
+
+
+def show(verdict: Verdict, given: argparse.Namespace, title: str) -> None:
+    """Prints a verdict as the command line asks."""
+    if given.json:
+        print(json.dumps(verdict.json()), flush=True)
+        return
+    if title:
+        print(title)
+    trace = verdict.answer.trace if verdict.answer else None
+    if given.watch and trace is not None:
+        play(verdict.kind, verdict.puzzle_S, trace, sys.stdout)
+    print(verdict.board())
+    print(verdict.sentence(), flush=True)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Solves what the command line names. Returns the exit code."""
+    puzzles = read_from(given.puzzle)
+    if given.gif and len(puzzles) > 1:
+        raise ValueError(f"--gif shows one puzzle, but there are {len(puzzles)}")
+    seen: Counter[str] = Counter()
+    solver = partial(load, puzzles[0].kind, given.checkpoint)
+    found = verdicts(puzzles, solver, given.depth, given.breadth, trace=given.watch or given.gif is not None)
+    for number, (puzzle, verdict) in enumerate(zip(puzzles, found, strict=True), start=1):
+        show(verdict, given, f"puzzle {number} (line {puzzle.line})" if len(puzzles) > 1 else "")
+        seen[verdict.status] += 1
+        if given.gif and verdict.answer and verdict.answer.trace:
+            write_gif(given.gif, puzzle.kind, puzzle.tokens_S, verdict.answer.trace)
+            print(f"written: {given.gif}", file=sys.stderr)
+    if len(puzzles) > 1 and not given.json:
+        print(f"{len(puzzles)} puzzles:", ", ".join(f"{count} {status}" for status, count in seen.items()))
+    return max(EXIT_CODES[status] for status in seen)
 
 
 def main(words: list[str]) -> int:
-    """Exit code: 0 solved, 1 a mistake in the command, 2 the answer is not a solution."""
-    parser = argparse.ArgumentParser(description="Solve a Sudoku with a trained model.")
-    parser.add_argument("puzzle", help="the rows one after another; . or 0 is a blank")
-    parser.add_argument("--checkpoint", required=True, help="a checkpoint, or a run directory")
-    parser.add_argument("--depth", type=int, default=16, help="outer iterations")
-    parser.add_argument("--breadth", type=int, default=8, help="random starts")
-    arguments = parser.parse_args(words)
+    """Exit code: see `evaluation.verdict.EXIT_CODES`; 1 for a mistake in the command or the input, 130 for Ctrl-C."""
     try:
-        puzzle_S = parse(arguments.puzzle)
-        if arguments.depth < 1 or arguments.breadth < 1:
-            raise ValueError("--depth and --breadth should be at least 1")
-        solver = Solver.load(arguments.checkpoint, len(puzzle_S), isqrt(len(puzzle_S)) + 2)
-        [answer] = solver.solve(puzzle_S[None] + 1, arguments.depth, arguments.breadth)
-    except ValueError as error:
+        return run(parse(words))
+    except SystemExit as end:  # argparse: --help, or a mistake, for which it takes 2
+        return 1 if end.code else 0
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    solution_S = np.asarray(answer.tokens_S) - 1
-    in_range = bool(((solution_S >= 0) & (solution_S <= isqrt(len(puzzle_S)))).all())
-    right = in_range and is_valid_solution(solution_S, puzzle_S)
-    print(board(np.clip(solution_S, 0, None)))
-    print(
-        f"{'solved (checked by the rules)' if right else 'NOT solved: the answer breaks the rules'}: "
-        f"{arguments.depth} iterations of {arguments.breadth} starts, residual {answer.residual:.4f}, "
-        f"confidence {answer.confidence:.1%}"
-    )
-    return 0 if right else 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""The checkpoints that come with the repository, what to do where there is none, and loading one for solve.py."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.boards import Kind, Maze
+
+if TYPE_CHECKING:
+    from evaluation.solver import Solver
+
+FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+def checkpoint_for(kind: Kind) -> Path:
+    """The shipped checkpoint for a kind of puzzle.
+
+    Raises:
+        ValueError: one sentence: there is none, and how to come by one.
+    """
+    name = "maze_unique_small" if isinstance(kind, Maze) else "sudoku" if kind.size == 9 else None
+    if name is None:
+        way = "bash scripts/quickstart.sh trains one" if kind.size == 4 else "train one (docs/solve.md says how)"
+        raise ValueError(f"no checkpoint for {kind.name}s comes with this program: {way}; give it as --checkpoint")
+    file = FOLDER / name / "last.safetensors"
+    if not file.is_file():
+        train = "eqr_maze_unique" if isinstance(kind, Maze) else "eqr_sudoku"
+        raise ValueError(
+            f"{file.relative_to(FOLDER.parent)}, the checkpoint for a {kind.name}, is not there: train one with "
+            f"`bash scripts/train.sh {train}`, or download one with `bash scripts/download_artifacts.sh --ckpts-only`, "
+            "and give it as --checkpoint"
+        )
+    return file
+
+
+def load(kind: Kind, checkpoint: str | None) -> "Solver":
+    """A solver for a kind of puzzle, from a given checkpoint or the shipped one.
+
+    PyTorch is imported here, so that whatever needs no model is said at once.
+
+    Raises:
+        ValueError: one sentence: there is no such checkpoint, or it was trained on other puzzles.
+    """
+    chosen = checkpoint or str(checkpoint_for(kind))
+    # Threads that wait spin a short while, then sleep: where other programs are busy, spinning on is many times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    from evaluation.solver import Solver
+
+    return Solver.load(chosen, kind.size**2, kind.vocab_size)

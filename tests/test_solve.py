@@ -1,0 +1,273 @@
+"""solve.py as a user types it: every exit code, every way in, JSON, frames and GIFs."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, command, only_run
+from PIL import Image
+
+import solve
+from dataset.layout import puzzle_split, write_dataset
+from dataset.sudoku import random_puzzle
+from evaluation import shipped
+from evaluation.boards import Kind, Maze, Sudoku
+from evaluation.reading import Written
+from evaluation.solver import Answer, Trace
+from evaluation.verdict import EXIT_CODES, Verdict, verdicts
+from evaluation.watch import frames, play
+
+MAZE9 = ROOT / "tests" / "golden" / "checkpoints" / "eqr_maze9.pth"
+NINE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
+
+FOUR_BY_FOUR = Sudoku(4)
+
+
+@pytest.fixture(autouse=True)
+def sleeping_threads(monkeypatch):
+    """solve.py sets this where it is not set: not for the tests that follow."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
+
+
+@pytest.fixture(scope="module")
+def puzzles() -> list[tuple[str, str]]:
+    """4x4 Sudokus and their solutions, as text."""
+    rng = np.random.default_rng(0)
+    return [tuple(Sudoku(4).text(grid + 1) for grid in random_puzzle(rng, 4)) for _ in range(6)]
+
+
+@pytest.fixture(scope="module")
+def run(puzzles, tmp_path_factory) -> str:
+    """A model that knows those puzzles by heart: a few seconds of training."""
+    folder = tmp_path_factory.mktemp("learned")
+    inputs, labels = (
+        np.array([[int(c.replace(".", "0")) + 1 for c in text] for text in texts], np.uint8)
+        for texts in zip(*puzzles, strict=True)
+    )
+    split = puzzle_split(inputs, labels, 6)
+    write_dataset(folder / "data", {"train": split, "test": split}, ["<blank>"])
+    words = ["train=quickstart", f"dataset.data_path={folder / 'data'}", f"checkpoint_path={folder / 'runs'}"]
+    words += ["max_steps=300", "lr=1e-2", "lr_warmup_steps=20", "global_batch_size=16", "epochs=100000"]
+    done = command("pretrain.py", *words, "eval_interval_steps=null", "checkpoint_interval_steps=null")
+    assert done.returncode == 0, done.stderr
+    return str(only_run(folder / "runs"))
+
+
+@pytest.fixture
+def maze() -> str:
+    return Maze(9).text(np.load(MAZE9.parent / "maze9" / "test" / "all__inputs.npy")[0])
+
+
+def told(capsys, *words: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error)"""
+    code = solve.main(list(words))
+    return code, *capsys.readouterr()
+
+
+def test_a_puzzle_is_solved(run, puzzles, capsys):
+    question, solution = puzzles[0]
+    code, out, err = told(capsys, question, "--checkpoint", run)
+    assert (code, err) == (0, "")
+    *board, sentence = out.splitlines()
+    assert "".join(board).replace(" ", "").replace("|", "").replace("-", "") == solution
+    assert sentence.startswith("solved (checked by the rules); the answer ")
+    for words in (" of 16, residual 0.", ", confidence "):
+        assert words in sentence
+
+
+def test_a_file_with_many(run, puzzles, tmp_path, capsys):
+    file = tmp_path / "puzzles.txt"
+    file.write_text("\n".join(question for question, _ in puzzles) + "\n")
+    code, out, _ = told(capsys, str(file), "--checkpoint", run, "--breadth", "4")
+    assert code == 0
+    assert out.count("solved (checked by the rules)") == 6 and "4 of 4 starts converged" in out
+    assert "puzzle 3 (line 3)\n" in out and out.endswith("6 puzzles: 6 solved\n")
+
+
+def test_standard_input(run, puzzles):
+    words = [sys.executable, str(ROOT / "solve.py"), "--checkpoint", run, "--json"]
+    given = "\n".join(question for question, _ in puzzles).encode()
+    done = subprocess.run(words, input=given, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["answer"] for line in done.stdout.splitlines()] == [answer for _, answer in puzzles]
+
+
+def test_json_says_all(run, puzzles, capsys):
+    question, solution = puzzles[0]
+    code, out, _ = told(capsys, question, "--checkpoint", run, "--json", "--depth", "8", "--breadth", "2")
+    facts = json.loads(out)
+    assert code == 0 and facts["residual"] > 0 and 0 < facts["confidence"] < 1 and 1 <= facts["iterations"] < 8
+    told_exactly = {"kind": "4x4 Sudoku", "puzzle": question, "status": "solved", "solutions": 1, "answer": solution}
+    told_exactly |= {"valid": True, "fault": None, "depth": 8, "breadth": 2, "settled_starts": 2}
+    assert told_exactly.items() <= facts.items()
+    code, out, _ = told(capsys, "12.....3...4....", "--json")
+    unsolvable = json.loads(out)
+    assert unsolvable.keys() == facts.keys() and (code, unsolvable["answer"]) == (4, None)
+    code, out, _ = told(capsys, question, "--checkpoint", run, "--json", "--depth", "1")
+    assert json.loads(out)["residual"] is None
+
+
+def test_an_answer_that_is_no_solution(maze, tmp_path, capsys):
+    """The small golden model has settled on something that is not a path."""
+    file = tmp_path / "maze.txt"
+    file.write_text(maze)
+    code, out, _ = told(capsys, str(file), "--checkpoint", str(MAZE9), "--depth", "32", "--breadth", "2")
+    assert code == 2 and "NOT solved, " in out and "NOT solved and nothing converged" not in out
+    assert told(capsys, maze, "--checkpoint", str(MAZE9), "--json", "--depth", "32", "--breadth", "2")[0] == 2
+
+
+def test_nothing_converged(maze, capsys):
+    code, out, _ = told(capsys, maze, "--checkpoint", str(MAZE9), "--depth", "2", "--breadth", "2")
+    assert code == 3 and "NOT solved and nothing converged, " in out and "0 of 2 starts converged" in out
+
+
+def test_no_solution_and_several(run, puzzles, capsys):
+    """Whoever asks for the impossible needs no checkpoint."""
+    code, out, _ = told(capsys, "12.....3...4....")
+    assert code == 4 and out.startswith("1 2 | . .\n") and "no solution: no filling" in out
+    code, out, _ = told(capsys, "#####\n#S# #\n#####\n#  G#\n#####")
+    assert code == 4 and "no solution: no open way leads from S to G" in out
+    code, out, _ = told(capsys, "1" + "." * 15, "--checkpoint", run)
+    assert code == 4 and "several solutions" in out
+    code, out, _ = told(capsys, f"{puzzles[0][0]}\n12.....3...4....", "--checkpoint", run)
+    assert code == 4 and out.endswith("2 puzzles: 1 solved, 1 no solution\n")
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (
+            ["1...1..........."],
+            "error: the clues clash: digits stand twice in a row, column or box at row 1 column 1, ",
+        ),
+        (["..x............."], "error: row 1 column 3 is 'x', but should be one of 1234, or . for a blank"),
+        (["no/file.txt"], "error: 'no/file.txt' is neither a file nor a puzzle: "),
+        (["." * 16, "--depth", "0"], "error: --depth and --breadth should be at least 1"),
+        (["." * 16, "--json", "--watch"], "error: --json prints nothing but JSON"),
+        (["." * 16, "--gif", "no/folder/a.gif"], "error: --gif no/folder/a.gif needs the folder no/folder"),
+        (["." * 16 + "\n" + "." * 16, "--gif", "a.gif"], "error: --gif shows one puzzle, but there are 2"),
+        (["." * 16, "--checkpoint", "no/run"], "error: there is no checkpoint no/run"),
+        (["." * 81, "--checkpoint", str(MAZE9)], f"error: {MAZE9} does not fit the model"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words, sentence, capsys):
+    code, out, err = told(capsys, *words)
+    assert (code, out, err.count("\n")) == (1, "", 1) and err.startswith(sentence), err
+
+
+def test_mistakes_in_options_do_not_look_like_wrong_answers(capsys):
+    assert told(capsys, "--depht", "3")[0] == 1 and told(capsys, "." * 16, "--depth", "many")[0] == 1
+    code, out, _ = told(capsys, "--help")
+    assert code == 0 and "exit codes" in out
+
+
+def test_a_file_is_named_where_it_is_wrong(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "puzzles.txt"
+    file.write_bytes(b"2....4.3.......4\n\xff...............\n")
+    code, _, err = told(capsys, str(file))
+    assert code == 1 and f"error: {file}: the puzzle in line 2: row 1 column 1 is '\ufffd'" in err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert "error: standard input: there is no puzzle" in told(capsys)[2]
+
+
+def test_nobody_types(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    code, _, err = told(capsys)
+    assert code == 1 and "give a puzzle" in err
+
+
+@pytest.mark.parametrize("size, words", [(4, "quickstart.sh"), (6, "docs/solve.md"), (9, "sudoku/last.safetensors")])
+def test_a_checkpoint_that_is_not_there(size, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match=f"{words}.*--checkpoint"):
+        shipped.checkpoint_for(Sudoku(size))
+    with pytest.raises(ValueError, match="maze_unique_small/last.safetensors.*eqr_maze_unique"):
+        shipped.checkpoint_for(Maze(30))
+    file = tmp_path / "checkpoints" / "sudoku" / "last.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert shipped.checkpoint_for(Sudoku(9)) == file
+
+
+def test_the_gif_has_a_picture_an_iteration(run, puzzles, maze, tmp_path, capsys):
+    for words, seconds in (([puzzles[0][0], "--checkpoint", run], 6), ([maze, "--checkpoint", str(MAZE9)], 9)):
+        file = tmp_path / "out.gif"
+        told(capsys, *words, "--depth", str(seconds), "--gif", str(file))
+        with Image.open(file) as image:
+            assert image.n_frames == seconds + 1 and image.info["loop"] == 0
+
+
+def test_watching_without_a_terminal_prints_every_frame(run, puzzles, capsys):
+    code, out, _ = told(capsys, puzzles[0][0], "--checkpoint", run, "--watch", "--depth", "5")
+    assert code == 0 and "\x1b" not in out
+    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("iteration")] == [
+        f"iteration {i} of 5" for i in range(6)
+    ]
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("rows, in_place", [(24, True), (4, False)])
+def test_a_terminal_is_drawn_over_and_changes_are_highlighted(rows, in_place, monkeypatch):
+    monkeypatch.setattr("evaluation.watch._SECONDS", 0)
+    monkeypatch.setenv("LINES", str(rows))
+    puzzle_S = np.array([3] + [1] * 15)
+    answers_TS = np.array([[3] + [2] * 15, [3] + [2] * 14 + [4]])
+    out = Terminal()
+    play(Sudoku(4), puzzle_S, Trace(answers_TS, np.array([np.nan, 0.5])), out)
+    assert out.getvalue().count("\x1b[6A") == (2 if in_place else 0), "five lines of board and the caption"
+    assert out.getvalue().count("\x1b[7m1\x1b[0m") == 15 and out.getvalue().count("\x1b[7m3\x1b[0m") == 1
+    captions = [frame.caption for frame in frames(puzzle_S, Trace(answers_TS, np.array([np.nan, 0.5])))]
+    assert captions[1:] == ["iteration 1 of 2: 15 cells changed", "iteration 2 of 2: 1 cell changed, residual 0.5000"]
+
+
+def test_every_status_has_its_exit_code():
+    puzzle_S = np.ones(16, int)
+    answer = Answer(puzzle_S, 0.5, 0.9, start=0, iterations=3, settled_starts=1)
+
+    def status(solutions: int, given: Answer | None, fault: str | None, kind: Kind = FOUR_BY_FOUR) -> str:
+        return Verdict(kind, puzzle_S, solutions, given, fault, 16, 1).status
+
+    assert status(1, answer, None) == "solved" and status(1, answer, "no") == "wrong"
+    assert status(1, answer._replace(settled_starts=0), None) == "solved", "what keeps the rules is right"
+    assert status(1, answer._replace(settled_starts=0), "no") == "not converged"
+    assert status(2, answer, None) == "several solutions" and status(0, None, None) == "no solution"
+    assert status(2, answer, None, Maze(4)) == "solved", "of several shortest paths any will do"
+    assert list(EXIT_CODES.values()) == [0, 2, 3, 4, 4]
+
+
+def test_no_model_is_loaded_for_what_has_no_solution():
+    def never():
+        raise AssertionError
+
+    tokens_S = np.array([int(c.replace(".", "0")) + 1 for c in "12.....3...4...."], np.int32)
+    found = list(verdicts([Written(Sudoku(4), tokens_S, 1)] * 300, never, 16, 1, False))
+    assert len(found) == 300 and {verdict.status for verdict in found} == {"no solution"}
+
+
+def test_help_and_mistakes_wait_for_no_heavy_import():
+    check = (
+        "import sys, solve; assert not {'torch', 'hydra', 'matplotlib', 'PIL', 'huggingface_hub'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
+    check = "import sys, evaluation.solver; assert not {'wandb', 'matplotlib', 'huggingface_hub'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
+
+
+def test_a_reader_who_has_seen_enough(run, puzzles):
+    words = f"{sys.executable} solve.py --checkpoint {run} --json | head -n 1"
+    given = "\n".join(question for question, _ in puzzles * 20).encode()
+    done = subprocess.run(["bash", "-c", words], input=given, capture_output=True, cwd=ROOT, timeout=120)
+    assert done.stderr == b"" and json.loads(done.stdout)["status"] == "solved"
+
+
+def test_nine_by_nine_is_told_apart():
+    assert solve.read_from(NINE)[0].kind == Sudoku(9)

@@ -1,0 +1,171 @@
+"""The solver as a program uses it: batches, starts, traces, devices and precision."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from config.load import load_pretrain
+from dataset.puzzles import Batch, Task
+from evaluation import Solver, solver
+from evaluation.boards import Maze
+from models import build
+from training import checkpoint
+
+GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
+FOUR = "2....4.3.......4"
+
+
+def write_random(directory, name: str, task: Task, *words: str) -> str:
+    """A checkpoint of a model that has learned nothing, with starts and weights of its own."""
+    config = load_pretrain([f"train={name}", "arch.hidden_size=32", "arch.num_heads=2", *words])
+    torch.manual_seed(0)
+    weights = build(config.arch, task).state_dict()
+    checkpoint.save(directory / "last.safetensors", checkpoint.Checkpoint(0, config, task, weights, None, {}, None, {}))
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory) -> Solver:
+    return Solver.load(write_random(tmp_path_factory.mktemp("random"), "quickstart", Task(16, 6, 1)))
+
+
+@pytest.fixture(scope="module")
+def mazes() -> np.ndarray:
+    return np.load(GOLDEN / "maze9" / "test" / "all__inputs.npy")
+
+
+def test_texts_and_tokens_get_the_same_answers(random_model):
+    texts = [FOUR, "." * 16]
+    tokens = np.array([[int(c.replace(".", "0")) + 1 for c in text] for text in texts])
+    by_text = random_model.solve(texts, depth=3)
+    by_tokens = random_model.solve(tokens, depth=3)
+    for told, found in zip(by_text, by_tokens, strict=True):
+        assert (told.tokens_S == found.tokens_S).all() and told[1:6] == found[1:6]
+        assert (found.text, found.valid, found.trace) == (None, None, None)
+        assert told.valid is False and len(told.text) == 16
+    [one] = random_model.solve(FOUR, depth=3)
+    assert one.start == 0 and one.trace is None
+
+
+def test_the_seed_decides_and_nothing_else_is_touched(random_model):
+    before = torch.random.get_rng_state()
+    first, again, other = (random_model.solve([FOUR], breadth=4, seed=seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert first[1:] == again[1:] and first.residual != other.residual
+
+
+def test_the_best_converged_start_answers(random_model):
+    [answer] = random_model.solve([FOUR], depth=6, breadth=5, trace=True)
+    found = []
+    with torch.random.fork_rng([]):
+        torch.manual_seed(int(np.random.SeedSequence((0, 0)).generate_state(1)[0]))
+        inputs = torch.tensor([[int(c.replace(".", "0")) + 1 for c in FOUR]] * 5, dtype=torch.int32)
+        batch = Batch(inputs, inputs, torch.zeros(5, dtype=torch.int32))
+        state = random_model.model.start(batch)
+        for _ in range(6):
+            with torch.no_grad():
+                state, readout = random_model.model.advance(state)
+            found.append(readout.logits)
+    moved_TB = torch.stack([(b - a).norm(dim=-1).mean(-1) for a, b in zip(found, found[1:], strict=False)])
+    scores_B = moved_TB[-3:].mean(0)
+    best = int(scores_B.argmin())
+    answers_TS = torch.stack(found)[:, best].argmax(-1).numpy()
+    assert answer.start == best and answer.residual == pytest.approx(float(scores_B[best]))
+    assert (answer.trace.answers_TS == answers_TS).all() and (answer.tokens_S == answers_TS[-1]).all()
+    assert np.isnan(answer.trace.residual_T[0])
+    assert answer.trace.residual_T[1:] == pytest.approx(moved_TB[:, best].numpy())
+    last_change = max([1, *(t + 1 for t in range(1, 6) if (answers_TS[t] != answers_TS[t - 1]).any())])
+    assert answer.iterations == last_change
+    assert answer.confidence == pytest.approx(float(readout.q_halt[best].sigmoid()))
+
+
+def test_many_puzzles_and_starts_run_a_few_at_a_time(random_model, monkeypatch):
+    sizes: list[int] = []
+    run = random_model._run
+    monkeypatch.setattr(random_model, "_run", lambda rows, *rest: sizes.append(len(rows)) or run(rows, *rest))
+    monkeypatch.setattr(random_model, "_rows", 6)
+    assert len(random_model.solve([FOUR] * 7, depth=2, breadth=2)) == 7
+    assert sizes == [6, 6, 2]
+    sizes.clear()
+    answers = random_model.stream([FOUR] * 3, depth=2, breadth=8)
+    next(answers)
+    assert sizes == [6, 2], "the second puzzle has not begun"
+    assert len(list(answers)) == 2
+
+
+def test_settled_starts_and_short_depths(random_model, mazes):
+    [short] = random_model.solve([FOUR], depth=1)
+    assert np.isnan(short.residual) and (short.iterations, short.settled_starts) == (1, 0)
+    learned = Solver.load(str(GOLDEN / "trm_maze9.pth"), 81, 6)
+    answers = learned.solve(mazes[:8], depth=16, breadth=3)
+    assert all(0 <= answer.settled_starts <= 3 for answer in answers)
+    assert any(answer.settled_starts == 3 for answer in answers), "a trained model settles"
+    assert learned.solve(mazes[:1], depth=solver.WINDOW, breadth=3)[0].settled_starts == 0, "too short to tell"
+
+
+def test_models_with_stored_starts_get_random_ones_for_breadth(mazes):
+    learned = Solver.load(str(GOLDEN / "trm_maze9.pth"), 81, 6)
+    residuals = [learned.solve(mazes[:1], depth=4, seed=seed)[0].residual for seed in (0, 1)]
+    assert residuals[0] == residuals[1], "one start: the stored one"
+    residuals += [learned.solve(mazes[:1], depth=4, breadth=2, seed=seed)[0].residual for seed in (0, 1)]
+    assert len(set(residuals)) == 3
+    assert learned.solve(mazes[:1], depth=4)[0].residual == residuals[0], "and back"
+
+
+def test_released_checkpoints_and_mazes_as_text(mazes):
+    path = str(GOLDEN / "eqr_maze9.pth")
+    with pytest.raises(ValueError, match="give seq_len and vocab_size"):
+        Solver.load(path)
+    texts = [Maze(9).text(maze) for maze in mazes[:5]]
+    for maze, answer in zip(mazes, Solver.load(path, 81, 6).solve(texts), strict=False):
+        assert answer.valid == (Maze(9).fault(maze, answer.tokens_S) is None)
+        assert answer.text == Maze(9).text(answer.tokens_S)
+
+
+def test_mistakes_are_one_sentence(random_model, tmp_path):
+    nine = "." * 81
+    for puzzles, words in (
+        ([nine], "16 tokens out of 6, so it cannot answer 9x9 Sudokus"),
+        (np.ones((2, 81), int), r"cannot answer tokens of shape \[2, 81\]"),
+        (["1..x............"], "puzzle 1: row 1 column 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            random_model.solve(puzzles)
+    with pytest.raises(ValueError, match="depth and breadth should be at least 1"):
+        random_model.solve([FOUR], depth=0)
+    with pytest.raises(ValueError, match="there is no checkpoint"):
+        Solver.load(str(tmp_path))
+    for device in ("nonsense", "cuda:77"):
+        with pytest.raises(ValueError, match=f"device should be .*'{device}'"):
+            Solver.load(str(tmp_path), device=device)
+
+
+ARCHS = ["eqr_sudoku", "eqr_maze_unique", "trm_sudoku", "hrm_sudoku", "hrm_sru", "hrm_srupp", "feedforward_sudoku"]
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_weights_cast_once_give_the_same_answers(name, tmp_path, monkeypatch):
+    """bfloat16 as on a GPU, or a CPU that is fast in it: the weights may be cast at every use, or once."""
+    monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: True)
+    path = write_random(tmp_path, name, Task(16, 6, 1))
+    once = Solver.load(path)
+    linears = [m for f in once.model.core.networks() for m in f.modules() if isinstance(m, solver.Linear)]
+    assert {m.weight.dtype for m in linears} == ({torch.bfloat16} if "sru" not in name else set())
+    assert once.model.q_head.weight.dtype == torch.float32
+    monkeypatch.setattr(solver, "_cast_once", lambda *_: None)
+    [a], [b] = once.solve([FOUR], depth=3), Solver.load(path).solve([FOUR], depth=3)
+    assert (a.tokens_S == b.tokens_S).all() and a[1:6] == b[1:6]
+
+
+@pytest.mark.parametrize("fast, own, used", [(True, "bfloat16", "bfloat16"), (False, "bfloat16", "float32")])
+def test_the_faster_precision_is_chosen(fast, own, used, tmp_path, monkeypatch):
+    monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: fast)
+    path = write_random(tmp_path, "eqr_sudoku", Task(16, 6, 1), f"arch.forward_dtype={own}")
+    assert Solver.load(path, device="cpu").model.embed_tokens.dtype == getattr(torch, used)
+
+
+def test_float32_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: True)
+    path = write_random(tmp_path, "quickstart", Task(16, 6, 1))
+    assert Solver.load(path, device="cpu").model.embed_tokens.dtype == torch.float32
