@@ -13,60 +13,9 @@ import triton.language as tl
 from torch import Tensor
 
 from models.kernels import weights
+from models.kernels.rotary import TOKENS, Rotation, rotate_
 
 _LOG2_E = 1.4426950408889634
-
-
-@triton.jit
-def _rotate(
-    qkv_ptr, cos_ptr, sin_ptr, longest_ptr, rows, L, turn,
-    H: tl.constexpr, K: tl.constexpr, PART: tl.constexpr, BOUND: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Turns the pairs (i, i + PART / 2) of every part of queries and keys, in place: forth (turn 1) or back (-1).
-
-    A row is one head of the queries or keys of one position. BOUND: the squared length of the longest query and key
-    of every head in this tile goes to `longest` [tiles, 2 H].
-    """
-    PAIRS: tl.constexpr = triton.next_power_of_2(K // 2)
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    pair = tl.arange(0, PAIRS)
-    k = (pair // (PART // 2)) * PART + pair % (PART // 2)
-    token = row // (2 * H)
-    real = (row[:, None] < rows) & (pair[None, :] < K // 2)
-    at = qkv_ptr + (token * (3 * H) + row % (2 * H)).to(tl.int64)[:, None] * K + k[None, :]
-    angle = (token % L)[:, None] * K + k[None, :]
-    cos, sin = tl.load(cos_ptr + angle, real, 0.0), turn * tl.load(sin_ptr + angle, real, 0.0)
-    first = tl.load(at, real, 0.0).to(tl.float32)
-    second = tl.load(at + PART // 2, real, 0.0).to(tl.float32)
-    kind = qkv_ptr.dtype.element_ty
-    tl.store(at, (first * cos - second * sin).to(kind), real)
-    tl.store(at + PART // 2, (second * cos + first * sin).to(kind), real)
-    if BOUND:
-        squares = tl.reshape(tl.sum(first * first + second * second, 1), (BLOCK // (2 * H), 2 * H))
-        tl.store(longest_ptr + tl.program_id(0) * (2 * H) + tl.arange(0, 2 * H), tl.max(squares, 0))
-
-
-Rotation = tuple[Tensor, Tensor, int]
-"""(cosines [L, K], sines [L, K], features of one half-split rotation), tables in float32."""
-
-
-def rotate_(qkv_BLE: Tensor, heads: int, rotation: Rotation, turn: float) -> Tensor | None:
-    """Turns queries and keys in place: forth (turn 1) or back (-1). Returns the longest of each tile, for `attend`."""
-    cos_LK, sin_LK, part = rotation
-    B, L, E = qkv_BLE.shape
-    K, rows = E // (3 * heads), B * L * 2 * heads
-    block = 2 * heads * _TOKENS
-    known = turn > 0 and block & (block - 1) == 0
-    tiles = triton.cdiv(rows, block if known else 256)
-    longest = torch.empty(tiles, 2 * heads, device=qkv_BLE.device) if known else None
-    _rotate[(tiles,)](
-        qkv_BLE, cos_LK, sin_LK, longest, rows, L, turn,
-        H=heads, K=K, PART=part, BOUND=known, BLOCK=block if known else 256, num_warps=8,
-    )  # fmt: skip
-    return longest
-
-
-_TOKENS = 16  # of a tile of _rotate, where it knows the longest
 
 
 @triton.jit
@@ -242,8 +191,8 @@ def attend(qkv_BLE: Tensor, heads: int, longest: Tensor | None = None) -> tuple[
     scale = _LOG2_E / math.sqrt(E // (3 * heads))
     _forward[B * heads * tiles,](
         qkv_BLE, longest, out, lse, L, scale, tiles, **_sizes(qkv_BLE, heads), BLOCK=block, BLOCK_N=block_n,
-        TAIL=tail and max(16, triton.next_power_of_2(tail)), BOUND=bound, TOKENS=_TOKENS,
-        MANY=triton.next_power_of_2(L // _TOKENS + 2), num_warps=4,
+        TAIL=tail and max(16, triton.next_power_of_2(tail)), BOUND=bound, TOKENS=TOKENS,
+        MANY=triton.next_power_of_2(L // TOKENS + 2), num_warps=4,
     )  # fmt: skip
     return out, lse
 

@@ -3,9 +3,10 @@
 from torch import Tensor, nn
 
 from models.attention import AttentionFunction
-from models.kernels.attention import Rotation, self_attention
+from models.kernels.attention import self_attention
 from models.kernels.mlp import mlp_norm
 from models.kernels.norm import linear_norm
+from models.kernels.rotary import Rotation
 from models.layers import Block, MixerBlock, Rotary, rms_norm
 
 
