@@ -4,14 +4,21 @@ Where there is no GPU they run in Triton's interpreter (conftest.py). Whatever t
 """
 
 import importlib.util
+import math
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
+from benchmarks import check_kernels
 from config.load import load_pretrain
 from dataset.puzzles import Batch, Task
 from models import build
@@ -179,6 +186,18 @@ def test_weights_are_made_once_an_update():
     assert same.any()  # a copy, also where nothing had to change
 
 
+def test_every_kernel_compiles_for_a_gpu_that_is_not_here():
+    """For an H100, in bfloat16: what the interpreter lets pass, a compiler may not. Nothing is kept in local memory."""
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    program = [sys.executable, str(ROOT / "tests" / "compile_kernels.py")]
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    compiled = {line.split()[0] for line in done.stdout.splitlines()}
+    for file in (ROOT / "models" / "kernels").glob("*.py"):
+        launched = re.findall(r"^ +(_\w+)\[", file.read_text(), re.MULTILINE)
+        assert {f"{file.stem}:{name}" for name in launched} <= compiled
+
+
 SMALL = ["arch.forward_dtype=float32", "arch.hidden_size=32", "arch.num_heads=2"]
 MODELS = {
     "eqr_sudoku": [*SMALL, "arch.noise_scale=0", "arch.H_cycles=2", "arch.L_cycles=1"],
@@ -211,6 +230,16 @@ def test_whole_models(name):
     assert gradients[0].keys() == gradients[1].keys()
     for n, expected in gradients[0].items():
         assert torch.linalg.norm(gradients[1][n] - expected) <= 1e-5 * torch.linalg.norm(expected), n
+
+
+def test_the_check_for_a_gpu_finds_faults():
+    """benchmarks/check_kernels.py, in float32 on whatever is here."""
+    [case] = [case for case in check_kernels.cases(rows=1) if case.name == "linear_norm, D 128"]
+    assert max(check_kernels.errors(case, torch.float32, DEVICE)) < 1e-6
+    wrong = case._replace(kernel=lambda h, y, w: case.kernel(h, 1.01 * y, w))
+    assert check_kernels.errors(wrong, torch.float32, DEVICE)[0] > 1e-3
+    unwritten = case._replace(kernel=lambda h, y, w: case.kernel(h, y, w) + torch.empty_like(h))
+    assert math.isnan(check_kernels.errors(unwritten, torch.float32, DEVICE)[0])
 
 
 def test_no_gradient_is_kept_where_none_is_wanted():

@@ -37,7 +37,7 @@ def _gate_up(
             gate = tl.dot(rows, weight.load([n, d]).T, gate, input_precision="ieee")
             up = tl.dot(rows, weight.load([N + n, d]).T, up, input_precision="ieee")
         kind = act.dtype
-        act.store([r, n], swiglu(gate, up).to(kind))
+        act.store([r, n], swiglu(gate, up, kind == tl.float32).to(kind))
         if SAVE:
             gates.store([r, n], gate.to(kind))
             gates.store([r, N + n], up.to(kind))
@@ -51,8 +51,8 @@ def _gates_backward(gates_ptr, d_act_ptr, d_gates_ptr, total, N: tl.constexpr, B
     gate = tl.load(gates_ptr + inner, real, 0.0).to(tl.float32)
     up = tl.load(gates_ptr + inner + N, real, 0.0).to(tl.float32)
     d_act = tl.load(d_act_ptr + at, real, 0.0).to(tl.float32)
-    _, d_gate, d_up = swiglu_gradients(gate, up, d_act)
     kind = d_gates_ptr.dtype.element_ty
+    _, d_gate, d_up = swiglu_gradients(gate, up, d_act, kind == tl.float32)
     tl.store(d_gates_ptr + inner, d_gate.to(kind), real)
     tl.store(d_gates_ptr + inner + N, d_up.to(kind), real)
 

@@ -77,7 +77,7 @@ def _forward(
         n = first + tl.arange(0, BLOCK_N)
         g1, g2 = _columns(gate_up_ptr, n, D1, D2)
         u1, u2 = _columns(gate_up_ptr + N * (D1 + D2), n, D1, D2)
-        act = swiglu(_product(x1, x2, g1, g2, D2), _product(x1, x2, u1, u2, D2)).to(x1.dtype)
+        act = swiglu(_product(x1, x2, g1, g2, D2), _product(x1, x2, u1, u2, D2), x1.dtype == tl.float32).to(x1.dtype)
         down = down_ptr + n[:, None]
         sum1 = tl.dot(act, tl.load(down + tl.arange(0, D1)[None, :] * N), sum1, input_precision="ieee")
         if D2 > 0:
@@ -150,7 +150,7 @@ def _backward(
         if D2 > 0:
             w2 = tl.load(down + (D1 + tl.arange(0, D2))[:, None] * N)
         d_act = _product(d_sum1, d_sum2, w1, w2, D2)
-        act, d_gate, d_up = swiglu_gradients(gate, up, d_act)
+        act, d_gate, d_up = swiglu_gradients(gate, up, d_act, x1.dtype == tl.float32)
         act, d_gate, d_up = act.to(x1.dtype), d_gate.to(x1.dtype), d_up.to(x1.dtype)
         d_x1 = tl.dot(d_gate, tl.trans(g1), d_x1, input_precision="ieee")
         d_x1 = tl.dot(d_up, tl.trans(u1), d_x1, input_precision="ieee")

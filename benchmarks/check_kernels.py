@@ -1,0 +1,141 @@
+"""Kernels against float64 on a GPU: python -m benchmarks.check_kernels
+
+Relative errors, in norm, of what a kernel returns and of the worst of its gradients, beside those of the plain code
+in the same precision. Inputs are random; memory that a kernel allocates is NaN until it is written.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.attention import sdpa
+from models.layers import Rotary, rms_norm, rope_1d
+
+LIMIT = 1e-2
+Operation = Callable[..., Tensor]
+
+
+class Case(NamedTuple):
+    """A kernel and the plain code of the same arguments; the first `moving` are activations, the others weights."""
+
+    name: str
+    kernel: Operation
+    plain: Operation
+    shapes: list[tuple[int, ...]]
+    moving: int
+
+
+def _swiglu_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+    return rms_norm_64(x + F.linear(F.silu(gate) * up, down))
+
+
+def rms_norm_64(x: Tensor) -> Tensor:
+    """rms_norm, which computes in float32, but in float64 for float64."""
+    if x.dtype != torch.float64:
+        return rms_norm(x)
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+
+def _over_positions(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    return _swiglu_norm(x.transpose(1, 2), gate_up, down).transpose(1, 2)
+
+
+def _attention(length: int, heads: int, head_dim: int) -> Operation:
+    def plain(h: Tensor, qkv: Tensor) -> Tensor:
+        rotary = Rotary(rope_1d(length, head_dim)).to(h.device)
+        q, k, v = F.linear(h, qkv).unflatten(-1, (3 * heads, head_dim)).split(heads, dim=2)
+        if h.dtype == torch.float64:
+            q, k = (_turn(t, rotary) for t in (q, k))
+        else:
+            q, k = rotary(q), rotary(k)
+        return sdpa(q, k, v).flatten(-2)
+
+    return plain
+
+
+def _turn(x_BLHK: Tensor, rotary: Rotary) -> Tensor:
+    first, second = x_BLHK.chunk(2, dim=-1)
+    cos, sin = (rotary.get_buffer(name).to(x_BLHK)[:, None] for name in ("cos_LK", "sin_LK"))
+    return x_BLHK * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def cases(rows: int) -> Iterator[Case]:
+    """Every kernel with a gradient, in the shapes of the shipped configurations."""
+    from models.kernels.attention import self_attention
+    from models.kernels.mlp import mlp_norm
+    from models.kernels.norm import linear_norm
+
+    def weights(D: int, N: int) -> list[tuple[int, ...]]:
+        return [(2 * N, D), (D, N)]
+
+    for L, D, N in ((900, 128, 512), (900, 44, 256), (81, 512, 1536)):
+        yield Case(f"mlp_norm, D {D}", mlp_norm, _swiglu_norm, [(rows, L, D), *weights(D, N)], 1)
+    for L, D, N in ((81, 512, 256), (97, 512, 512)):
+
+        def mixer(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+            return mlp_norm(x, gate_up, down, over_positions=True)
+
+        yield Case(f"mlp_norm over {L} positions", mixer, _over_positions, [(rows, L, D), *weights(L, N)], 1)
+    for L, D in ((900, 128), (81, 512)):
+        shapes = [(rows, L, D), (rows, L, D), (D, D)]
+        yield Case(f"linear_norm, D {D}", linear_norm, lambda h, y, w: rms_norm_64(h + F.linear(y, w)), shapes, 2)
+    for L, H, K in ((900, 8, 16), (900, 2, 22), (81, 8, 64)):
+
+        def attend(h: Tensor, qkv: Tensor, L: int = L, H: int = H, K: int = K) -> Tensor:
+            rotary = Rotary(rope_1d(L, K)).to(h.device)
+            return self_attention(h, qkv, H, (rotary.get_buffer("cos_LK"), rotary.get_buffer("sin_LK"), K))
+
+        shapes = [(rows, L, H * K), (3 * H * K, H * K)]
+        yield Case(f"self_attention, {H} heads of {K}", attend, _attention(L, H, K), shapes, 1)
+
+
+def results(operation: Operation, inputs: list[Tensor], weight: Tensor) -> list[Tensor]:
+    """What an operation returns, and the gradients of all its inputs."""
+    leaves = [t.detach().requires_grad_() for t in inputs]
+    out = operation(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, weight.to(out))]
+
+
+def errors(case: Case, dtype: torch.dtype, device: torch.device) -> list[float]:
+    """Of the kernel: what it returns, its worst gradient; then the same of the plain code. NaN: left unwritten."""
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape, device=device) for shape in case.shapes]
+    inputs = [t if i < case.moving else t / t.shape[-1] ** 0.5 for i, t in enumerate(inputs)]
+    exact = [t.to(dtype).double() for t in inputs]
+    weight = torch.randn(case.shapes[0], device=device)
+    expected = results(case.plain, exact, weight.to(dtype))
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills new memory with NaN
+    ours = results(case.kernel, [t.to(dtype) if i < case.moving else t for i, t in enumerate(inputs)], weight)
+    torch.use_deterministic_algorithms(False)
+    found: list[float] = []
+    for got in (ours, results(case.plain, [t.to(dtype) for t in inputs], weight)):
+        apart = [float((a.double() - b).norm() / b.norm()) for a, b in zip(got, expected, strict=True)]
+        found += [apart[0], max(apart[1:], key=lambda value: (value != value, value))]
+    return found
+
+
+def main() -> int:
+    """Exit code: 1 without a GPU or where an error is too large."""
+    if not torch.cuda.is_available():
+        print("error: this check needs a GPU, and PyTorch finds none here", file=sys.stderr)
+        return 1
+    device, fine = torch.device("cuda"), True
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16 against float64")
+    print("| kernel | error | of gradients | plain code | of gradients |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for case in cases(rows=8):
+        found = errors(case, torch.bfloat16, device)
+        fine = fine and max(found[:2]) < LIMIT  # false for NaN
+        print(f"| {case.name} | {' | '.join(f'{value:.1e}' for value in found)} |", flush=True)
+    if not fine:
+        print(f"error: an error is not below {LIMIT}", file=sys.stderr)
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
