@@ -1,6 +1,6 @@
 """Draws our first training steps over those of the released program: python results/loss_curves/draw.py
 
-Prints how far the released program's curve lies from ours, beside how far our two seeds lie from each other.
+Prints how far the released program's curve lies from the mean of our seeds, in standard deviations of our seeds.
 """
 
 import json
@@ -15,6 +15,7 @@ PAIRS = {
     "eqr_sudoku": "eqr_sudoku_first_3150_steps",
     "eqr_maze_unique_tuned": "eqr_maze_unique_tuned_first_2150_steps",
 }
+COLORS = ("#0072B2", "#56B4E9", "#009E73", "#CC79A7")
 
 
 def rms(x: np.ndarray) -> float:
@@ -23,22 +24,25 @@ def rms(x: np.ndarray) -> float:
 
 figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
 for axes, (name, released) in zip(panels, PAIRS.items(), strict=True):
-    ours = np.array(json.loads((HERE / f"{name}.json").read_text())["rows"])
+    ours = np.array(json.loads((HERE / f"{name}.json").read_text())["rows"], dtype=float)  # NaN where a run was shorter
     curve = json.loads((ROOT / "tests" / "golden" / "curves" / f"{released}.json").read_text())
     theirs = np.array([row[:2] for row in curve["rows"]])
     assert np.array_equal(ours[:, 0], theirs[:, 0])
-    axes.plot(ours[:, 0], ours[:, 1], color="#0072B2", label="this repository, seed 0")
-    axes.plot(ours[:, 0], ours[:, 2], color="#56B4E9", linestyle="--", label="this repository, seed 1")
+    for seed, color in zip(range(ours.shape[1] - 1), COLORS, strict=False):
+        axes.plot(ours[:, 0], ours[:, 1 + seed], color=color, linewidth=1, label=f"this repository, seed {seed}")
     axes.plot(theirs[:, 0], theirs[:, 1], ".", color="#D55E00", label="released program, seed 0")
     axes.set(title=name, xlabel="training step", ylabel="token loss per row")
     axes.grid(alpha=0.3)
     axes.legend()
-    for first, last in ((0, ours[-1, 0]), (0, 500), (500, ours[-1, 0])):
+    for first, last in ((0, 500), (500, ours[-1, 0])):
         part = (ours[:, 0] > first) & (ours[:, 0] <= last)
-        seeds = rms(ours[part, 1] - ours[part, 2])
-        apart = rms(theirs[part, 1] - ours[part, 1:].mean(1))
+        seeds = ours[part, 1:][:, ~np.isnan(ours[part, 1:]).any(0)]
+        spread = rms(seeds.std(1, ddof=1))
+        apart = rms(theirs[part, 1] - seeds.mean(1))
+        expected = (1 + 1 / seeds.shape[1]) ** 0.5
         print(
-            f"{name}, steps {int(first) + 1}-{int(last)}: our two seeds differ by {seeds:.4f} (rms), "
-            f"the released curve from their mean by {apart:.4f}: {apart / seeds:.2f} times as much"
+            f"{name}, steps {int(first) + 1}-{int(last)}: our {seeds.shape[1]} seeds have a standard deviation of "
+            f"{spread:.4f}, the released curve lies {apart:.4f} from their mean (both rms): "
+            f"{apart / spread:.2f} times as far, {expected:.2f} expected of one more seed"
         )
 figure.savefig(ROOT / "docs" / "loss_curves.png", dpi=120)
