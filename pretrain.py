@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,7 @@ def main(words: list[str]) -> int:
         print("error: out of GPU memory; raise gradient_accumulation_steps (same result)", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        return 128 + stopped.signal
+        return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal
     finally:
         distributed.stop()
     return 0

@@ -174,6 +174,7 @@ class PretrainConfig(Strict):
     gradient_accumulation_steps: Positive = 1
     epochs: Positive
     max_steps: Positive | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
 
     optimizer: Literal["adam_atan2", "adam_atan2_package"] = "adam_atan2"
     lr: NonNegative

@@ -24,12 +24,20 @@ class Backend:
 PLAIN = Backend()
 
 
+def has_triton() -> bool:
+    """Whether Triton is installed, in a version that has what the kernels use."""
+    try:
+        return importlib.util.find_spec("triton.tools.tensor_descriptor") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _obstacle(arch: Arch, device: torch.device) -> str | None:
     """Why kernels cannot be used, or None."""
     if device.type != "cuda":
         return f"the device is {device.type}"
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
+    if not has_triton():
+        return "Triton is missing or older than 3.4"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return f"{torch.cuda.get_device_name(device)} is older than they support"
     if arch.forward_dtype not in ("bfloat16", "float16"):

@@ -140,6 +140,17 @@ def test_signals_save_and_stop(tiny, tmp_path, number):
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_stops_when_its_time_is_up_and_goes_on(tiny, tmp_path, processes):
+    run = command("pretrain.py", *tiny, "epochs=100000", "max_seconds=2", processes=processes)
+    assert run.returncode == 0 and "Traceback" not in run.stderr
+    step = checkpoint.load(only_run(tmp_path)).step
+    assert step >= 1 and f"stopped at step {step}; go on with resume=" in run.stderr
+    words = [f"resume={only_run(tmp_path)}", f"max_steps={step + 2}", "max_seconds=null"]
+    assert command("pretrain.py", *words, processes=processes).returncode == 0
+    assert checkpoint.load(only_run(tmp_path)).step == step + 2
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     """lr=1e30 makes the weights overflow after the first updates: the step is named, no bad checkpoint is written."""
     run = command("pretrain.py", *tiny, "max_steps=50", "lr=1e30", "lr_warmup_steps=0")

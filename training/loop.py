@@ -25,7 +25,10 @@ Evaluate = Callable[[int | None, Callable[[], None]], dict[str, float]]
 
 
 class Stopped(Exception):
-    """Ctrl-C or SIGTERM: the run was saved and can go on. `signal` is the signal's number."""
+    """Ctrl-C, SIGTERM, or its time is up: the run was saved and can go on.
+
+    `signal` is the signal's number; SIGALRM says that max_seconds have passed.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -33,10 +36,14 @@ class Stopped(Exception):
 
 
 @contextmanager
-def _noting_signals() -> Iterator[list[int]]:
-    """Within this block SIGINT and SIGTERM are only noted, in the list; a second one acts as ever."""
+def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
+    """Within this block SIGINT and SIGTERM are only noted, in the list; a second one acts as ever.
+
+    So is SIGALRM, which comes after so many seconds.
+    """
     noted: list[int] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, _: FrameType | None) -> None:
         noted.append(number)
@@ -44,9 +51,11 @@ def _noting_signals() -> Iterator[list[int]]:
 
     for number in before:
         signal.signal(number, note)
+    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
     try:
         yield noted
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -74,10 +83,10 @@ def train(trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: i
     `test_puzzles` is how many there are in all; evaluations on the way take at most `eval_puzzles` of them.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came; the run was saved.
+        Stopped: SIGINT or SIGTERM came, or max_seconds passed; the run was saved.
         NotFinite: a loss or weight was not finite.
     """
-    with _noting_signals() as noted:
+    with _noting_signals(trainer.config.max_seconds) as noted:
         return _Run(trainer, directory, evaluate, test_puzzles, noted).run()
 
 
