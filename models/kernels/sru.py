@@ -7,7 +7,6 @@ atomically: what is summed over rows is summed by PyTorch, from one part a row, 
 Shapes: B rows, L positions, D features; u [B, L, D, 3] may have any strides.
 """
 
-# mypy: disallow-untyped-defs=false
 import torch
 import triton
 import triton.language as tl
