@@ -53,7 +53,7 @@ CASES = [
     (rotary._rotate_odd, {"H": 2, "K": 22, "PART": 22, "BLOCK": 16}, 4, {}),
     (attention._forward, {**HEADS, **SOFTMAX}, 4, {}),
     (attention._delta, HEADS, 4, {}),
-    (attention._backward_q, {**HEADS, "BLOCK_N": 64}, 4, {}),
+    (attention._backward_q, {**HEADS, "BLOCK_N": 64, "TAIL": 16}, 4, {}),
     (attention._backward_kv, {**HEADS, "BLOCK_N": 32}, 2, {}),
     (noise._relax, {"NOISY": True, "BLOCK": 1024}, 4, {}),
     (noise._truncated_normal, {"BLOCK": 1024}, 4, {}),

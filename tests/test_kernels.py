@@ -126,6 +126,19 @@ def test_large_scores_do_not_overflow():
     agree(lambda: self_attention(h, weight, 2, None), lambda: layer(h), h, weight, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_of_one_sign(sign):
+    """All scores far above or far below zero: neither may be mistaken for the padding's, which are zero."""
+    torch.manual_seed(0)
+    layer, h = Attention(16, 1, None).to(DEVICE), leaf(1, 70, 16)
+    with torch.no_grad():
+        h += 8.0
+        layer.o_proj.weight.copy_(torch.eye(16))
+        layer.qkv_proj.weight.copy_(torch.cat((torch.eye(16), sign * torch.eye(16), torch.eye(16))))
+    weight = layer.qkv_proj.weight
+    agree(lambda: self_attention(h, weight, 1, None), lambda: layer(h), h, weight, tolerance=1e-4)
+
+
 def test_relax_without_noise():
     torch.manual_seed(0)
     h, target = leaf(3, 7, 11), leaf(3, 7, 11)

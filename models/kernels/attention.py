@@ -124,9 +124,27 @@ def _delta(
 
 
 @triton.jit
+def _look_back(
+    q, d_out, lse, delta, d_q, qkv_ptr, start, head, L, scale,
+    H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK_N: tl.constexpr, EDGE: tl.constexpr,
+):  # fmt: skip
+    """The gradient of the queries, with one tile of keys and values more."""
+    at = start + tl.arange(0, BLOCK_N)
+    k = _rows(qkv_ptr + H * K, at, head, L if EDGE else start + BLOCK_N, 3 * H * K, K, KP)
+    v = _rows(qkv_ptr + 2 * H * K, at, head, L if EDGE else start + BLOCK_N, 3 * H * K, K, KP)
+    p = tl.exp2(tl.dot(q, tl.trans(k), input_precision="ieee") * scale - lse[:, None])
+    if EDGE:
+        p = tl.where(at[None, :] < L, p, 0.0)
+    d_p = tl.dot(d_out, tl.trans(v), input_precision="ieee")
+    d_score = (p * (d_p - delta[:, None])).to(q.dtype)
+    return tl.dot(d_score, k, d_q, input_precision="ieee")
+
+
+@triton.jit
 def _backward_q(
     qkv_ptr, d_out_ptr, lse_ptr, delta_ptr, d_qkv_ptr, L, scale, factor, TILES,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
+    TAIL: tl.constexpr,
 ):  # fmt: skip
     tile, number, head, place = _head(tl.program_id(0), L, H, K, TILES)
     at = tile * BLOCK + tl.arange(0, BLOCK)
@@ -135,14 +153,11 @@ def _backward_q(
     lse = tl.load(lse_ptr + number * L + at, at < L, 0.0)
     delta = tl.load(delta_ptr + number * L + at, at < L, 0.0)
     d_q = tl.zeros((BLOCK, KP), tl.float32)
-    for start in range(0, L, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)
-        k = _rows(qkv_ptr + H * K, n, head, L, 3 * H * K, K, KP)
-        v = _rows(qkv_ptr + 2 * H * K, n, head, L, 3 * H * K, K, KP)
-        p = tl.exp2(tl.dot(q, tl.trans(k), input_precision="ieee") * scale - lse[:, None])
-        d_p = tl.dot(d_out, tl.trans(v), input_precision="ieee")
-        d_score = (p * (d_p - delta[:, None])).to(q.dtype)  # keys past the end are zeros, and add nothing
-        d_q = tl.dot(d_score, k, d_q, input_precision="ieee")
+    whole = (L // BLOCK_N) * BLOCK_N
+    for start in range(0, whole, BLOCK_N):
+        d_q = _look_back(q, d_out, lse, delta, d_q, qkv_ptr, start, head, L, scale, H, K, KP, BLOCK_N, False)
+    if TAIL > 0:
+        d_q = _look_back(q, d_out, lse, delta, d_q, qkv_ptr, whole, head, L, scale, H, K, KP, TAIL, True)
     _store_rows(d_qkv_ptr, d_q * factor, at, head, L, 3 * H * K, K, KP)
 
 
@@ -177,6 +192,11 @@ def _sizes(qkv_BLE: Tensor, heads: int) -> dict[str, int | str]:
     return {"H": heads, "K": K, "KP": max(16, triton.next_power_of_2(K))}
 
 
+def _tail(length: int, block: int) -> int:
+    """The size of the tile that holds what whole tiles leave over; 0 where they leave nothing."""
+    return max(16, triton.next_power_of_2(length % block)) if length % block else 0
+
+
 def attend(qkv_BLE: Tensor, heads: int, longest: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(softmax(q k^T / sqrt(K)) v [B, L, H K], log2 of the softmax's sums [B H, L]) of turned queries and keys.
 
@@ -186,12 +206,11 @@ def attend(qkv_BLE: Tensor, heads: int, longest: Tensor | None = None) -> tuple[
     B, L, E = qkv_BLE.shape
     out, lse = qkv_BLE.new_empty(B, L, E // 3), torch.empty(B * heads, L, device=qkv_BLE.device)
     block = block_n = 64
-    tail = L % block_n
     tiles = triton.cdiv(L, block)
     scale = _LOG2_E / math.sqrt(E // (3 * heads))
     _forward[B * heads * tiles,](
         qkv_BLE, longest, out, lse, L, scale, tiles, **_sizes(qkv_BLE, heads), BLOCK=block, BLOCK_N=block_n,
-        TAIL=tail and max(16, triton.next_power_of_2(tail)), BOUND=bound, TOKENS=TOKENS,
+        TAIL=_tail(L, block_n), BOUND=bound, TOKENS=TOKENS,
         MANY=triton.next_power_of_2(L // TOKENS + 2), num_warps=4,
     )  # fmt: skip
     return out, lse
@@ -206,11 +225,9 @@ def attend_backward(qkv_BLE: Tensor, heads: int, out: Tensor, lse: Tensor, d_out
     factor = 1.0 / math.sqrt(E // (3 * heads))
     delta, d_qkv = torch.empty_like(lse), torch.empty_like(qkv_BLE)
     _delta[grid](out, d_out, delta, L, tiles, H=heads, K=sizes["K"], KP=sizes["KP"], BLOCK=block)
-    for kernel, block_n, warps, stages in (_backward_q, 64, 4, 5), (_backward_kv, 32, 2, 3):
-        kernel[grid](
-            qkv_BLE, d_out, lse, delta, d_qkv, L, factor * _LOG2_E, factor, tiles, **sizes,
-            BLOCK=block, BLOCK_N=block_n, num_warps=warps, num_stages=stages,
-        )  # fmt: skip
+    shared = (qkv_BLE, d_out, lse, delta, d_qkv, L, factor * _LOG2_E, factor, tiles)
+    _backward_q[grid](*shared, **sizes, BLOCK=block, BLOCK_N=64, TAIL=_tail(L, 64), num_warps=4, num_stages=5)
+    _backward_kv[grid](*shared, **sizes, BLOCK=block, BLOCK_N=32, num_warps=2, num_stages=3)
     return d_qkv
 
 
