@@ -1,6 +1,7 @@
-"""What an evaluation leaves behind: a table on the screen, results.json and results.csv, and a picture of them.
+"""What an evaluation leaves behind: a table on the screen, results.json and results.csv, and pictures.
 
-python -m evaluation.report EVAL_DIR [EVAL_DIR ...] [--output accuracy_vs_depth.png]
+python -m evaluation.report RUN_OR_EVAL_DIR           # a page of pictures (docs/pictures.md)
+python -m evaluation.report EVAL_DIR EVAL_DIR ...     # accuracy_vs_depth.png, which compares evaluations
 """
 
 import argparse
@@ -10,6 +11,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,58 +119,35 @@ def read(directory: Path) -> dict[str, Any]:
     return results
 
 
-def plot(results: list[dict[str, Any]], file: Path) -> None:
-    """Draws exact accuracy and residual against depth, a line an evaluation, into a PNG."""
-    import matplotlib
+def _draw(directories: Sequence[Path], output: Path | None, puzzles: int) -> Path:
+    """The page of one folder, or the picture that compares several evaluations."""
+    if len(directories) == 1:
+        from evaluation.page import write_page
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+        return write_page(directories[0], output or directories[0] / "report", puzzles)
+    from evaluation import pictures
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe-Ito: safe for the colour-blind
-    for result, colour, marker in zip(results, colours, "osD^vP", strict=False):
-        by_depth = {int(depth): values for depth, values in result["metrics"].items()}
-        depths = sorted(by_depth)
-        breadth = result["settings"]["different_init"]
-        chosen = "convergence_top_k/cumulative_exact_acc_top1" if breadth > 1 else "all/exact_accuracy"
-        chosen = chosen if chosen in by_depth[depths[0]] else "all/exact_accuracy"
-        label = f"breadth {breadth}" + (", best converged" if "top1" in chosen else "")
-        style = {"color": colour, "marker": marker, "label": label}
-        left.plot(depths, [by_depth[depth][chosen] for depth in depths], **style)
-        settled = [depth for depth in depths if by_depth[depth].get("all/residual") is not None]
-        right.plot(settled, [by_depth[depth]["all/residual"] for depth in settled], **style)
-    puzzles = int(next(iter(results[0]["metrics"].values()))["puzzles"])
-    left.set(title=f"Solved, of {puzzles} unseen puzzles", ylabel="exact accuracy", ylim=(-0.02, 1.02))
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
-    right.set(title="How far the answer still moves", ylabel="residual (change of logits)", yscale="log")
-    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    right.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    right.yaxis.set_minor_formatter(NullFormatter())
-    all_depths = sorted({int(depth) for result in results for depth in result["metrics"]})
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel("depth (outer iterations)")
-        axes.set_xticks(all_depths, [str(depth) for depth in all_depths])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.grid(alpha=0.3)
-    left.legend(loc="lower right")
-    right.legend()
-    figure.savefig(file, dpi=150)
-    pyplot.close(figure)
+    file = output or Path("accuracy_vs_depth.png")
+    results = [read(directory) for directory in directories]
+    with pictures.style():
+        pictures.evaluations(results).savefig(file)
+    return file
 
 
 def main() -> None:
-    """The command line: draws the named evaluations."""
-    parser = argparse.ArgumentParser(description="Draw accuracy and residual against depth.")
-    parser.add_argument("evaluations", nargs="+", type=Path, help="folders that evaluate.py wrote")
-    parser.add_argument("--output", type=Path, default=Path("accuracy_vs_depth.png"))
+    """The command line: the page of a run or of an evaluation, or a picture that compares evaluations."""
+    parser = argparse.ArgumentParser(
+        description="Draw what a run or an evaluation found: a page in DIR/report for one folder; for several "
+        "evaluations, the picture accuracy_vs_depth.png that compares them."
+    )
+    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run's or an evaluation's folder")
+    parser.add_argument("--puzzles", type=int, default=64, help="so many are run again for the page (64)")
+    parser.add_argument("--output", type=Path, help="another folder for the page, or another file for the picture")
     arguments = parser.parse_args()
     try:
-        plot([read(directory) for directory in arguments.evaluations], arguments.output)
+        print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ class FixedInit(nn.Module):
 
     def randomized(self, std: float) -> Start:
         """Random starts in place of the stored ones, to give a model trained without them breadth."""
-        dim = self.get_buffer("H_init").shape[0]
-        return RandomInit((std, std), self.length, dim, self.dtype)
+        vector = self.get_buffer("H_init")
+        return RandomInit((std, std), self.length, len(vector), self.dtype).to(vector.device)
 
 
 class Recursion(nn.Module):

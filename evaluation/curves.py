@@ -1,0 +1,176 @@
+"""The numbers that the pictures show, from a sample or from a run's metrics.jsonl.
+
+Shapes: N puzzles, B starts a puzzle, D iterations, S tokens; X stands for any number of things.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from evaluation.metrics import best_converged
+
+if TYPE_CHECKING:
+    from evaluation.sample import Sample
+
+FEWEST = 10
+"""Answers that a bin must hold to have an accuracy worth drawing."""
+FLOOR = 1e-7
+"""Residuals below count as this: they are rounding, and 0 has no place on a log scale."""
+
+
+def powers(last: int) -> list[int]:
+    """1, 2, 4, ... and `last` itself."""
+    return sorted({2**i for i in range(last.bit_length())} | {last})
+
+
+def accuracy(sample: "Sample", breadth: int) -> np.ndarray:
+    """Exact accuracy [D] of the best converged of `breadth` starts: the mean over groups of that many starts."""
+    groups = sample.breadth // breadth
+    used = slice(groups * breadth)
+    scores_Xb = sample.scores_DNB[:, :, used].reshape(-1, breadth)
+    right_Xb = sample.right_DNB[:, :, used].reshape(-1, breadth)
+    chosen_X = np.take_along_axis(right_Xb, best_converged(scores_Xb, 1), axis=1)
+    return chosen_X.reshape(sample.depth, -1).mean(1)
+
+
+def accuracies(sample: "Sample") -> dict[int, np.ndarray]:
+    """`accuracy` [D] by breadth."""
+    return {breadth: accuracy(sample, breadth) for breadth in powers(sample.breadth)}
+
+
+class Band(NamedTuple):
+    """How values of many trajectories lie after each iteration, each [D]."""
+
+    low: np.ndarray  # a tenth lie below
+    median: np.ndarray
+    high: np.ndarray  # a tenth lie above
+    trajectories: int
+
+
+def residual_bands(sample: "Sample") -> dict[str, Band]:
+    """Residuals of trajectories that end right ("solved") and of the others; from the second iteration on, [D - 1]."""
+    residual_DX = sample.residual_DNB[1:].reshape(sample.depth - 1, -1).clip(FLOOR)
+    solved_X = sample.right_DNB[-1].reshape(-1)
+    found = {}
+    for name, rows in (("solved", solved_X), ("unsolved", ~solved_X)):
+        if rows.any():
+            low, median, high = np.quantile(residual_DX[:, rows], (0.1, 0.5, 0.9), axis=1)
+            found[name] = Band(low, median, high, int(rows.sum()))
+    return found
+
+
+class Bins(NamedTuple):
+    """Accuracy of the answers in each bin of residual."""
+
+    edges: np.ndarray  # [bins + 1]
+    right: np.ndarray  # [bins]
+    answers: np.ndarray  # [bins]: how many there are
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """[bins]; NaN where there are too few answers."""
+        return np.where(self.answers >= FEWEST, self.right / np.maximum(self.answers, 1), np.nan)
+
+    @property
+    def error(self) -> np.ndarray:
+        """The binomial standard error of the accuracy."""
+        p = self.accuracy
+        return np.sqrt(p * (1 - p) / np.maximum(self.answers, 1))
+
+
+def by_residual(sample: "Sample", bins: int = 10) -> Bins:
+    """All answers after 2, 4, 8, ... iterations, in bins of the residual that are equally wide on a log scale."""
+    depths = np.array([depth - 1 for depth in powers(sample.depth) if depth > 1])
+    residual_X = sample.residual_DNB[depths].reshape(-1).clip(FLOOR)
+    right_X = sample.right_DNB[depths].reshape(-1)
+    low, high = residual_X.min(), residual_X.max()
+    edges = np.geomspace(low, max(high, 1.01 * low), bins + 1)
+    place_X = np.clip(np.searchsorted(edges, residual_X, side="right") - 1, 0, bins - 1)
+    right = np.bincount(place_X, weights=right_X, minlength=bins)
+    return Bins(edges, right, np.bincount(place_X, minlength=bins))
+
+
+class Group(NamedTuple):
+    """Puzzles of about the same difficulty: `low` to `high` cells are to be filled in."""
+
+    low: int
+    high: int
+    halting: np.ndarray  # of every trajectory the iteration at which it says "right" first; D + 1: never
+
+
+def difficulty(inputs_NS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
+    """How many cells the answer changes [N]: a Sudoku's blanks, the length of a maze's path."""
+    return np.asarray(((labels_NS >= 0) & (labels_NS != inputs_NS)).sum(1))
+
+
+def halting_steps(q_halt_DNB: np.ndarray) -> np.ndarray:
+    """The iteration, counted from 1, after which q_halt first is above 0 [N, B]; D + 1 where it never is."""
+    sure_DNB = q_halt_DNB > 0
+    return np.where(sure_DNB.any(0), sure_DNB.argmax(0), len(sure_DNB)) + 1
+
+
+def halting_by_difficulty(sample: "Sample") -> list[Group]:
+    """Halting steps of up to three groups of puzzles, as equal in size as their difficulty allows, easiest first."""
+    difficulty_N = difficulty(sample.inputs_NS, sample.labels_NS)
+    steps_NB = halting_steps(sample.q_halt_DNB)
+    values = np.unique(difficulty_N)
+    lowest = values if len(values) <= 3 else np.unique(np.quantile(difficulty_N, (0, 1 / 3, 2 / 3)).round())
+    group_N = np.searchsorted(lowest, difficulty_N, side="right")
+    members = [np.flatnonzero(group_N == group) for group in np.unique(group_N)]
+    return [Group(int(difficulty_N[m].min()), int(difficulty_N[m].max()), steps_NB[m].reshape(-1)) for m in members]
+
+
+def settled_at(right_DX: np.ndarray) -> np.ndarray:
+    """The iteration, counted from 1, from which on an answer is right to the end [X]; D + 1 where it is not."""
+    wrong_DX = ~right_DX[::-1]
+    D = len(right_DX)
+    return np.where(wrong_DX.any(0), D - wrong_DX.argmax(0), 0) + 1
+
+
+def telling(right_DNB: np.ndarray) -> list[int]:
+    """A puzzle all of whose starts end at the right answer, as late as any, and one whose starts disagree most.
+
+    The first puzzle where there is neither.
+    """
+    solved_N = right_DNB[-1].mean(1)
+    together_N = np.flatnonzero(solved_N == 1)
+    mixed_N = np.flatnonzero((solved_N > 0) & (solved_N < 1))
+    late_N = settled_at(right_DNB).mean(1)
+    found = [int(together_N[np.argmax(late_N[together_N])])] if len(together_N) else []
+    found += [int(mixed_N[np.argmin(abs(solved_N[mixed_N] - 0.5))])] if len(mixed_N) else []
+    return found or [0]
+
+
+def principal(points_XF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(first two principal components [X, 2], their shares of the variance [2]); X is small, F may be large."""
+    centred_XF = points_XF - points_XF.mean(0)
+    values, vectors = np.linalg.eigh(centred_XF @ centred_XF.T)  # ascending
+    two = np.maximum(values[:-3:-1], 0)
+    return vectors[:, :-3:-1] * np.sqrt(two), two / max(values.clip(0).sum(), 1e-30)
+
+
+Series = dict[str, tuple[np.ndarray, np.ndarray]]
+"""name -> (steps, values)"""
+
+
+def training(file: Path) -> Series:
+    """Everything in a metrics.jsonl. A line that a kill cut short counts as not there."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for line in file.read_text().splitlines():
+        if line.endswith("}"):
+            values = json.loads(line)
+            step = values.pop("step")
+            for name, value in values.items():
+                if value is not None:
+                    points.setdefault(name, []).append((step, value))
+    return {name: (np.array([s for s, _ in some]), np.array([v for _, v in some])) for name, some in points.items()}
+
+
+def smooth(steps: np.ndarray, values: np.ndarray, windows: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Means of so many neighbouring stretches, or the values themselves where there are not many."""
+    if len(steps) < 2 * windows:
+        return steps, values
+    parts = np.array_split(np.arange(len(steps)), windows)
+    return np.array([steps[p].mean() for p in parts]), np.array([values[p].mean() for p in parts])

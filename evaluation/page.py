@@ -1,0 +1,184 @@
+"""The page of a run or an evaluation: pictures with a sentence each, in one HTML file that loads nothing."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluation import curves, pictures, report
+from evaluation.board_pictures import boards, kind_of
+from evaluation.sample import Sample, config_of, take_sample
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Picture(NamedTuple):
+    """A picture, and what stands beside it."""
+
+    name: str  # of its file
+    heading: str
+    text: str
+    figure: "Figure"
+
+
+class Found(NamedTuple):
+    """What a folder holds."""
+
+    checkpoint: Path
+    results: dict[str, Any] | None  # of the evaluation that the folder is
+    evaluations: list[dict[str, Any]]  # that one, or those below a run
+    metrics: Path  # the run's metrics.jsonl, which need not be there
+
+
+def find(directory: Path) -> Found:
+    """Raises ValueError where the folder is neither a run's nor an evaluation's."""
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is not a folder: give that of a run or of an evaluation")
+    if (directory / "results.json").is_file():
+        results = report.read(directory)
+        checkpoint = Path(results["checkpoint"])
+        return Found(checkpoint, results, [results], checkpoint.parent / "metrics.jsonl")
+    if (directory / "partial" / "about.json").is_file():
+        raise ValueError(f"{directory} holds an evaluation that is not finished: go on with it, or merge its parts")
+    if not any((directory / name).is_file() for name in ("metrics.jsonl", "last.safetensors")):
+        raise ValueError(
+            f"{directory} is neither a run's folder (with metrics.jsonl, last.safetensors) nor an evaluation's "
+            "(with results.json)"
+        )
+    below = [report.read(file.parent) for file in sorted(directory.glob("*/results.json"))]
+    return Found(directory / "last.safetensors", None, below, directory / "metrics.jsonl")
+
+
+def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
+    """The pictures of a sample; says into `left_out` which there are not, and why."""
+    B = sample.breadth
+    one, best = (curves.accuracy(sample, breadth)[-1] for breadth in (1, B))
+    yield Picture(
+        "accuracy_vs_depth",
+        "Accuracy against depth, for each breadth",
+        "Of several starts the one with the lowest residual is believed; at depth 1, which has none, the "
+        f"first. At the end one start solves {one:.1%}, the best converged of {B} solves {best:.1%}.",
+        pictures.accuracy_against_depth(sample),
+    )
+    if B > 1:
+        text = "The same numbers as a map: to the right more iterations, upwards more starts."
+        yield Picture("depth_breadth", "Depth and breadth", text, pictures.heat_map(sample))
+    else:
+        left_out.append("Depth and breadth, ways to the attractor: this model has no random starts.")
+    yield Picture(
+        "residual_vs_iteration",
+        "Residual against iteration",
+        "The residual is the L2 norm of the logits' change in an iteration, mean over tokens. A trajectory counts as "
+        "solved if its answer is right after the last iteration.",
+        pictures.residual_against_iteration(sample),
+    )
+    yield Picture(
+        "accuracy_vs_residual",
+        "Accuracy against residual",
+        "All answers after 2, 4, 8 and so on iterations, by their residual: what makes it a score to choose by. "
+        f"Below, how many there are; bins with fewer than {curves.FEWEST} have no accuracy.",
+        pictures.accuracy_against_residual(sample),
+    )
+    yield Picture(
+        "halting_steps",
+        "Halting steps by difficulty",
+        "Difficulty is the number of cells that the answer fills in (a Sudoku's blanks, the length of a maze's path); "
+        "data sets keep no rating. The mean counts those that never halt as the last iteration.",
+        pictures.halting_steps(sample),
+    )
+    if B > 1:
+        yield Picture(
+            "ways_to_the_attractor",
+            "Ways to the attractor",
+            "The latent that is read out, after every iteration, on the two principal components of all points of a "
+            "panel: a puzzle that all starts solved late, and one on which they disagreed, where there are such. "
+            "Where iterations have noise, this is another draw of it than in the other pictures.",
+            pictures.paths_to_attractors(sample.paths),
+        )
+    kind = kind_of(sample.inputs_NS, sample.vocab_size)
+    if kind is None:
+        left_out.append("Boards: these puzzles are neither Sudokus nor mazes.")
+    else:
+        text = (
+            "From the puzzles that are solved last and those that are not solved; wrong is what differs from the data."
+        )
+        yield Picture("boards", "Boards that settle", text, boards(sample, kind))
+
+
+def _all(found: Found, puzzles: int, facts: dict[str, str], left_out: list[str]) -> Iterator[Picture]:
+    if found.evaluations:
+        text = "From results.json, over all puzzles evaluated."
+        yield Picture("evaluation", "What was evaluated", text, pictures.evaluations(found.evaluations))
+    else:
+        left_out.append("What was evaluated: no evaluation lies in this run's folder.")
+    try:
+        sample = take_sample(config_of(found.checkpoint, found.results), puzzles)
+    except (ValueError, OSError) as error:
+        left_out.append(f"Everything about trajectories: {error}.")
+    else:
+        facts |= sample.facts
+        facts["run again"] = f"{sample.puzzles} puzzles x {sample.breadth} starts x {sample.depth} iterations"
+        if found.results and str(found.results["step"]) != sample.facts["step"]:
+            left_out.append(f"The checkpoint is of another step than the evaluation, {found.results['step']}.")
+        yield from _of_sample(sample, left_out)
+    if found.metrics.is_file():
+        text = "Pale: every line of metrics.jsonl; strong: means of neighbouring lines, where there are many."
+        yield Picture("training", "Training", text, pictures.training_curves(curves.training(found.metrics)))
+    else:
+        left_out.append("Training: there is no metrics.jsonl beside the checkpoint.")
+
+
+_HEAD = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111;
+  background: #fff }}
+figure {{ margin: 0 0 2.5rem }} img {{ max-width: 100%; height: auto }} h2 {{ margin: 2rem 0 .3rem }}
+td {{ padding: 0 1.5rem 0 0; vertical-align: top; overflow-wrap: anywhere }} td:first-child {{ color: #555 }}
+</style></head><body>
+<h1>{title}</h1>
+"""
+
+
+def _html(title: str, facts: dict[str, str], parts: Iterable[tuple[Picture, bytes]], left_out: list[str]) -> str:
+    rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>\n" for k, v in facts.items())
+    body = [_HEAD.format(title=html.escape(title)), f"<table>\n{rows}</table>\n"]
+    for picture, png in parts:
+        source = base64.b64encode(png).decode()
+        alt = html.escape(f"{picture.heading}. {picture.text}", quote=True)
+        body.append(
+            f"<h2>{html.escape(picture.heading)}</h2>\n<figure><p>{html.escape(picture.text)}</p>\n"
+            f'<img alt="{alt}" src="data:image/png;base64,{source}"></figure>\n'
+        )
+    if left_out:
+        notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in left_out)
+        body.append(f"<h2>What is not here</h2>\n<ul>\n{notes}</ul>\n")
+    return "".join(body) + "</body></html>\n"
+
+
+def write_page(directory: Path, output: Path, puzzles: int) -> Path:
+    """Writes index.html and a PNG for each picture into `output`; `puzzles` are run again for them.
+
+    Raises:
+        ValueError: the folder is neither a run's nor an evaluation's, or `puzzles` is no such number.
+    """
+    if puzzles < 1:
+        raise ValueError(f"--puzzles should be at least 1, not {puzzles}")
+    found = find(directory)
+    facts: dict[str, str] = {}
+    left_out: list[str] = []
+    parts = []
+    output.mkdir(parents=True, exist_ok=True)
+    with pictures.style():
+        for picture in _all(found, puzzles, facts, left_out):
+            file = io.BytesIO()
+            picture.figure.savefig(file, format="png")
+            (output / f"{picture.name}.png").write_bytes(file.getvalue())
+            parts.append((picture, file.getvalue()))
+    page = output / "index.html"
+    page.write_text(_html("/".join(directory.resolve().parts[-2:]), facts, parts, left_out), encoding="utf-8")
+    return page

@@ -1,0 +1,170 @@
+"""A few puzzles from a few random starts each, looked at after every iteration: what the pictures are drawn from.
+
+The trajectories are those of an evaluation with the same settings and number of puzzles (`evaluation.evaluate`).
+Shapes: N puzzles, B starts a puzzle, D iterations, S tokens, F numbers of a latent.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from config.load import validate
+from config.schema import EvalConfig
+from dataset.puzzles import Puzzles
+from evaluation.curves import principal, telling
+from evaluation.evaluate import plan, run_units
+from evaluation.load import build_for_evaluation, load_model
+from evaluation.measure import Seen, Settings, settings_for, together
+from evaluation.trajectory import Starts, seed, trajectory
+from models.reasoner import Reasoner
+from training.distributed import start
+
+DEPTH, BREADTH = 16, 8
+ROWS = 64
+"""Trajectories at a time, where no evaluation says how many: few, so that progress shows."""
+_KEPT = (
+    "dataset_data_path split different_init_reset_std perturb_std convergence_window global_batch_size seed ema "
+    "lambda_ noise_scale H_init_std L_init_std forward_dtype kernels attention device"
+).split()
+
+
+class Paths(NamedTuple):
+    """The ways of a puzzle's starts through the space of the latent that is read out, seen from its best side."""
+
+    puzzle: int  # its number among the N
+    points_BT2: np.ndarray  # the first two principal components, T = D + 1: the start, then after each iteration
+    shares_2: np.ndarray  # of all variance, what each component holds
+    right_B: np.ndarray  # whether the start ended at the right answer
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What D iterations of B starts on N puzzles said. Index d holds what was seen after d + 1 iterations."""
+
+    inputs_NS: np.ndarray
+    labels_NS: np.ndarray  # below 0: not scored
+    vocab_size: int
+    answers_DNBS: np.ndarray
+    right_DNB: np.ndarray  # bool: whether the whole answer is right
+    residual_DNB: np.ndarray  # NaN after the first
+    scores_DNB: np.ndarray  # convergence scores; NaN after the first
+    q_halt_DNB: np.ndarray
+    paths: list[Paths]
+    facts: dict[str, str]
+
+    @property
+    def depth(self) -> int:
+        """D, the number of iterations."""
+        return len(self.right_DNB)
+
+    @property
+    def puzzles(self) -> int:
+        """N, the number of puzzles."""
+        return self.right_DNB.shape[1]
+
+    @property
+    def breadth(self) -> int:
+        """B, the number of starts a puzzle."""
+        return self.right_DNB.shape[2]
+
+
+class _Collector:
+    """Keeps all that an evaluation sees, by depth."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, list[Seen]] = {}
+
+    def observe(self, depth: int, _: np.ndarray, seen: Seen) -> None:
+        """Trajectories of whole puzzles at that depth."""
+        self.seen.setdefault(depth, []).append(seen)
+
+    def take(self) -> None:
+        """Nothing: what was seen stays here."""
+
+
+def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
+    """How to sample a checkpoint: as its evaluation did, where there are `results`, but from a few starts, and deep."""
+    settings: dict[str, Any] = results["settings"] if results else {"global_batch_size": ROWS}
+    breadth = settings.get("different_init", 1)
+    changes = {
+        "checkpoint": str(checkpoint),
+        "halt_max_steps": max(DEPTH, *settings.get("halt_max_steps", [DEPTH])),
+        "different_init": min(breadth, BREADTH) if breadth > 1 else BREADTH,
+        "compile": False,
+    }
+    return validate(EvalConfig, {key: settings[key] for key in _KEPT if key in settings} | changes)
+
+
+def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, str]]:
+    """Everything that is needed to run; breadth becomes 1 for a model that has no random starts."""
+    world = start(config.device)
+    loaded = load_model(config.checkpoint, config.ema)
+    data = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
+    try:
+        arch, model, _ = build_for_evaluation(loaded, config, data.task, world.device)
+    except ValueError:
+        config = config.model_copy(update={"different_init": 1})
+        arch, model, _ = build_for_evaluation(loaded, config, data.task, world.device)
+    settings = settings_for(config, arch)
+    settings.depths[:] = range(1, max(settings.depths) + 1)
+    facts = {
+        "model": arch.name,
+        "checkpoint": str(loaded.origin),
+        "step": str(loaded.step),
+        "weights": "averaged (EMA)" if loaded.averaged else "raw",
+        "data": f"{config.dataset_data_path or loaded.data_path}, {config.split}",
+    }
+    return settings, model.eval(), data, facts
+
+
+def take_sample(config: EvalConfig, puzzles: int) -> Sample:
+    """Runs `puzzles` puzzles, evenly spread over the data, as `config` says.
+
+    Raises:
+        ValueError: the checkpoint or its data are not there, or do not fit.
+    """
+    settings, model, data, facts = _build(config)
+    cut = plan(settings, len(data), puzzles)
+    collector = _Collector()
+    for _ in run_units(model, data, settings, cut, cut.units, progress=True, observer=collector):
+        pass
+    seen = [together(collector.seen[depth]) for depth in settings.depths]
+    N, B = len(cut.examples_N), settings.breadth
+    batch = data.rows(cut.examples_N)
+    none_NB = np.full((N, B), np.nan)
+    right_DNB = np.stack([at.values["exact_accuracy"].reshape(N, B) for at in seen]).astype(bool)
+    return Sample(
+        batch.inputs.cpu().numpy(),
+        batch.labels.cpu().numpy(),
+        data.task.vocab_size,
+        np.stack([at.predictions_RS.reshape(N, B, -1) for at in seen]),
+        right_DNB,
+        np.stack([at.values.get("residual", none_NB).reshape(N, B) for at in seen]),
+        np.stack([at.scores_R.reshape(N, B) for at in seen]),
+        np.stack([at.q_halt_R.reshape(N, B) for at in seen]),
+        [_paths(model.eval(), data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
+        facts,
+    )
+
+
+def _paths(model: Reasoner, data: Puzzles, examples_N: np.ndarray, puzzle: int, settings: Settings) -> Paths:
+    """A puzzle's starts run once more, for their latents."""
+    B = settings.breadth
+    latents = Starts(model, settings.seed)(np.full(B, puzzle), np.arange(B), data.device)
+    seed(settings.seed, 1, 0, 0)
+    batch = data.rows(np.full(B, examples_N[puzzle]))
+    points = [_flat(latents[0])]
+    steps = trajectory(model, batch, max(settings.depths), settings.perturb_std, latents)
+    for state, readout in steps:  # noqa: B007
+        points.append(_flat(state.latents[0]))
+    right = ((readout.logits.argmax(-1) == batch.labels) | (batch.labels < 0)).all(-1)
+    points_BTF = np.stack(points, 1)
+    points_X2, shares_2 = principal(points_BTF.reshape(-1, points_BTF.shape[-1]))
+    return Paths(puzzle, points_X2.reshape(B, -1, 2), shares_2, right.cpu().numpy())
+
+
+def _flat(z_BLD: torch.Tensor) -> np.ndarray:
+    return z_BLD.float().flatten(1).cpu().numpy()
