@@ -38,7 +38,7 @@ def run(config: EvalConfig, world: World) -> None:
     eval_dir = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
     directory = Path(world.from_main(str(eval_dir)))
     partial, (shard, shards) = Partial(directory), config.shard_of
-    earlier = partial.begin(about) if world.is_main else []
+    earlier = partial.begin(about, config.shard_of) if world.is_main else []
     there = world.from_main({part.unit for part in earlier})
     left = [unit for unit in cut.units[shard - 1 :: shards] if unit not in there]
     if world.is_main:

@@ -85,6 +85,9 @@ def main(words: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("error: there is not enough memory; give a smaller --breadth", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -4,6 +4,7 @@ EVAL_DIR/partial/ holds about.json, which says what is evaluated and how, and un
 that is done. Every process appends to a file of its own. A line that a kill cut short counts as not there.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from config.schema import Arch, EvalConfig
 from dataset.puzzles import Puzzles
@@ -21,12 +23,21 @@ from evaluation.evaluate import Done, Plan
 from evaluation.load import Loaded
 from evaluation.maze import holds_mazes
 from evaluation.measure import Settings
-from evaluation.metrics import Tally
 from training.distributed import World
 from training.logging import versions
 
 _FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
 """Keys that may differ between parts of an evaluation: they change no number, or what they stand for is compared."""
+
+_DONE = TypeAdapter(Done)
+
+
+def _fingerprint(metadata: bytes, puzzles: Puzzles, cut: Plan) -> str:
+    """Of the puzzles that are evaluated: sets built with two seeds may have the same metadata."""
+    total = hashlib.sha256(metadata)
+    for array in (puzzles.split.inputs, puzzles.split.labels):
+        total.update(array[cut.examples_N].tobytes())
+    return total.hexdigest()
 
 
 def describe(
@@ -34,8 +45,8 @@ def describe(
 ) -> dict[str, Any]:
     """What is evaluated and how. Parts fit together where `same` is equal."""
     data_path = config.dataset_data_path or loaded.data_path
-    on_gpu = puzzles.device.type == "cuda"
     metadata = (Path(data_path) / config.split / "dataset.json").read_bytes()
+    on_gpu = puzzles.device.type == "cuda"
     asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
     return {
         "same": asked
@@ -43,7 +54,7 @@ def describe(
             "halt_max_steps": settings.depths,
             "max_puzzles": len(cut.examples_N),
             "checkpoint": hashlib.sha256(loaded.origin.read_bytes()).hexdigest(),
-            "dataset": hashlib.sha256(metadata).hexdigest(),
+            "dataset": _fingerprint(metadata, puzzles, cut),
             "arch": arch.model_dump(mode="json"),
             "device": puzzles.device.type,
         },
@@ -90,19 +101,6 @@ def _line(done: Done) -> str:
     return json.dumps(done._asdict() | {"tallies": tallies})
 
 
-def _tally(fields: dict[str, Any]) -> Tally:
-    histograms = {
-        name: {int(value): count for value, count in counts.items()} for name, counts in fields["histograms"].items()
-    }
-    return Tally({name: (value, count) for name, (value, count) in fields["sums"].items()}, histograms)
-
-
-def _done(line: str) -> Done:
-    fields = json.loads(line)
-    tallies = {int(depth): _tally(tally) for depth, tally in fields["tallies"].items()}
-    return Done(**fields | {"tallies": tallies})
-
-
 class Partial:
     """The partial results below an evaluation's folder."""
 
@@ -110,24 +108,46 @@ class Partial:
         self.directory, self._folder = directory, directory / "partial"
 
     def about(self) -> dict[str, Any] | None:
-        """What the parts are parts of; None if there are none."""
+        """What the parts are parts of; None if there are none. ValueError where that cannot be read."""
         file = self._folder / "about.json"
         if not file.is_file():
             return None
-        found: dict[str, Any] = json.loads(file.read_text())
+        try:
+            found = json.loads(file.read_bytes())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "same" not in found:
+            raise ValueError(f"{file} is damaged: remove {self._folder}, or give another eval_dir")
         return found
 
-    def begin(self, about: dict[str, Any]) -> list[Done]:
-        """Starts, or goes on; returns what is done. ValueError where the parts there are of another evaluation."""
+    def begin(self, about: dict[str, Any], shard: tuple[int, int]) -> list[Done]:
+        """Starts, or goes on; returns what is done.
+
+        Raises:
+            ValueError: the parts there are of another evaluation, or another job is at work on the same shard.
+        """
         there = self.about()
         if there is not None:
             refuse_other(about, there, self.directory)
-            return self.done()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._claim(shard)
+        if there is not None:
+            return self.done()
         unfinished = self._folder / f".about.{os.getpid()}.unfinished"
         unfinished.write_text(json.dumps(about, indent=1) + "\n")
         os.replace(unfinished, self._folder / "about.json")
         return []
+
+    def _claim(self, shard: tuple[int, int]) -> None:
+        """Keeps other jobs from this shard until this object, or the process, is gone."""
+        self._claimed = open(self._folder / f"shard{shard[0]}of{shard[1]}.lock", "w")
+        try:
+            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = f"shard {shard[0]}/{shard[1]}" if shard[1] > 1 else "the same"
+            raise ValueError(f"another job is at work on {what} in {self.directory}: give another eval_dir") from None
+        except OSError:
+            pass  # a file system without locks
 
     def done(self) -> list[Done]:
         """The units that are done, in order."""
@@ -162,9 +182,8 @@ def append(file: IO[str], done: Done) -> None:
 
 
 def _read(file: Path) -> Iterator[Done]:
-    for line in file.read_text().splitlines():
+    for line in file.read_bytes().splitlines():
         try:
-            done = _done(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # empty, or cut short
-        yield done
+            yield _DONE.validate_json(line)
+        except ValidationError:
+            pass  # empty, or cut short

@@ -151,15 +151,16 @@ def read_from(word: str) -> list[Written]:
     Raises:
         ValueError: one sentence, as `read`.
     """
-    if word == "-" and sys.stdin.isatty():
+    if word == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise ValueError("give a puzzle, a file with puzzles, or puzzles on standard input (--help says more)")
     is_file = os.path.isfile(word)
-    content = sys.stdin.buffer.read() if word == "-" else Path(word).read_bytes() if is_file else word.encode()
+    content = sys.stdin.buffer.read() if word == "-" else Path(word).read_bytes() if is_file else os.fsencode(word)
     try:
-        return read(content.decode(errors="replace"))
+        return read(content.decode("utf-8-sig", errors="replace"))
     except ValueError as error:
         if word == "-" or is_file:
             origin = f"{'standard input' if word == '-' else word}: "
         else:
-            origin = "" if "\n" in word or len(word) in _LENGTHS else f"{word!r} is neither a file nor a puzzle: "
+            is_board = "\n" in word or len(word) in _LENGTHS and sum(c in " .#0123456789" for c in word) > len(word) / 2
+            origin = "" if is_board else f"{word!r} is neither a file nor a puzzle: "
         raise ValueError(f"{origin}{error}") from None

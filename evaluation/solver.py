@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
     tokens_S: np.ndarray
     residual: float  # its convergence score: the mean change of its last WINDOW iterations; NaN at depth 1
-    confidence: float  # the model's own probability of being right, sigmoid(q_halt)
+    confidence: float  # the model's own probability of being right, sigmoid(q_halt); 0 where that is not a number
     start: int  # which of the starts it came from
     iterations: int  # the iteration from which on the answer no longer changed
     settled_starts: int  # how many of the starts kept their answer through the last WINDOW iterations
@@ -190,6 +190,8 @@ class Solver:
                 f"the model was trained on puzzles of {self.task.seq_len} tokens out of {self.task.vocab_size}, "
                 f"so it cannot answer {shape}"
             )
+        if puzzles_NS.size and not 0 <= puzzles_NS.min() <= puzzles_NS.max() < vocab_size:
+            raise ValueError(f"tokens should be from 0 to {vocab_size - 1}, but there are others")
         group = max(1, self._rows // breadth)
         for first in range(0, len(puzzles_NS), group):
             few_NS = puzzles_NS[first : first + group]
@@ -213,7 +215,7 @@ class Solver:
             parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
         rows = _Rows(*(np.concatenate(field) for field in zip(*parts, strict=True)))
         best_N = best_converged(rows.scores_R.reshape(-1, breadth), 1)[:, 0]
-        settled_NB = rows.since_R.reshape(-1, breadth) <= depth - WINDOW
+        settled_NB = ((rows.since_R <= depth - WINDOW) & ~np.isnan(rows.scores_R)).reshape(-1, breadth)
         return [
             Answer(
                 rows.answers_RS[r],
@@ -249,7 +251,7 @@ class Solver:
         return _Rows(
             before.cpu().numpy(),
             np.full(R, np.nan) if score is None else score.double().cpu().numpy(),
-            readout.q_halt.double().sigmoid().cpu().numpy(),
+            readout.q_halt.double().sigmoid().nan_to_num(0.0).cpu().numpy(),
             since_R.cpu().numpy(),
             torch.stack(seen, 1).numpy() if trace else np.empty((R, 0, S)),
             torch.stack(moved, 1).numpy() if trace else np.empty((R, 0)),

@@ -16,7 +16,8 @@ def tally(seen: Seen, labels_NS: np.ndarray, kept_N: np.ndarray, spent_N: np.nda
     for name, value_T in seen.values.items():
         there_T = value_T[~np.isnan(value_T)] if name == "residual" else value_T  # a first iteration has none
         sums[f"all/{name}"] = (float(there_T.sum()), len(there_T))
-    sums |= metrics.calibration(seen.q_halt_R, seen.values["exact_accuracy"])
+    q_halt_T = np.where(np.isnan(seen.q_halt_R), -np.inf, seen.q_halt_R)  # of a model that overflowed: no confidence
+    sums |= metrics.calibration(q_halt_T, seen.values["exact_accuracy"])
     sums["nfe/mean"] = (float(spent_N.sum()), len(spent_N))
     if settings.breadth > 1:
         first_N = np.cumsum(kept_N) - kept_N

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, command
@@ -16,7 +18,7 @@ import evaluate as program
 from evaluation import evaluate as evaluation
 from evaluation import merge as merging
 from evaluation.metrics import Tally
-from evaluation.partial import Partial, _done, _line
+from evaluation.partial import _DONE, Partial, _line
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 WORDS = [
@@ -178,7 +180,7 @@ def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
 def test_a_unit_is_the_same_after_reading():
     tally = Tally({"a": (0.1 + 0.2, 3), "b": (float("inf"), 1.0)}, {"steps": {4: 2, 16: 1}})
     done = evaluation.Done(7, {2: tally, 4: tally}, 1.5, 0.25, {"2": "text"})
-    assert _done(_line(done)) == done
+    assert _DONE.validate_json(_line(done)) == done
 
 
 def test_large_evaluations_have_a_bounded_number_of_units():
@@ -191,3 +193,53 @@ def test_large_evaluations_have_a_bounded_number_of_units():
             assert len(cut.units) <= 2 * UNITS
             covered = [cut.examples(unit) for unit in cut.units]
             assert sum(map(len, covered)) == puzzles and all(len(part) for part in covered)
+
+
+@pytest.mark.parametrize("words", [[], ["shard=1/2"]])
+def test_two_jobs_do_not_do_the_same_work(words, tmp_path, monkeypatch, capsys):
+    """The second is refused while the first is at work, and not when it has ended; other shards may join."""
+    refused = []
+
+    def meanwhile(*arguments):
+        refused.append(run(tmp_path, "plain", *words))
+        if words:
+            monkeypatch.setattr(program, "run_units", evaluation.run_units)
+            assert run(tmp_path, "plain", "shard=2/2") == 0
+        return evaluation.run_units(*arguments)
+
+    monkeypatch.setattr(program, "run_units", meanwhile)
+    assert run(tmp_path, "plain", *words) == 0 and refused == [1]
+    assert "error: another job is at work on " in capsys.readouterr().err
+    monkeypatch.setattr(program, "run_units", evaluation.run_units)
+    assert run(tmp_path, "plain", *words) == 0
+
+
+@pytest.mark.parametrize("text", ["", '{"same": ', "[1]", "{}", "\xff"])
+def test_damaged_parts_are_one_sentence(text, tmp_path, capsys):
+    file = tmp_path / "partial" / "about.json"
+    file.parent.mkdir()
+    file.write_bytes(text.encode("latin1"))
+    assert run(tmp_path, "plain") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {file} is damaged: remove ")
+    with pytest.raises(ValueError, match="is damaged"):
+        merging.merge([tmp_path], tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"\0" * 5000, b'123\n[]\n{"unit": 1, "tallies": []}\n'])
+def test_damaged_units_are_done_again(damage, tmp_path, whole):
+    assert run(tmp_path, "plain", "shard=1/2") == 0
+    [file] = (tmp_path / "partial").glob("units*")
+    file.write_bytes(file.read_bytes() + damage)
+    assert run(tmp_path, "plain") == 0
+    assert metrics(tmp_path) == whole["plain"]
+
+
+def test_other_puzzles_of_the_same_shape_are_another_dataset(tmp_path, capsys):
+    other = shutil.copytree(GOLDEN / "maze9", tmp_path / "maze9")
+    for name in ("all__inputs.npy", "all__labels.npy"):
+        np.save(other / "test" / name, np.load(other / "test" / name)[::-1])
+    assert run(tmp_path / "results", "plain", "shard=1/2") == 0
+    assert run(tmp_path / "results", "plain", "shard=2/2", f"dataset_data_path={other}") == 1
+    assert "another dataset" in capsys.readouterr().err
+    assert run(tmp_path / "results", "plain", "shard=2/2", f"dataset_data_path={GOLDEN}/../checkpoints/maze9") == 0

@@ -15,7 +15,7 @@ from dataset.layout import puzzle_split, write_dataset
 from dataset.sudoku import random_puzzle
 from evaluation import shipped
 from evaluation.boards import Kind, Maze, Sudoku
-from evaluation.reading import Written
+from evaluation.reading import Written, read_from
 from evaluation.solver import Answer, Trace
 from evaluation.verdict import EXIT_CODES, Verdict, verdicts
 from evaluation.watch import frames, play
@@ -134,6 +134,8 @@ def test_no_solution_and_several(run, puzzles, capsys):
     assert code == 4 and "several solutions" in out
     code, out, _ = told(capsys, f"{puzzles[0][0]}\n12.....3...4....", "--checkpoint", run)
     assert code == 4 and out.endswith("2 puzzles: 1 solved, 1 no solution\n")
+    code, out, _ = told(capsys, f"12.....3...4....\n{puzzles[0][0]}\n{puzzles[1][0]}", "--checkpoint", run)
+    assert code == 4 and out.endswith("3 puzzles: 1 no solution, 2 solved\n"), "answers go to their own puzzles"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ def test_no_solution_and_several(run, puzzles, capsys):
         ),
         (["..x............."], "error: row 1 column 3 is 'x', but should be one of 1234, or . for a blank"),
         (["no/file.txt"], "error: 'no/file.txt' is neither a file nor a puzzle: "),
+        (["puzzles/foo1.txt"], "error: 'puzzles/foo1.txt' is neither a file nor a puzzle: "),
+        (["\udcff..............."], "error: row 1 column 1 is '\ufffd', but should be one of 1234"),
         (["." * 16, "--depth", "0"], "error: --depth and --breadth should be at least 1"),
         (["." * 16, "--json", "--watch"], "error: --json prints nothing but JSON"),
         (["." * 16, "--gif", "no/folder/a.gif"], "error: --gif no/folder/a.gif needs the folder no/folder"),
@@ -173,10 +177,24 @@ def test_a_file_is_named_where_it_is_wrong(tmp_path, capsys, monkeypatch):
     assert "error: standard input: there is no puzzle" in told(capsys)[2]
 
 
+@pytest.mark.parametrize("begin, end", [("", "\r\n"), ("\ufeff", "\n"), ("\ufeff", "\r\n\r\n")])
+def test_files_of_other_systems(begin, end, tmp_path):
+    file = tmp_path / "puzzles.txt"
+    file.write_bytes(f"{begin}2....4.3.......4{end}{'.' * 16}{end}".encode())
+    assert [puzzle.tokens_S[0] for puzzle in read_from(str(file))] == [3, 1]
+
+
+def test_more_starts_than_memory_holds(run, puzzles, capsys):
+    code, _, err = told(capsys, puzzles[0][0], "--checkpoint", run, "--breadth", str(10**15))
+    assert (code, err) == (1, "error: there is not enough memory; give a smaller --breadth\n")
+
+
 def test_nobody_types(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     code, _, err = told(capsys)
     assert code == 1 and "give a puzzle" in err
+    monkeypatch.setattr("sys.stdin", None)  # as the shell's <&- makes it
+    assert "give a puzzle" in told(capsys)[2]
 
 
 @pytest.mark.parametrize("size, words", [(4, "quickstart.sh"), (6, "docs/solve.md"), (9, "sudoku/last.safetensors")])
@@ -270,4 +288,4 @@ def test_a_reader_who_has_seen_enough(run, puzzles):
 
 
 def test_nine_by_nine_is_told_apart():
-    assert solve.read_from(NINE)[0].kind == Sudoku(9)
+    assert read_from(NINE)[0].kind == Sudoku(9)

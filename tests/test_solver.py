@@ -169,3 +169,19 @@ def test_float32_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: True)
     path = write_random(tmp_path, "quickstart", Task(16, 6, 1))
     assert Solver.load(path, device="cpu").model.embed_tokens.dtype == torch.float32
+
+
+def test_tokens_of_another_vocabulary_are_refused(random_model):
+    for token in (6, -1):
+        with pytest.raises(ValueError, match="tokens should be from 0 to 5, but"):
+            random_model.solve(np.full((2, 16), token))
+    assert random_model.solve(np.empty((0, 16), int)) == []
+
+
+def test_a_model_that_overflows_has_not_converged_and_no_confidence(tmp_path):
+    broken = Solver.load(write_random(tmp_path, "quickstart", Task(16, 6, 1)))
+    with torch.no_grad():
+        broken.model.lm_head.weight.fill_(np.nan)
+        broken.model.q_head.weight.fill_(np.nan)
+    [answer] = broken.solve(FOUR, breadth=2)
+    assert (answer.settled_starts, answer.confidence, answer.valid) == (0, 0, False)

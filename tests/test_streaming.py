@@ -19,6 +19,7 @@ from dataset.puzzles import evenly_spread
 from evaluation.evaluate import evaluate
 from evaluation.measure import Clock, Halting, Settings
 from evaluation.streaming import Agreement, Slots, Stream, fresh, iterate
+from evaluation.tally import tally
 from evaluation.trajectory import Residuals, Starts, trajectory
 
 RULES = {
@@ -67,6 +68,7 @@ def test_without_a_rule_the_results_are_those_of_the_plain_evaluation(eqr, rows)
     assert found.keys() - plain.keys() == {"all/forced", "nfe/abandoned", "nfe/busy"} and plain.keys() <= found.keys()
     assert close(plain, found)
     assert found["all/forced"] == 1 and found["nfe/abandoned"] == 0 and found["nfe/mean"] == 27
+    assert 0 < found["nfe/busy"] <= 1
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -132,6 +134,17 @@ def test_a_slot_that_has_halted_does_not_change(eqr):
             for old, new in zip(_tensors(before), _tensors(slots), strict=True):
                 assert torch.equal(old[halted].nan_to_num(-1), new[halted].nan_to_num(-1))
     assert slots.state.halted.all() and slots.state.steps.unique().numel() > 1
+
+
+@pytest.mark.parametrize("threshold, calm", [(1e-9, 0), (1e9, 6)])
+def test_calm_iterations_count_only_in_a_row(eqr, threshold, calm):
+    model, puzzles = eqr
+    settings = replace(PLAIN, halting=Halting(residual=threshold, patience=6))
+    slots = fresh(model, puzzles.rows(np.arange(4)), Starts(model, 0)(np.arange(4), np.zeros(4, int), ALONE.device), 3)
+    with torch.no_grad():
+        slots = iterate(model, slots, settings)
+        slots = iterate(model, slots._replace(calm=torch.full_like(slots.calm, 5)), settings)
+    assert slots.calm.tolist() == [calm] * 4 and slots.fired.tolist() == [calm == 6] * 4
 
 
 def _tensors(slots: Slots) -> list[torch.Tensor]:
@@ -248,6 +261,48 @@ def test_the_benchmark_names_the_cheapest_point_that_is_as_accurate(tmp_path):
     assert "halt_q 0.9: 25.0% of its NFE, 25.0% of its time: 100% of the NFE saved" in streaming
     test_time_compute.draw(points, "title", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def test_a_residual_that_is_not_there_does_not_count(eqr):
+    rule = Halting(q=1e-9, min_steps=1)
+    found = evaluate(*eqr, replace(PLAIN, halting=rule), ALONE)[9]
+    assert found["all/steps"] == 1 and math.isnan(found["all/residual"])
+    seen = streamed(*eqr, replace(PLAIN, breadth=1, halting=Halting())).seen
+    seen.values["residual"][1:] = math.nan
+    ones_N = np.ones(len(seen.scores_R), int)
+    sums = tally(seen, np.zeros_like(seen.predictions_RS), ones_N, ones_N, replace(PLAIN, breadth=1)).sums
+    assert sums["all/residual"] == (seen.values["residual"][0], 1)
+
+
+def test_restarts_that_did_not_halt_agree_on_nothing(eqr):
+    rule = Halting(q=0.5, min_steps=PLAIN.depths[0] + 1)
+    found = evaluate(*eqr, replace(PLAIN, top_k=1, halting=rule, agree=1), ALONE)[9]
+    assert found["all/forced"] == 1 and found["nfe/mean"] == 27 and found["nfe/abandoned"] == 0
+
+
+def test_a_freed_restart_leaves_its_slot_at_the_next_look(eqr, monkeypatch):
+    """No slot goes on with a restart that does not count, not even with the first of those."""
+    refill = Stream._refill
+
+    def checked(stream):
+        kept_R = stream._agreement.kept_N[stream._puzzle_R]
+        assert not (stream._taken_R & (stream._restart_R >= kept_R)).any()
+        refill(stream)
+
+    monkeypatch.setattr(Stream, "_refill", checked)
+    found = evaluate(*eqr, replace(PLAIN, top_k=1, halting=RULES["residual"], agree=1, rows=33, look_interval=1), ALONE)
+    assert found[9]["nfe/abandoned"] > 0
+
+
+@pytest.mark.parametrize("halting", [None, Halting(q=0.5)])
+def test_a_model_that_overflows_is_wrong_and_has_no_confidence(partly_solved, halting):  # noqa: F811
+    model, puzzles = golden_model("eqr", "H_init_std=1", "L_init_std=1", puzzles=partly_solved)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(math.nan)
+        model.q_head.weight.fill_(math.nan)
+    found = evaluate(model, puzzles, replace(PLAIN, halting=halting), ALONE)[9]
+    assert found["all/exact_accuracy"] == 0 and found["all/q_halt_ece"] == 0 and math.isnan(found["all/lm_loss"])
+    assert math.isnan(found["all/q_halt_precision"]) and found["selection/convergence/exact_accuracy"] == 0
 
 
 # -- settings -------------------------------------------------------------------------------------------------
