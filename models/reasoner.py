@@ -107,7 +107,15 @@ class Reasoner(nn.Module):
         x_BLD = self.embed(state.inputs, state.puzzle_ids)
         latents = self.core(state.latents, x_BLD)
         readout = self.read_out(latents[0], state.inputs.shape[1])
-        return state._replace(latents=tuple(z.detach() for z in latents), steps=state.steps + 1), readout
+        new = State(
+            tuple(z.detach() for z in latents),
+            inputs=state.inputs,
+            labels=state.labels,
+            puzzle_ids=state.puzzle_ids,
+            steps=state.steps + 1,
+            halted=state.halted,
+        )
+        return new, readout
 
     def step(self, state: State, batch: Batch) -> tuple[State, Readout]:
         """`refill`, then `advance`: one step of segment-wise online training (before halting)."""
