@@ -8,11 +8,11 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from evaluation.gif import write_gif
-from evaluation.reading import read_from
-from evaluation.shipped import load
-from evaluation.verdict import EXIT_CODES, Verdict, verdicts
-from evaluation.watch import play
+from evaluation.solving.gif import write_gif
+from evaluation.solving.reading import read_from
+from evaluation.solving.shipped import load
+from evaluation.solving.verdict import EXIT_CODES, Verdict, verdicts
+from evaluation.solving.watch import play
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -74,7 +74,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def main(words: list[str]) -> int:
-    """Exit code: see `evaluation.verdict.EXIT_CODES`; 1 for a mistake in the command or the input, 130 for Ctrl-C."""
+    """Exit code: `evaluation.solving.verdict.EXIT_CODES`; 1 for a mistake in command or input, 130 for Ctrl-C."""
     try:
         return run(parse(words))
     except SystemExit as end:  # argparse: --help, or a mistake, for which it takes 2

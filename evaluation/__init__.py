@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluation.solver import Solver
+    from evaluation.solving.solver import Solver
 
 __all__ = ["Solver"]
 
@@ -14,7 +14,7 @@ __all__ = ["Solver"]
 def __getattr__(name: str) -> Any:
     """Imports the solver, and PyTorch with it, when it is asked for: other modules here do without."""
     if name == "Solver":
-        from evaluation.solver import Solver
+        from evaluation.solving.solver import Solver
 
         return Solver
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -122,10 +122,10 @@ def read(directory: Path) -> dict[str, Any]:
 def _draw(directories: Sequence[Path], output: Path | None, puzzles: int) -> Path:
     """The page of one folder, or the picture that compares several evaluations."""
     if len(directories) == 1:
-        from evaluation.page import write_page
+        from evaluation.drawing.page import write_page
 
         return write_page(directories[0], output or directories[0] / "report", puzzles)
-    from evaluation import pictures
+    from evaluation.drawing import pictures
 
     file = output or Path("accuracy_vs_depth.png")
     results = [read(directory) for directory in directories]

@@ -8,9 +8,9 @@ import pytest
 from conftest import ROOT
 
 from dataset.layout import read_split
-from evaluation import board_pictures, curves, pictures
-from evaluation.boards import Maze, Sudoku
-from evaluation.sample import Paths, Sample
+from evaluation.drawing import board_pictures, curves, pictures
+from evaluation.drawing.sample import Paths, Sample
+from evaluation.solving.boards import Maze, Sudoku
 
 pytest.importorskip("matplotlib")
 MAZES = ROOT / "tests" / "golden" / "checkpoints" / "maze9"

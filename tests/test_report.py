@@ -17,9 +17,10 @@ from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
 from dataset.sudoku import random_puzzle
-from evaluation import curves, report
-from evaluation.page import find, write_page
-from evaluation.sample import Sample, config_of, take_sample
+from evaluation import report
+from evaluation.drawing import curves
+from evaluation.drawing.page import find, write_page
+from evaluation.drawing.sample import Sample, config_of, take_sample
 from models import build
 from training.distributed import World
 from training.trainer import Trainer, seed_step

@@ -7,8 +7,9 @@ from conftest import ROOT
 
 from config.load import load_pretrain
 from dataset.puzzles import Batch, Task
-from evaluation import Solver, solver
-from evaluation.boards import Maze
+from evaluation import Solver
+from evaluation.solving import solver
+from evaluation.solving.boards import Maze
 from models import build
 from training import checkpoint
 

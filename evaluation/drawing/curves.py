@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.metrics import best_converged
 
 if TYPE_CHECKING:
-    from evaluation.sample import Sample
+    from evaluation.drawing.sample import Sample
 
 FEWEST = 10
 """Answers that a bin must hold to have an accuracy worth drawing."""

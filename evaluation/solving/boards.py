@@ -39,7 +39,7 @@ class Kind(Protocol):
         ...
 
     def text(self, tokens_S: np.ndarray) -> str:
-        """A board as it may be read back (`evaluation.reading`)."""
+        """A board as it may be read back (`evaluation.solving.reading`)."""
         ...
 
     def drawn(self, tokens_S: np.ndarray, mark: Mark = plain) -> str:

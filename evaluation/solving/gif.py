@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dataset.sudoku import BOXES
-from evaluation.boards import Kind, Maze
-from evaluation.watch import Frame, frames
+from evaluation.solving.boards import Kind, Maze
+from evaluation.solving.watch import Frame, frames
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-    from evaluation.solver import Trace
+    from evaluation.solving.solver import Trace
 
 # colours that the colour-blind tell apart (after Okabe and Ito)
 _INK, _PAPER, _THIN = "#000000", "#ffffff", "#bbbbbb"

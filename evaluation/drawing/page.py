@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation import curves, pictures, report
-from evaluation.board_pictures import boards, kind_of
-from evaluation.sample import Sample, config_of, take_sample
+from evaluation import report
+from evaluation.drawing import curves, pictures
+from evaluation.drawing.board_pictures import boards, kind_of
+from evaluation.drawing.sample import Sample, config_of, take_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

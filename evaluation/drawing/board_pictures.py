@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataset import maze, sudoku
-from evaluation.boards import Kind, Maze, Sudoku
-from evaluation.curves import settled_at
-from evaluation.pictures import BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, new_figure
+from evaluation.drawing.curves import settled_at
+from evaluation.drawing.pictures import BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, new_figure
+from evaluation.solving.boards import Kind, Maze, Sudoku
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from evaluation.sample import Sample
+    from evaluation.drawing.sample import Sample
 
 SHOWN = 4
 _WALL, _PAPER, _WRONG = "#3b3b3b", "#ffffff", "#f9d9c5"

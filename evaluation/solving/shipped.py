@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.boards import Kind, Maze
+from evaluation.solving.boards import Kind, Maze
 
 if TYPE_CHECKING:
-    from evaluation.solver import Solver
+    from evaluation.solving.solver import Solver
 
 FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
 
@@ -44,6 +44,6 @@ def load(kind: Kind, checkpoint: str | None) -> "Solver":
     chosen = checkpoint or str(checkpoint_for(kind))
     # Threads that wait spin a short while, then sleep: where other programs are busy, spinning on is many times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    from evaluation.solver import Solver
+    from evaluation.solving.solver import Solver
 
     return Solver.load(chosen, kind.size**2, kind.vocab_size)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from evaluation.boards import Kind, Maze
-from evaluation.reading import Written
+from evaluation.solving.boards import Kind, Maze
+from evaluation.solving.reading import Written
 
 if TYPE_CHECKING:
-    from evaluation.solver import Answer, Solver
+    from evaluation.solving.solver import Answer, Solver
 
 EXIT_CODES = {"solved": 0, "wrong": 2, "not converged": 3, "several solutions": 4, "no solution": 4}
 """status -> exit code; 1 is a mistake in the command or the input. Of many puzzles, the highest counts."""

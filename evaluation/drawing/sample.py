@@ -14,7 +14,7 @@ import torch
 from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
-from evaluation.curves import principal, telling
+from evaluation.drawing.curves import principal, telling
 from evaluation.evaluate import plan, run_units
 from evaluation.load import build_for_evaluation, load_model
 from evaluation.measure import Seen, Settings, settings_for, together

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from config.schema import EvalConfig
 from dataset.puzzles import NOT_SCORED, Batch, Task
-from evaluation.boards import Kind
 from evaluation.load import Loaded, build_for_evaluation, load_model
 from evaluation.metrics import best_converged
-from evaluation.reading import read_each
+from evaluation.solving.boards import Kind
+from evaluation.solving.reading import read_each
 from evaluation.trajectory import Residuals, trajectory
 from models.layers import Linear
 from models.reasoner import Reasoner

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 
-from evaluation.boards import Kind, plain
+from evaluation.solving.boards import Kind, plain
 
 if TYPE_CHECKING:
-    from evaluation.solver import Trace
+    from evaluation.solving.solver import Trace
 
 _REVERSE, _END, _CLEAR_REST = "\x1b[7m", "\x1b[0m", "\x1b[K"
 _SECONDS = 0.15

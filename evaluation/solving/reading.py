@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset import maze, sudoku
-from evaluation.boards import Kind, Maze, Sudoku, cells
+from evaluation.solving.boards import Kind, Maze, Sudoku, cells
 
 _LENGTHS = {size * size: size for size in sudoku.BOXES}
 
