@@ -110,7 +110,8 @@ def _pass_at(prefix: str, exact_NB: np.ndarray) -> Sums:
     N, n = exact_NB.shape
     right = exact_NB.sum(1)
     powers = [2**i for i in range(n.bit_length()) if 2**i < n]
-    return {f"{prefix}/pass@{k}": (sum(pass_at_k(n, int(c), k) for c in right), N) for k in powers}
+    # added up one after the other: Python's own sum does so up to 3.11 only
+    return {f"{prefix}/pass@{k}": (float(np.cumsum([pass_at_k(n, int(c), k) for c in right])[-1]), N) for k in powers}
 
 
 def breadth(predictions_NBS: np.ndarray, labels_NS: np.ndarray) -> Sums:

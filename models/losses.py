@@ -12,7 +12,8 @@ def log_stablemax(logits: Tensor) -> Tensor:
     """
     x = logits.double()
     # log s(x), written so that neither branch sees an argument at which its gradient is not finite
-    log_s = torch.where(x >= 0, torch.log1p(x.clamp(min=0)), -torch.log1p(-x.clamp(max=0)))
+    positive = x >= 0
+    log_s = torch.where(positive, torch.log1p(torch.where(positive, x, 0)), -torch.log1p(-torch.where(positive, 0, x)))
     return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
 
