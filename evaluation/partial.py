@@ -80,7 +80,7 @@ def describe(
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> str | None:
     """The first key whose values differ, with both values."""
-    for key in one.keys() | other.keys():
+    for key in one | other:  # in their order: a setting before the data that follow from it
         if one.get(key) != other.get(key):
             a, b = one.get(key), other.get(key)
             if isinstance(a, dict) and isinstance(b, dict):
