@@ -4,6 +4,7 @@ import importlib
 import os
 from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from torch import Tensor
 class AttentionFunction(Protocol):
     """Bidirectional attention softmax(q k^T / sqrt(K)) v over the positions; [B, L, H, K] in and out."""
 
-    def __call__(self, q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor: ...
+    def __call__(self, q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor) -> Tensor: ...
 
 
 def sdpa(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
@@ -20,14 +21,16 @@ def sdpa(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -
     return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, dropout_p=dropout).transpose(1, 2)
 
 
-def flash() -> AttentionFunction:
+def flash(device: torch.device, dtype: str) -> AttentionFunction:
     """The package flash_attn_interface (FlashAttention 3) or else flash_attn (2); sdpa where DISABLE_FLASH_ATTN=1.
 
     Raises:
-        ValueError: neither package is installed.
+        ValueError: neither package is installed, or they compute nothing on this device or in this dtype.
     """
     if os.environ.get("DISABLE_FLASH_ATTN") == "1":
         return sdpa
+    if device.type != "cuda" or dtype not in ("bfloat16", "float16"):
+        raise ValueError(f"attention=flash needs a GPU and bfloat16 or float16, not {device.type} and {dtype}")
     package: Any
     for name in ("flash_attn_interface", "flash_attn"):
         try:
@@ -38,8 +41,8 @@ def flash() -> AttentionFunction:
     else:
         raise ValueError("attention=flash needs the package flash_attn_interface or flash_attn; auto needs neither")
 
-    def attend(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
-        out = package.flash_attn_func(q_BLHK, k_BLHK, v_BLHK, **({"dropout_p": dropout} if dropout else {}))
+    def attend(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor) -> Tensor:
+        out = package.flash_attn_func(q_BLHK, k_BLHK, v_BLHK)
         first: Tensor = out[0] if isinstance(out, tuple) else out  # some versions return the sums too
         return first
 

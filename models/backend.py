@@ -28,7 +28,7 @@ def has_triton() -> bool:
     """Whether Triton is installed, in a version that has what the kernels use."""
     try:
         return importlib.util.find_spec("triton.tools.tensor_descriptor") is not None
-    except ModuleNotFoundError:
+    except ImportError:
         return False
 
 
@@ -36,6 +36,8 @@ def _obstacle(arch: Arch, device: torch.device) -> str | None:
     """Why kernels cannot be used, or None."""
     if device.type != "cuda":
         return f"the device is {device.type}"
+    if torch.version.hip:
+        return "they are written for NVIDIA's GPUs"
     if not has_triton():
         return "Triton is missing or older than 3.4"
     if torch.cuda.get_device_capability(device) < (8, 0):
@@ -45,23 +47,38 @@ def _obstacle(arch: Arch, device: torch.device) -> str | None:
     return None
 
 
+def _no_compiler(arch: Arch, device: torch.device) -> str | None:
+    """Why torch.compile cannot be used, or None."""
+    if device.type != "cuda":
+        return None
+    if importlib.util.find_spec("triton") is None:
+        return "torch.compile needs Triton on a GPU"
+    if torch.cuda.get_device_capability(device) < ((8, 0) if arch.forward_dtype == "bfloat16" else (7, 0)):
+        return f"torch.compile does not support {arch.forward_dtype} on {torch.cuda.get_device_name(device)}"
+    return None
+
+
 def choose(
     kernels: KernelsChoice, attention: AttentionChoice, compiled: Compile, arch: Arch, device: torch.device
 ) -> Backend:
     """The fastest backend that the choices and the device allow; `why` says what and why in one line.
 
     Raises:
-        ValueError: attention=triton where there are no kernels, or attention=flash without its package.
+        ValueError: what was asked for by name cannot be used here; `auto` never raises.
     """
-    obstacle = _obstacle(arch, device)
-    if kernels == "off" or compiled is True:
-        obstacle = "kernels=off" if kernels == "off" else "compile=true"
-    wide = not isinstance(arch, HRMSRUArch) and arch.hidden_size // arch.num_heads > _WIDEST_HEAD
+    obstacle = "kernels=off" if kernels == "off" else "compile=true" if compiled is True else _obstacle(arch, device)
+    attends = not isinstance(arch, HRMSRUArch) and not arch.mlp_t
+    wide = attends and arch.hidden_size // arch.num_heads > _WIDEST_HEAD
+    narrow = f"its heads have at most {_WIDEST_HEAD} features"
     if attention == "triton" and (obstacle or wide):
-        raise ValueError(f"attention=triton: {obstacle or f'its heads have at most {_WIDEST_HEAD} features'}")
+        raise ValueError(f"attention=triton is a kernel, which cannot be used here: {obstacle or narrow}")
     own = obstacle is None and not wide and attention in ("auto", "triton")
-    function = None if own else flash() if attention == "flash" else sdpa
-    compile_ = obstacle is not None and (compiled is True or (compiled == "auto" and device.type == "cuda"))
+    function = None if own else flash(device, arch.forward_dtype) if attention == "flash" else sdpa
+    if obstacle is None:
+        return Backend(True, False, function, f"Triton kernels{f', no attention kernel: {narrow}' if wide else ''}")
+    no_compiler = _no_compiler(arch, device)
+    if compiled is True and no_compiler:
+        raise ValueError(f"compile=true cannot be had here: {no_compiler}")
+    compile_ = compiled is True or (compiled == "auto" and device.type == "cuda" and no_compiler is None)
     what = "compiled PyTorch" if compile_ else "plain PyTorch"
-    why = "Triton kernels" if obstacle is None else f"{what}, no kernels: {obstacle}"
-    return Backend(obstacle is None, compile_, function, why)
+    return Backend(False, compile_, function, f"{what}, no kernels: {obstacle}")

@@ -75,4 +75,5 @@ for kernel, constants, warps, given in CASES:
     source = ASTSource(kernel, signature, constexprs=places, attrs=aligned)
     done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": 3})
     assert ".local" not in done.asm["ptx"], f"{kernel.__name__} keeps something in local memory"
+    assert done.metadata.shared <= 227 * 1024, f"{kernel.__name__} asks for more shared memory than there is"
     print(f"{kernel.fn.__module__.split('.')[-1]}:{kernel.__name__} shared {done.metadata.shared}", flush=True)

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
 from models.kernels.rotary import TOKENS, Rotation, rotate_
@@ -243,6 +244,7 @@ class _SelfAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
         h, w_qkv, qkv_BLE, out, lse = ctx.saved_tensors
         d_qkv = attend_backward(qkv_BLE, ctx.heads, out, lse, d_out.contiguous())

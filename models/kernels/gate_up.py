@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from models.kernels import weights
@@ -17,6 +18,7 @@ from models.kernels.silu import swiglu, swiglu_gradients
 from models.layers import rms_norm
 
 _BLOCK, _BLOCK_N, _BLOCK_D = 128, 64, 64
+_PROGRAMS = 264  # two for each multiprocessor of an H100
 
 
 @triton.jit
@@ -79,6 +81,7 @@ class _WideMLP(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, w_gate_up, w_down, gates, act, out, scale_R = ctx.saved_tensors
         d_sum = add_norm_backward(out, d_out, scale_R).view(-1, x.shape[-1])
@@ -88,9 +91,6 @@ class _WideMLP(torch.autograd.Function):
         d_down = d_sum.T @ act
         d_x = d_sum.addmm_(d_gates, w_gate_up)
         return d_x.view_as(x), (d_gates.T @ x.view_as(d_x)).float(), d_down.float(), None
-
-
-_PROGRAMS = 264  # two for each multiprocessor of an H100
 
 
 def wide_mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
@@ -198,6 +199,7 @@ class _NarrowMLP(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, w_gate_up, w_down, out, scale_R = ctx.saved_tensors
         D, N, M = ctx.sizes["D"], ctx.sizes["N"], ctx.sizes["M"]

@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
 
@@ -103,6 +104,7 @@ class _LinearNorm(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, w, out, scale_R = ctx.saved_tensors
         d_sum = add_norm_backward(out, d_out, scale_R)
