@@ -18,6 +18,7 @@ from typing import Any
 # column heading -> metric
 _COLUMNS = {
     "exact": "all/exact_accuracy",
+    "shortest path": "maze/shortest_path",
     "token acc.": "all/accuracy",
     "residual": "all/residual",
     "any": "different_init/any_correct",
@@ -77,7 +78,7 @@ def default_directory(checkpoint: Path) -> Path:
 
 
 def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, float]]) -> None:
