@@ -70,10 +70,11 @@ def pick(page: Any, folder: Path) -> None:
 
 def shows(page: Any, sentence: str) -> None:
     """Wait until the page says so of itself."""
+    too_late = pytest.importorskip("playwright.sync_api").TimeoutError
     script = "text => document.getElementById('where').textContent === text"
     try:
         page.wait_for_function(script, arg=sentence)
-    except Exception as error:
+    except too_late as error:
         said = [page.text_content(f"#{part}") for part in ("where", "fault")]
         raise AssertionError(f"the page says {said} instead of {sentence!r}") from error
 
