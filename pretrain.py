@@ -37,13 +37,13 @@ def run(config: PretrainConfig, world: World) -> None:
     train_puzzles = Puzzles(config.dataset.data_path, "train", world.device)
     test_puzzles = Puzzles(config.dataset.data_path, "test", world.device)
     seed_step(config.seed, 0, 0)
-    chosen = backend.choose(config.kernels, config.attention, config.compile, config.arch, world.device)
+    chosen = backend.choose(config, config.arch, world.device)
     model = build(config.arch, train_puzzles.task, chosen)
     if config.load_checkpoint is not None:
         weights_into(model, load_model(config.load_checkpoint))
     place(model, chosen, world.device)
     batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, (world.rank, world.size))
-    trainer = Trainer(config, model, batches, world)
+    trainer = Trainer(config, model, batches, world, chosen.graphs)
 
     if config.resume is None:
         directory = Path(world.from_main(str(new_run_directory(config)) if world.is_main else None))

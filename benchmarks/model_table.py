@@ -95,7 +95,7 @@ def main() -> None:
         task = task_of(config)
         if task is None:
             continue
-        chosen = backend.choose(config.kernels, config.attention, config.compile, config.arch, device)
+        chosen = backend.choose(config, config.arch, device)
         model = build(config.arch, task)
         parameters = sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights")
         work = gigaflops(model, task)

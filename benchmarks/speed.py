@@ -3,7 +3,7 @@
 Every case runs in a process of its own with empty compiler caches, one after the other on the same device, on
 random puzzles of the config's shape. A training step is everything: data, refill, forward, backward, optimizer,
 average, metrics. An evaluation iteration includes the residual. Times are medians over blocks of steps, at whose
-ends the device is waited for; memory is the peak that PyTorch reports.
+ends the device is waited for; memory is the peak that PyTorch reports, of all steps from the first.
 """
 
 import argparse
@@ -70,18 +70,17 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     config = load_pretrain([*words, f"dataset.data_path={data}"])
     world = distributed.start("cuda")
     puzzles = Puzzles(data, "train", world.device)
-    chosen = backend.choose(config.kernels, config.attention, config.compile, config.arch, world.device)
+    chosen = backend.choose(config, config.arch, world.device)
     seed_step(0, 0, 0)
     model = build(config.arch, puzzles.task, chosen)
     place(model, chosen, world.device)
     batches = TrainingBatches(puzzles, config.global_batch_size, 0, (world.rank, world.size))
-    trainer = Trainer(config, model, batches, world)
+    trainer = Trainer(config, model, batches, world, chosen.graphs)
     started = time.perf_counter()
     trainer.train_step()
     torch.cuda.synchronize()
     first = time.perf_counter() - started
     trainer.train_step()
-    torch.cuda.reset_peak_memory_stats()
     step = block_medians(trainer.train_step, 8)
     memory = torch.cuda.max_memory_allocated() / 2**30
     trainer.states.clear()

@@ -205,6 +205,7 @@ class PretrainConfig(Strict):
     kernels: KernelsChoice = "auto"
     attention: AttentionChoice = "auto"
     compile: Compile = "auto"
+    cuda_graphs: bool = True
     device: Device = "auto"
 
     @model_validator(mode="after")
@@ -266,10 +267,12 @@ class EvalConfig(Strict):
     forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
 
     eval_dir: str | None = None
+    per_puzzle: bool = False
     shard: str | None = None
     kernels: KernelsChoice = "auto"
     attention: AttentionChoice = "auto"
     compile: Compile = "auto"
+    cuda_graphs: bool = True
     device: Device = "auto"
 
     @property

@@ -80,7 +80,7 @@ def build_for_evaluation(
             f"but these have {task.seq_len} out of {task.vocab_size}"
         )
     arch = at_evaluation(loaded.arch, config)
-    backend = choose(config.kernels, config.attention, config.compile, arch, device)
+    backend = choose(config, arch, device)
     model = build(arch, task, backend)
     weights_into(model, loaded)
     if config.different_init > 1:

@@ -78,10 +78,10 @@ def trajectory(
     from: a way to give models breadth that were trained without noise.
     """
     state = model.start(batch) if latents is None else begin(batch, latents)
-    with torch.no_grad():
-        for _ in range(depth):
+    for _ in range(depth):
+        with torch.no_grad():  # not around the yield, where it would hold for the caller too
             state, readout = model.advance(perturbed(state, perturb_std))
-            yield state, readout
+        yield state, readout
 
 
 class Residuals:

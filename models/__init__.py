@@ -117,12 +117,15 @@ def build(arch: Arch, task: Task, backend: Backend = PLAIN) -> Reasoner:
 
 
 def place(model: Reasoner, backend: Backend, device: torch.device) -> None:
-    """Moves a model to its device and, where the backend says so, compiles it in place.
+    """Moves a model to its device and, where the backend says so, compiles it in place or records its iterations.
 
     Compiled are the networks that an outer iteration applies again and again: one graph of one application,
     instead of the whole iteration unrolled, keeps the first step short.
     """
     model.to(device)
+    if backend.graphs:
+        graph = importlib.import_module("models.kernels.graph")
+        model.advance = graph.GraphedWithoutGradient(model.advance)  # type: ignore[method-assign]
     if backend.compiled:
         for network in model.core.networks():
             network.compile(fullgraph=True, dynamic=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from config.schema import Arch, AttentionChoice, Compile, HRMSRUArch, KernelsChoice
+from config.schema import Arch, EvalConfig, HRMSRUArch, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
 
 _WIDEST_HEAD = 64
@@ -13,12 +13,16 @@ _WIDEST_HEAD = 64
 
 @dataclass(frozen=True)
 class Backend:
-    """`kernels`: blocks, noise and scans by Triton; `attention`: None is the kernel, where blocks are fused."""
+    """`kernels`: blocks, noise and scans by Triton; `attention`: None is the kernel, where blocks are fused.
+
+    `graphs`: an outer iteration, or a whole step of training, runs as one CUDA graph.
+    """
 
     kernels: bool = False
     compiled: bool = False
     attention: AttentionFunction | None = sdpa
     why: str = "plain PyTorch"
+    graphs: bool = False
 
 
 PLAIN = Backend()
@@ -58,15 +62,16 @@ def _no_compiler(arch: Arch, device: torch.device) -> str | None:
     return None
 
 
-def choose(
-    kernels: KernelsChoice, attention: AttentionChoice, compiled: Compile, arch: Arch, device: torch.device
-) -> Backend:
-    """The fastest backend that the choices and the device allow; `why` says what and why in one line.
+def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device) -> Backend:
+    """The fastest backend that the configuration and the device allow; `why` says what and why in one line.
 
     Raises:
         ValueError: what was asked for by name cannot be used here; `auto` never raises.
     """
-    obstacle = "kernels=off" if kernels == "off" else "compile=true" if compiled is True else _obstacle(arch, device)
+    attention, compiled, graphs = config.attention, config.compile, config.cuda_graphs
+    obstacle = (
+        "kernels=off" if config.kernels == "off" else "compile=true" if compiled is True else _obstacle(arch, device)
+    )
     attends = not isinstance(arch, HRMSRUArch) and not arch.mlp_t
     wide = attends and arch.hidden_size // arch.num_heads > _WIDEST_HEAD
     narrow = f"its heads have at most {_WIDEST_HEAD} features"
@@ -75,7 +80,8 @@ def choose(
     own = obstacle is None and not wide and attention in ("auto", "triton")
     function = None if own else flash(device, arch.forward_dtype) if attention == "flash" else sdpa
     if obstacle is None:
-        return Backend(True, False, function, f"Triton kernels{f', no attention kernel: {narrow}' if wide else ''}")
+        why = ["Triton kernels", *["CUDA graphs"] * graphs, *[f"no attention kernel: {narrow}"] * wide]
+        return Backend(True, False, function, ", ".join(why), graphs)
     no_compiler = _no_compiler(arch, device)
     if compiled is True and no_compiler:
         raise ValueError(f"compile=true cannot be had here: {no_compiler}")

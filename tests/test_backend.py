@@ -9,9 +9,15 @@ import pytest
 import torch
 
 from config.load import load_pretrain
+from config.schema import EvalConfig
 from models import backend
 from models.attention import flash, sdpa
-from models.backend import choose
+
+
+def choose(kernels, attention, compiled, arch, device, graphs=True) -> backend.Backend:
+    words = {"kernels": kernels, "attention": attention, "compile": compiled, "cuda_graphs": graphs}
+    return backend.choose(EvalConfig(checkpoint="", **words), arch, device)
+
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 MAZE = ["train=eqr_maze_unique"]  # 8 heads of 16
@@ -62,9 +68,16 @@ def package(monkeypatch):
 
 
 def test_a_new_gpu_has_kernels(machine):
-    assert choose("auto", "auto", "auto", arch(), GPU) == backend.Backend(True, False, None, "Triton kernels")
+    assert choose("auto", "auto", "auto", arch(), GPU) == backend.Backend(
+        True, False, None, "Triton kernels, CUDA graphs", True
+    )
     assert choose("auto", "triton", False, arch(), GPU).attention is None
-    assert choose("auto", "sdpa", "auto", arch(), GPU) == backend.Backend(True, False, sdpa, "Triton kernels")
+    assert choose("auto", "auto", "auto", arch(), GPU, graphs=False) == backend.Backend(
+        True, why="Triton kernels", attention=None
+    )
+    assert choose("auto", "sdpa", "auto", arch(), GPU) == backend.Backend(
+        True, False, sdpa, "Triton kernels, CUDA graphs", True
+    )
 
 
 def test_a_cpu_is_plain_unless_compilation_is_asked_for(machine):
@@ -112,12 +125,12 @@ def test_kernels_off_and_compile_true_take_the_plain_code(machine):
 
 def test_wide_heads_keep_the_other_kernels(machine):
     wide = arch(*MAZE, "arch.num_heads=1")
-    why = "Triton kernels, no attention kernel: its heads have at most 64 features"
-    assert choose("auto", "auto", "auto", wide, GPU) == backend.Backend(True, False, sdpa, why)
+    why = "Triton kernels, CUDA graphs, no attention kernel: its heads have at most 64 features"
+    assert choose("auto", "auto", "auto", wide, GPU) == backend.Backend(True, False, sdpa, why, True)
     with pytest.raises(ValueError, match="^attention=triton .*at most 64 features$"):
         choose("auto", "triton", "auto", wide, GPU)
     for words in (["train=eqr_sudoku", "arch.num_heads=1"], ["train=hrm_sru"]):  # mixers and recurrences have no heads
-        assert choose("auto", "triton", "auto", arch(*words), GPU).why == "Triton kernels"
+        assert choose("auto", "triton", "auto", arch(*words), GPU).why == "Triton kernels, CUDA graphs"
 
 
 @pytest.mark.parametrize("name", FLASH)

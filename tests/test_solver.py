@@ -59,10 +59,11 @@ def test_the_seed_decides_and_nothing_else_is_touched(random_model):
 def test_the_best_converged_start_answers(random_model):
     [answer] = random_model.solve([FOUR], depth=6, breadth=5, trace=True)
     found = []
-    with torch.random.fork_rng([]):
+    with torch.random.fork_rng():
         torch.manual_seed(int(np.random.SeedSequence((0, 0)).generate_state(1)[0]))
-        inputs = torch.tensor([[int(c.replace(".", "0")) + 1 for c in FOUR]] * 5, dtype=torch.int32)
-        batch = Batch(inputs, inputs, torch.zeros(5, dtype=torch.int32))
+        device = random_model.model.lm_head.weight.device
+        inputs = torch.tensor([[int(c.replace(".", "0")) + 1 for c in FOUR]] * 5, dtype=torch.int32, device=device)
+        batch = Batch(inputs, inputs, torch.zeros(5, dtype=torch.int32, device=device))
         state = random_model.model.start(batch)
         for _ in range(6):
             with torch.no_grad():
@@ -71,11 +72,11 @@ def test_the_best_converged_start_answers(random_model):
     moved_TB = torch.stack([(b - a).norm(dim=-1).mean(-1) for a, b in zip(found, found[1:], strict=False)])
     scores_B = moved_TB[-3:].mean(0)
     best = int(scores_B.argmin())
-    answers_TS = torch.stack(found)[:, best].argmax(-1).numpy()
+    answers_TS = torch.stack(found)[:, best].argmax(-1).cpu().numpy()
     assert answer.start == best and answer.residual == pytest.approx(float(scores_B[best]))
     assert (answer.trace.answers_TS == answers_TS).all() and (answer.tokens_S == answers_TS[-1]).all()
     assert np.isnan(answer.trace.residual_T[0])
-    assert answer.trace.residual_T[1:] == pytest.approx(moved_TB[:, best].numpy())
+    assert answer.trace.residual_T[1:] == pytest.approx(moved_TB[:, best].cpu().numpy())
     last_change = max([1, *(t + 1 for t in range(1, 6) if (answers_TS[t] != answers_TS[t - 1]).any())])
     assert answer.iterations == last_change
     assert answer.confidence == pytest.approx(float(readout.q_halt[best].sigmoid()))

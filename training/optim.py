@@ -84,7 +84,7 @@ class SignSGD:
         if dist.is_initialized():
             dist.all_reduce(gradient)
         self.weights[rows] = self.weights[rows] * (1.0 - self.lr * self.weight_decay) - self.lr * gradient.sign()
-        self.weights.grad = None
+        self.weights.grad[rows] = 0.0
 
 
 def learning_rate(step: int, total: int, base: float, warmup: int, min_ratio: float) -> float:

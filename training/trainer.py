@@ -1,5 +1,7 @@
 """One step of training, and everything that has to outlive it: weights, optimizer, average, slots."""
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +32,13 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 class Trainer:
     """A model in training: its optimizers, average, slots and step.
 
-    `share` of the global batch lives in `states`, one State for each of gradient_accumulation_steps pieces.
+    `share` of the global batch lives in `states`, one State for each of gradient_accumulation_steps pieces. With
+    `graphs`, the forward and backward pass of a piece is one CUDA graph.
     """
 
-    def __init__(self, config: PretrainConfig, model: Reasoner, batches: TrainingBatches, world: World) -> None:
+    def __init__(
+        self, config: PretrainConfig, model: Reasoner, batches: TrainingBatches, world: World, graphs: bool = False
+    ) -> None:
         self.config, self.model, self.batches, self.world = config, model, batches, world
         self.total_steps = config.epochs * batches.steps_per_epoch
         if config.max_steps is not None:
@@ -54,6 +59,9 @@ class Trainer:
         self.ema = EMA(named, config.ema_rate) if config.ema else None
         self.step = 0
         self.states: list[State] = []
+        self.backward: Callable[[State, Batch], tuple[State, Metrics]] = self._backward
+        if graphs:
+            self.backward = importlib.import_module("models.kernels.graph").Graphed(self._backward)
 
     def summary(self) -> str:
         """The run in one line; the number of parameters is without the puzzle embeddings' table."""
@@ -75,7 +83,7 @@ class Trainer:
             self.states = [self.model.start(piece) for piece in pieces]
         sums: Metrics = {}
         for i, (state, piece) in enumerate(zip(self.states, pieces, strict=True)):
-            self.states[i], metrics = self._backward(state, piece)
+            self.states[i], metrics = self.backward(state, piece)
             sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
         self.step += 1
         self._update()
@@ -102,7 +110,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip_norm)
         self.optimizer.param_groups[0]["lr"] = self.rate(config.lr)
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=False)  # a graph adds to what is there
         if self.puzzle_optimizer is not None:
             self.puzzle_optimizer.lr = self.rate(config.puzzle_emb_lr)
             self.puzzle_optimizer.step(torch.cat([state.puzzle_ids for state in self.states]))

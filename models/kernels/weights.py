@@ -7,7 +7,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 _made = WeakIdKeyDictionary()  # parameter -> (its version, {wanted: tensor})
-register_optimizer_step_post_hook(lambda *_: _made.clear())  # fused optimizers change weights and count no version
+
+
+def forget() -> None:
+    """Drops all copies."""
+    _made.clear()
+
+
+register_optimizer_step_post_hook(lambda *_: forget())  # fused optimizers change weights and count no version
 
 
 def at(weight: Tensor, dtype: torch.dtype, rows: int = 0, columns: int = 0) -> Tensor:
