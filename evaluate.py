@@ -16,6 +16,7 @@ from evaluation.load import build_for_evaluation, load_model
 from evaluation.maze import ShortestPaths
 from evaluation.measure import settings_for
 from evaluation.merge import write_results
+from evaluation.outcomes import PerPuzzle
 from evaluation.partial import Partial, append, describe
 from training import distributed
 from training.distributed import World
@@ -31,8 +32,13 @@ def run(config: EvalConfig, world: World) -> None:
     limits = [config.max_puzzles, config.max_eval_steps and config.max_eval_steps * config.global_batch_size]
     cut = plan(settings, len(puzzles), min((limit for limit in limits if limit is not None), default=None))
     about = describe(config, settings, loaded, arch, backend, puzzles, cut)
-    observer: Observer | None = VotesByDepth(data_path, puzzles, settings.depths) if about["arc"] else None
-    observer = ShortestPaths(puzzles.split) if about["maze"] else observer
+    observers: dict[str, Observer] = {}
+    if about["arc"]:
+        observers["arc"] = VotesByDepth(data_path, puzzles, settings.depths)
+    if about["maze"]:
+        observers["maze"] = ShortestPaths(puzzles.split)
+    if config.per_puzzle:
+        observers["per_puzzle"] = PerPuzzle()
 
     started = time.perf_counter()
     eval_dir = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
@@ -47,7 +53,7 @@ def run(config: EvalConfig, world: World) -> None:
     done = []
     with partial.append_to((shard, shards), world) as file:
         mine = left[world.rank :: world.size]
-        for part in run_units(model, puzzles, settings, cut, mine, world.is_main, observer):
+        for part in run_units(model, puzzles, settings, cut, mine, world.is_main, observers):
             append(file, part)
             done.append(part)
     everyone = [part for parts in world.gather_objects(done) for part in parts]

@@ -8,7 +8,7 @@ Shapes: N puzzles, B trajectories a puzzle, R rows at a time, S tokens.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -89,7 +89,7 @@ class Done(NamedTuple):
     tallies: dict[int, Tally]  # by depth
     seconds: float
     device_seconds: float
-    observed: Any = None
+    observed: Any = None  # by observer, what it had to say
 
 
 def _run_rows(
@@ -174,7 +174,7 @@ def run_units(
     cut: Plan,
     units: Sequence[int],
     progress: bool = False,
-    observer: Observer | None = None,
+    observers: Mapping[str, Observer] | None = None,
     between: Callable[[], None] | None = None,
 ) -> Iterator[Done]:
     """Runs units, and yields each when it is done. `between` is called now and then, and may raise to end it."""
@@ -186,10 +186,10 @@ def run_units(
             began, before = time.perf_counter(), runner.clock.read()
             outcome = runner.run(unit)
             device_seconds = runner.clock.read() - before
-            if observer is not None:
+            for observer in (observers or {}).values():
                 for depth, seen in outcome.seen.items():
                     observer.observe(depth, np.repeat(cut.examples(unit), outcome.kept_N), seen)
-            observed = observer.take() if observer else None
+            observed = {name: observer.take() for name, observer in (observers or {}).items()} or None
             yield Done(unit, outcome.tallies, time.perf_counter() - began, device_seconds, observed)
     model.train()
 

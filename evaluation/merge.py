@@ -15,6 +15,7 @@ from evaluation.arc import votes_by_depth
 from evaluation.evaluate import Done, metrics_by_depth
 from evaluation.maze import shares
 from evaluation.measure import Halting, Settings
+from evaluation.outcomes import write_per_puzzle
 from evaluation.partial import Partial, refuse_other
 
 
@@ -25,15 +26,15 @@ def settings_of(about: dict[str, Any]) -> Settings:
 
 
 def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
-    """Prints the table and writes results.json, results.csv and, for ARC, submission.json; `more` are facts to add."""
+    """Prints the table and writes results.json, results.csv and what else was asked for; `more` are facts to add."""
     settings = settings_of(about)
     metrics = metrics_by_depth(done, about["puzzles"], settings)
     if about["arc"]:
-        votes = votes_by_depth(about["facts"]["dataset"], settings.depths, [part.observed for part in done])
+        votes = votes_by_depth(about["facts"]["dataset"], settings.depths, [part.observed["arc"] for part in done])
         for depth, at_depth in votes.items():
             metrics[depth] |= at_depth.metrics()
     if about["maze"]:
-        for depth, share in shares([part.observed for part in done]).items():
+        for depth, share in shares([part.observed["maze"] for part in done]).items():
             metrics[depth] |= share
     seconds = sum(part.seconds for part in done)
     work = {
@@ -47,6 +48,8 @@ def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], 
             **work
         )
     )
+    if about["facts"]["settings"].get("per_puzzle"):
+        write_per_puzzle(directory, [part.observed["per_puzzle"] for part in done])
     report.write(directory, about["facts"] | more | {"work": work}, metrics)
     if about["arc"]:
         votes[max(votes)].write_submission(directory / "submission.json")

@@ -69,6 +69,7 @@ def describe(
             "weights": "averaged (EMA)" if loaded.averaged else "raw",
             "notes": loaded.notes,
             "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
+            **({"examples": len(puzzles)} if config.per_puzzle else {}),
             "arch": arch.model_dump(mode="json"),
             "dataset": data_path,
             "device": torch.cuda.get_device_name(puzzles.device) if on_gpu else "cpu",

@@ -85,7 +85,7 @@ def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, f
     """results.json (facts and metrics by depth) and results.csv (a row a depth, every setting a column)."""
     directory.mkdir(parents=True, exist_ok=True)
     by_depth = {str(d): {name: _json_number(v) for name, v in values.items()} for d, values in metrics.items()}
-    _write_whole(directory / "results.json", json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
+    write_whole(directory / "results.json", json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
     settings = {f"settings/{name}": value for name, value in facts["settings"].items() if name != "halt_max_steps"}
     settings |= {name: facts[name] for name in ("checkpoint", "step", "weights", "dataset", "processes", "device")}
     settings |= {f"versions/{name}": value for name, value in facts["versions"].items()}
@@ -101,7 +101,8 @@ def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, f
     os.replace(unfinished, directory / "results.csv")
 
 
-def _write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file, which is there afterwards in whole or, if this fails, as it was before."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     unfinished.write_text(text)
     os.replace(unfinished, file)

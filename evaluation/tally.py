@@ -3,11 +3,14 @@
 Shapes: T trajectories, N puzzles, M of them with the same number n of trajectories, S tokens.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from evaluation import metrics, selection
 from evaluation.measure import Seen, Settings
 from evaluation.metrics import Sums, Tally
+from evaluation.selection import Candidates
 
 
 def tally(seen: Seen, labels_NS: np.ndarray, kept_N: np.ndarray, spent_N: np.ndarray, settings: Settings) -> Tally:
@@ -20,21 +23,25 @@ def tally(seen: Seen, labels_NS: np.ndarray, kept_N: np.ndarray, spent_N: np.nda
     sums |= metrics.calibration(q_halt_T, seen.values["exact_accuracy"])
     sums["nfe/mean"] = (float(spent_N.sum()), len(spent_N))
     if settings.breadth > 1:
-        first_N = np.cumsum(kept_N) - kept_N
-        groups = (np.flatnonzero(kept_N == n) for n in np.unique(kept_N))
-        sums |= metrics.merge(
-            [_breadth(seen, labels_NS[M], first_N[M], int(kept_N[M[0]]), settings) for M in groups if len(M)]
-        )
+        groups = alike(seen, kept_N)
+        sums |= metrics.merge([_breadth(candidates, labels_NS[M], settings) for M, _, candidates in groups])
     steps = metrics.histogram(seen.values["steps"].astype(int))
     return Tally(sums, {"all/steps_p95": steps, "nfe/p95": metrics.histogram(spent_N)})
 
 
-def _breadth(seen: Seen, labels_MS: np.ndarray, first_M: np.ndarray, n: int, settings: Settings) -> Sums:
+def alike(seen: Seen, kept_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Candidates]]:
+    """Puzzles [M] with equally many trajectories, which rows of `seen` these are [M, n], and they themselves."""
+    first_N = np.cumsum(kept_N) - kept_N
+    for n in np.unique(kept_N):
+        puzzles_M = np.flatnonzero(kept_N == n)
+        rows_Mn = first_N[puzzles_M, None] + np.arange(n)
+        steps_Mn = seen.values["steps"][rows_Mn]
+        candidates = Candidates(seen.predictions_RS[rows_Mn], seen.scores_R[rows_Mn], seen.q_halt_R[rows_Mn], steps_Mn)
+        yield puzzles_M, rows_Mn, candidates
+
+
+def _breadth(candidates: Candidates, labels_MS: np.ndarray, settings: Settings) -> Sums:
     """What n trajectories of each puzzle reach together, and what each way of choosing among them does."""
-    rows_Mn = first_M[:, None] + np.arange(n)
-    candidates = selection.Candidates(
-        seen.predictions_RS[rows_Mn], seen.scores_R[rows_Mn], seen.q_halt_R[rows_Mn], seen.values["steps"][rows_Mn]
-    )
     sums = metrics.breadth(candidates.predictions_NBS, labels_MS)
     if settings.agree is not None:  # pass@k takes trajectories for independent of when they ended
         sums = {name: value for name, value in sums.items() if "/pass@" not in name}

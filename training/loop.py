@@ -181,6 +181,7 @@ class _Run:
             means = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
             values |= {f"train/{name}": total[name] / count for name in means}
         values |= {"train/lr": self.trainer.rate(self.config.lr), "train/samples_per_second": rows / seconds}
+        values["train/process_seconds"] = seconds * self.world.size
         self.log.write(self.trainer.step, values)
         shown = {"loss": f"{values['train/lm_loss']:.3f}", "samples/s": f"{rows / seconds:.0f}"}
         if count:

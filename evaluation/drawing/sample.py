@@ -129,7 +129,7 @@ def take_sample(config: EvalConfig, puzzles: int) -> Sample:
     settings, model, data, facts = _build(config)
     cut = plan(settings, len(data), puzzles)
     collector = _Collector()
-    for _ in run_units(model, data, settings, cut, cut.units, progress=True, observer=collector):
+    for _ in run_units(model, data, settings, cut, cut.units, progress=True, observers={"sample": collector}):
         pass
     seen = [together(collector.seen[depth]) for depth in settings.depths]
     N, B = len(cut.examples_N), settings.breadth

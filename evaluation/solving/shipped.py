@@ -9,7 +9,7 @@ from evaluation.solving.boards import Kind, Maze
 if TYPE_CHECKING:
     from evaluation.solving.solver import Solver
 
-FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
+FOLDER = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 def checkpoint_for(kind: Kind) -> Path:
@@ -24,7 +24,7 @@ def checkpoint_for(kind: Kind) -> Path:
         raise ValueError(f"no checkpoint for {kind.name}s comes with this program: {way}; give it as --checkpoint")
     file = FOLDER / name / "last.safetensors"
     if not file.is_file():
-        train = "eqr_maze_unique" if isinstance(kind, Maze) else "eqr_sudoku"
+        train = "eqr_maze_unique_d44_tuned" if isinstance(kind, Maze) else "eqr_sudoku"
         raise ValueError(
             f"{file.relative_to(FOLDER.parent)}, the checkpoint for a {kind.name}, is not there: train one with "
             f"`bash scripts/train.sh {train}`, or download one with `bash scripts/download_artifacts.sh --ckpts-only`, "

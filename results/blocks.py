@@ -1,0 +1,156 @@
+"""The text of every block that `results.tables` fills in, from the records and the paper's numbers."""
+
+import shlex
+from collections.abc import Sequence
+
+from results.recorded import FROM_ARCH, Record, evaluation_words, exact, percent, selection, training_words
+
+TASKS = ("sudoku", "maze_unique")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str) -> str:
+    """A Markdown table; `numbers` has an r for every column that is aligned to the right, and an l for others."""
+    ruler = ["---:" if side == "r" else "---" for side in numbers]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ruler, *rows))
+
+
+def of_task(task: Record, recorded: Sequence[Record]) -> list[Record]:
+    """The runs that were trained on a task's data."""
+    return [run for run in recorded if run["config"]["dataset"]["data_path"] == f"data/{task['data']}"]
+
+
+def _same_settings(number: Record, run: Record, evaluation: Record) -> bool:
+    """Whether an evaluation is what a number of the paper is: its settings, and otherwise those of training."""
+    settings, wanted = evaluation["settings"], {name: run["config"]["arch"].get(name) for name in FROM_ARCH}
+    wanted |= {name: number[name] for name in FROM_ARCH if name in number}
+    wanted |= {"different_init": number.get("breadth", 1), "streaming": number.get("streaming", False)}
+    return str(number.get("depth", 1)) in evaluation["metrics"] and all(
+        settings[name] == value for name, value in {**wanted, "perturb_std": 0.0, "ema": True}.items()
+    )
+
+
+def measured(number: Record, task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """(run, evaluation) for every run of the number's config that was evaluated so; of several, on most puzzles."""
+    found = []
+    for run in of_task(task, recorded):
+        fitting = [
+            one for one in run["evaluations"] if one["dataset"] == task["data"] and _same_settings(number, run, one)
+        ]
+        if run["config"]["run_name"] == number["config"] and fitting:
+            found.append((run, max(fitting, key=lambda one: int(one["puzzles"]))))
+    return found
+
+
+def _on(paper: Record, dataset: str, puzzles: int) -> str:
+    """Such as "11,999 puzzles, not the paper's": what a number of ours was measured on, wherever it stands."""
+    names = {paper[task]["data"]: paper[task]["ours_are"] for task in TASKS}
+    return f"{puzzles:,} {names.get(dataset, f'of {dataset}')}"
+
+
+def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record]) -> str:
+    depth, cells = str(number.get("depth", 1)), []
+    for run, evaluation in measured(number, task, recorded):
+        puzzles = evaluation["puzzles"]
+        spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
+        value, where = percent(exact(evaluation, depth), puzzles), _on(paper, task["data"], puzzles)
+        cells.append(f"{value}{spent} on {where} (seed {run['seed']})")
+    return "; ".join(cells) or "not run"
+
+
+def comparison(task: Record, paper: Record, recorded: Sequence[Record]) -> str:
+    """The paper's numbers of a task, ours beside them."""
+    rows = []
+    for number in task["numbers"]:
+        theirs = f"{number['exact']:g}" + (f" at {number['nfe']:g}" if "nfe" in number else "")
+        depth, breadth = (str(number.get(name, 1)) for name in ("depth", "breadth"))
+        model = number["model"] + (f", noise {number['noise_scale']:g}" if "noise_scale" in number else "")
+        row = [model, f"`{number['config']}`", depth, breadth, theirs, paper["sources"][number["source"]]]
+        rows.append([*row, _ours(number, task, paper, recorded)])
+    head = ["model", "config", "depth", "breadth", "paper", "where", "ours ± standard error"]
+    sets = f"Exact accuracy in percent. Test set of the paper: {task['paper_test_set']}; ours: {task['our_test_set']}."
+    return f"{sets} {task['remark']}\n\n{table(head, rows, 'llrrrlr')}"
+
+
+def summary(paper: Record, recorded: Sequence[Record]) -> str:
+    """The few numbers for the repository's front page."""
+    rows = []
+    for task in (paper[name] for name in TASKS):
+        for number in (number for number in task["numbers"] if number.get("summary")):
+            depth, breadth = (str(number.get(name, 1)) for name in ("depth", "breadth"))
+            row = [f"`{number['config']}`", depth, breadth, f"{number['exact']:g}"]
+            rows.append([*row, _ours(number, task, paper, recorded)])
+    return table(["config", "depth", "breadth", "paper", "ours ± standard error"], rows, "lrrrr")
+
+
+def trained(recorded: Sequence[Record]) -> str:
+    """A line for every run."""
+    rows = []
+    for run in recorded:
+        file, hours = f"[{run['name']}](runs/{run['name']}.json)", f"{run['gpu_seconds'] / 3600:.2f}"
+        row = [file, f"`{run['config']['run_name']}`", str(run["seed"]), f"{run['steps']:,}", hours]
+        rows.append([*row, run["hardware"], f"`{run['commit']}`", run["note"] or ""])
+    head = ["run", "config", "seed", "steps", "GPU hours", "hardware", "commit", "note"]
+    return table(head, rows, "llrrrlll") if rows else "not run\n"
+
+
+def way(one: Record) -> str:
+    """How an evaluation came to its answers, in words."""
+    return ("streaming, " if one["settings"]["streaming"] else "") + selection(one)
+
+
+def evaluated(paper: Record, recorded: Sequence[Record]) -> str:
+    """A line for every depth of every evaluation."""
+    rows = []
+    for run in recorded:
+        for one in run["evaluations"]:
+            noise = one["settings"]["noise_scale"]
+            puzzles = _on(paper, one["dataset"], one["puzzles"])
+            for depth, metrics in one["metrics"].items():
+                row = [run["name"], depth, way(one), "-" if noise is None else f"{noise:g}", puzzles]
+                row += [percent(exact(one, depth), one["puzzles"]), f"{metrics['nfe/mean']:.1f}"]
+                row += [f"{metrics['all/q_halt_accuracy']:.2%}", f"{metrics['all/q_halt_ece']:.2%}"]
+                rows.append([*row, f"{one['work']['process_seconds']:,.0f}"])
+    head = ["run", "depth", "answer", "noise", "test puzzles", "exact, % ± standard error", "NFE"]
+    head += ["q_halt acc.", "calibration error", "GPU seconds (all depths)"]
+    return table(head, rows, "lrlrlrrrrr") if rows else "not run\n"
+
+
+def grouped(recorded: Sequence[Record]) -> str:
+    """A line for every group of puzzles of an evaluation that was tabulated by groups, at its last depth."""
+    rows = []
+    for run in recorded:
+        for one in run["evaluations"]:
+            name = "exact_accuracy" if one["settings"]["different_init"] == 1 else "best_converged"
+            for column, by_depth in one["by"].items():
+                depth = max(by_depth, key=int)
+                for group in by_depth[depth]:
+                    value = percent(group[name]["share"], group[name]["puzzles"]) if name in group else "-"
+                    rows.append([run["name"], depth, way(one), column, group["group"], f"{group['puzzles']:,}", value])
+    head = ["run", "depth", "answer", "by", "group", "puzzles", "exact, % ± standard error"]
+    return table(head, rows, "lrlllrr") if rows else "not run\n"
+
+
+def commands(recorded: Sequence[Record]) -> str:
+    """What trains and evaluates every run again."""
+    lines = []
+    for run in recorded:
+        lines += [f"# {run['name']}", f"bash scripts/train.sh {shlex.join(training_words(run))}"]
+        lines += [
+            f"bash scripts/eval.sh RUN_DIR {shlex.join(evaluation_words(run, one))}" for one in run["evaluations"]
+        ]
+    return "```bash\n" + "\n".join(lines) + "\n```\n" if lines else "not run\n"
+
+
+def figures(paper: Record, recorded: Sequence[Record]) -> list[str]:
+    """The tasks that have something to draw: an evaluation on the task's own test puzzles."""
+    there = {(run["config"]["dataset"]["data_path"], one["dataset"]) for run in recorded for one in run["evaluations"]}
+    return [name for name in TASKS if (f"data/{paper[name]['data']}", paper[name]["data"]) in there]
+
+
+def blocks(paper: Record, recorded: Sequence[Record]) -> dict[str, str]:
+    """The text of every block by name."""
+    drawn = figures(paper, recorded)
+    found = {name: comparison(paper[name], paper, recorded) for name in TASKS}
+    found |= {name: f"{found[name]}\n![Accuracy against depth]({name}.png)\n" for name in drawn}
+    found |= {"summary": summary(paper, recorded), "runs": trained(recorded), "groups": grouped(recorded)}
+    return found | {"evaluations": evaluated(paper, recorded), "commands": commands(recorded)}

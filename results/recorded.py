@@ -1,0 +1,101 @@
+"""What results/runs/*.json say: accuracies with their errors, and the commands that repeat a run.
+
+Accuracies are shares, 0 to 1.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from config.load import load_pretrain, validate
+from config.schema import EvalConfig, PretrainConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "results" / "runs"
+
+Record = dict[str, Any]
+"""A run as `results.record` writes it, or one of its evaluations."""
+
+FROM_ARCH = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
+"""Settings of an evaluation that are the model's own unless it is asked for others."""
+
+
+def read(file: Path) -> Record:
+    """The JSON object in a file. Raises ValueError, in one sentence, where there is none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is missing, or holds no JSON object")
+    return found
+
+
+def runs(folder: Path = RUNS) -> list[Record]:
+    """All recorded runs, in the order of their names."""
+    return [read(file) for file in sorted(folder.glob("*.json"))]
+
+
+def portable(config: PretrainConfig) -> PretrainConfig:
+    """The configuration as another machine would use it: data in data/, and not how the run was sliced or watched."""
+    values = config.model_dump()
+    values["dataset"]["data_path"] = f"data/{Path(config.dataset.data_path).name}"
+    values["load_checkpoint"] = config.load_checkpoint and Path(config.load_checkpoint).name
+    for name in ("checkpoint_path", "resume", "max_seconds", "project_name", "entity", "wandb_mode", "device"):
+        values[name] = PretrainConfig.model_fields[name].default
+    return validate(PretrainConfig, values)
+
+
+def exact(evaluation: Record, depth: int | str) -> float:
+    """Exact accuracy at a depth: of a single start, or of the best converged where several were compared."""
+    metrics = evaluation["metrics"][str(depth)]
+    return float(metrics.get("convergence_top_k/cumulative_exact_acc_top1", metrics["all/exact_accuracy"]))
+
+
+def selection(evaluation: Record) -> str:
+    """What `exact` is over, in words."""
+    breadth, chosen = evaluation["settings"]["different_init"], evaluation["settings"]["convergence_top_k"]
+    return "one start" if breadth == 1 else f"best converged of {breadth}" if chosen else f"mean of {breadth} starts"
+
+
+def standard_error(share: float, puzzles: int) -> float:
+    """The binomial standard error of a share of so many puzzles."""
+    return math.sqrt(share * (1 - share) / puzzles)
+
+
+def errors_apart(share: float, puzzles: int, other: float, others: int) -> float:
+    """How many standard errors two shares lie apart, if both measure the same: that of their difference, pooled."""
+    together = (share * puzzles + other * others) / (puzzles + others)
+    error = math.sqrt(together * (1 - together) * (1 / puzzles + 1 / others))
+    return abs(share - other) / error if share != other else 0.0
+
+
+def percent(share: float, puzzles: int) -> str:
+    """Such as "93.02 ± 0.23", in percent."""
+    return f"{100 * share:.2f} ± {100 * standard_error(share, puzzles):.2f}"
+
+
+def _differences(config: Record, base: Record, prefix: str = "") -> list[str]:
+    words: list[str] = []
+    for name, value in config.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            words += _differences(value, base[name], f"{prefix}{name}.")
+        elif value != base.get(name):
+            words.append(f"{prefix}{name}={json.dumps(value, separators=(',', ':'))}")
+    return words
+
+
+def training_words(run: Record) -> list[str]:
+    """What `scripts/train.sh` must be given to train a recorded run again."""
+    name = run["config"]["run_name"]
+    return [name, *_differences(run["config"], portable(load_pretrain([f"train={name}"])).model_dump(mode="json"))]
+
+
+def evaluation_words(run: Record, evaluation: Record) -> list[str]:
+    """What `scripts/eval.sh` must be given, besides the checkpoint, to evaluate as was recorded."""
+    usual = {name: field.default for name, field in EvalConfig.model_fields.items()}
+    usual |= {name: run["config"]["arch"].get(name) for name in FROM_ARCH}
+    data = f"data/{evaluation['dataset']}"
+    other = [] if data == run["config"]["dataset"]["data_path"] else [f"dataset_data_path={data}"]
+    return _differences(evaluation["settings"], usual) + other

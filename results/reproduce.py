@@ -1,0 +1,197 @@
+"""Runs a recorded experiment again, or checks its shipped checkpoint: see scripts/reproduce.sh."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+if __package__ in (None, ""):  # run as a file: make the repository importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from dataset.layout import read_split
+from evaluation.report import write_whole
+from results.record import evaluation, record, to_text
+from results.recorded import (
+    ROOT,
+    RUNS,
+    Record,
+    errors_apart,
+    evaluation_words,
+    exact,
+    percent,
+    read,
+    selection,
+    training_words,
+)
+
+TOLERANCE = 3.0
+"""Standard errors that a checked accuracy may lie from the recorded one."""
+CPU_DEPTH = 16
+"""A check on a CPU goes no deeper."""
+BUILDERS = {
+    "maze-30x30-unique-1k": "build_maze_unique_dataset --grid-size 30 --train-samples 1000 --test-samples 1000 "
+    "--maze-mode perfect --length-distribution uniform --min-path-length 100 --max-path-length 140 "
+    "--require-unique --dedupe",
+    "sudoku-extreme-1k-aug-1000": "build_sudoku_dataset --subsample-size 1000 --num-aug 1000",
+    "sudoku-9x9-check": "build_sudoku_dataset --source generate --size 9 --train-samples 1 --test-samples 1000",
+}
+"""What builds data/NAME: for the first two the README's commands."""
+
+
+class Task(NamedTuple):
+    """What scripts/reproduce.sh can be asked for."""
+
+    name: str  # of results/runs/NAME.json and of checkpoints/NAME/
+    check_data: str  # whose test puzzles --check takes
+    cpu_puzzles: int  # as many as two cores evaluate in about two minutes
+
+
+TASKS = {
+    "maze_unique": Task("maze_unique_small", "maze-30x30-unique-1k", 200),
+    "sudoku": Task("sudoku", "sudoku-9x9-check", 90),
+}
+
+
+def build(name: str, source_dir: Path | None = None) -> int:
+    """Builds data/NAME unless it is there; returns how many test puzzles it has.
+
+    Raises:
+        ValueError: nobody knows how, or what is there is damaged.
+        subprocess.CalledProcessError: the builder has said what is wrong.
+    """
+    folder = Path("data", name)
+    if not (folder / "identifiers.json").is_file():
+        if name not in BUILDERS:
+            raise ValueError(f"{folder} is missing, and none of the README's commands builds it")
+        program, *words = shlex.split(BUILDERS[name])
+        words += ["--source-dir", str(source_dir)] if source_dir else []
+        file = str(ROOT / "dataset" / f"{program}.py")
+        subprocess.run([sys.executable, file, *words, "--output-dir", str(folder)], check=True)
+    return len(read_split(folder, "test").inputs)
+
+
+def script(name: str, *words: str) -> str:
+    """Runs one of the repository's scripts, and returns what it printed."""
+    command = ["bash", str(ROOT / "scripts" / name), *words]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def compare(recorded: Record, here: Record) -> float:
+    """Prints both accuracies at every depth; returns by how many standard errors they lie apart at most."""
+    print(f"{here['dataset']}, {selection(here)}, {here['puzzles']} puzzles (recorded: {recorded['puzzles']})")
+    print(f"{'depth':>5}  {'recorded, %':>15}  {'here, %':>15}  standard errors apart")
+    worst = 0.0
+    for depth in here["metrics"]:
+        shares, puzzles = [exact(one, depth) for one in (recorded, here)], [recorded["puzzles"], here["puzzles"]]
+        apart = errors_apart(shares[0], puzzles[0], shares[1], puzzles[1])
+        cells = [percent(*one).rjust(15) for one in zip(shares, puzzles, strict=True)]
+        print(f"{depth:>5}  {'  '.join(cells)}  {apart:.1f}")
+        worst = max(worst, apart)
+    return worst
+
+
+def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: int | None) -> bool:
+    """Evaluates a checkpoint as was recorded, with one start a puzzle; whether all accuracies are those recorded.
+
+    Args:
+        run: the record.
+        checkpoint: the file.
+        data: a folder in data/, which is there.
+        most: evaluate so many puzzles, evenly spread (None: all).
+        deepest: leave out greater depths (None: none).
+
+    Raises:
+        ValueError: the record has nothing to compare with, or is of other puzzles.
+    """
+    plain = {"different_init": 1, "streaming": False, "perturb_std": 0.0, "ema": True, "max_puzzles": None}
+    fitting = [one for one in run["evaluations"] if one["dataset"] == data and plain.items() <= one["settings"].items()]
+    if not fitting:
+        raise ValueError(f"the record of {run['name']} has no evaluation of one start a puzzle on all of {data}")
+    one = max(fitting, key=lambda one: len(one["metrics"]))
+    total = len(read_split(Path("data", data), "test").inputs)
+    if total != one["puzzles"]:
+        raise ValueError(f"data/{data} has {total} test puzzles, but {one['puzzles']} others were recorded")
+    depths = [int(depth) for depth in one["metrics"]]
+    depths = [depth for depth in depths if deepest is None or depth <= deepest] or [min(depths)]
+    settings = one["settings"] | {"halt_max_steps": depths, "max_puzzles": most}
+    with tempfile.TemporaryDirectory() as folder:
+        script("eval.sh", str(checkpoint), *evaluation_words(run, one | {"settings": settings}), f"eval_dir={folder}")
+        worst = compare(one, evaluation(Path(folder), run["config"]["arch"]))
+    fine = worst <= TOLERANCE
+    print(f"{'all' if fine else 'NOT all'} within {TOLERANCE:g} standard errors of what was recorded")
+    return fine
+
+
+def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> Path:
+    """Builds, trains (unless `directory` is a run already), evaluates and records; returns the new record's file."""
+    own = Path(run["config"]["dataset"]["data_path"]).name
+    sets = dict.fromkeys([own, *(one["dataset"] for one in run["evaluations"])])
+    totals = {name: build(name, source_dir if name == own else None) for name in sets}
+    if directory is None:
+        [done] = [line for line in script("train.sh", *training_words(run)).splitlines() if line.startswith("done: ")]
+        directory = Path(done.removeprefix("done: "))
+    folders = [directory / f"evaluation_{number}" for number in range(len(run["evaluations"]))]
+    for one, folder in zip(run["evaluations"], folders, strict=True):
+        if not (folder / "results.json").is_file():
+            settings = one["settings"] | {"max_puzzles": one["puzzles"]}
+            words = evaluation_words(run, one | {"settings": settings})
+            print(script("eval.sh", str(directory), *words, f"eval_dir={folder}"))
+    write_whole(file := directory / "record.json", to_text(record(directory, folders)))
+    for one, folder in zip(run["evaluations"], folders, strict=True):
+        if one["settings"]["max_puzzles"] is None and totals[one["dataset"]] != one["puzzles"]:
+            print(f"the test puzzles are others than those recorded: {totals[one['dataset']]} in data/{one['dataset']}")
+        compare(one, evaluation(folder, run["config"]["arch"]))
+    return file
+
+
+def _run(given: argparse.Namespace) -> int:
+    task, on_gpu = TASKS[given.task], torch.cuda.is_available()
+    if given.source_dir and given.task != "sudoku":
+        raise ValueError("--source-dir goes with sudoku: the mazes are made here")
+    if given.check and given.run or given.puzzles and not given.check:
+        raise ValueError("--puzzles goes with --check, and --run without it")
+    if given.puzzles is not None and given.puzzles < 1:
+        raise ValueError(f"--puzzles should be 1 or more, but it is {given.puzzles}")
+    file = RUNS / f"{task.name}.json"
+    if not file.is_file():
+        raise ValueError(f"{file.relative_to(ROOT)} is not there: this run has not been recorded yet")
+    run = read(file)
+    if not given.check:
+        print(f"recorded in {reproduce(run, given.source_dir, given.run)}")
+        return 0
+    checkpoint = ROOT / "checkpoints" / task.name / "last.safetensors"
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint.relative_to(ROOT)}, the shipped checkpoint, is not there")
+    data = Path(run["config"]["dataset"]["data_path"]).name if given.source_dir else task.check_data
+    build(data, given.source_dir)
+    most = given.puzzles or (None if on_gpu else task.cpu_puzzles)
+    return 0 if check(run, checkpoint, data, most, None if on_gpu else CPU_DEPTH) else 1
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit code: 0, 1 for a mistake or a failed check, 130 for Ctrl-C, or that of the program that failed."""
+    parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run a recorded experiment again, or check it.")
+    parser.add_argument("task", choices=TASKS, help="the small maze model, or Sudoku-Extreme")
+    parser.add_argument("--check", action="store_true", help="evaluate the shipped checkpoint and compare, no more")
+    parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
+    parser.add_argument("--source-dir", type=Path, metavar="D", help="sudoku: take train.csv and test.csv from here")
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that is trained: evaluate and compare it")
+    try:
+        return _run(parser.parse_args(words))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        return error.returncode if error.returncode > 0 else 128 - error.returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

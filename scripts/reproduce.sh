@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Run a recorded experiment again, from data to comparison; or check its shipped checkpoint against what was recorded.
+#   bash scripts/reproduce.sh maze_unique|sudoku [--check] [--puzzles N] [--source-dir D] [--run RUN_DIR]
+# Data, runs and NPROC_PER_NODE as in train.sh; results/README.md says more.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+exec "$python" "$root/results/reproduce.py" "$@"

@@ -1,0 +1,343 @@
+"""results/: recording a run, the tables and pages, shipped checkpoints, and checking one against the record."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, command, only_run
+from safetensors import safe_open
+
+from config.load import load_eval, load_pretrain
+from dataset.puzzles import Puzzles
+from evaluation.load import load_model, weights_into
+from models import build
+from results import blocks, record, recorded, reproduce, ship, tables
+from training import checkpoint
+
+PAPER = recorded.read(recorded.RUNS.parent / "paper.json")
+SHIPPED = {"maze_unique_small": 300_000, "sudoku": 12_000_000}
+"""The most bytes that a shipped checkpoint may have."""
+
+
+@pytest.fixture(scope="module")
+def work(tiny_data, tmp_path_factory) -> Path:
+    """A folder with data/tiny, and a run in two slices with two evaluations."""
+    work = tmp_path_factory.mktemp("work")
+    shutil.copytree(tiny_data, work / "data" / "tiny")
+    words = [*TINY, f"dataset.data_path={work}/data/tiny", "eval_puzzles=5", "eval_interval_steps=10", "lr=1e-2"]
+    steps = [[*words, f"checkpoint_path={work}/outputs", "max_steps=20"], ["max_steps=40"]]
+    for i, slice_ in enumerate(steps):
+        done = command("pretrain.py", *(slice_ if i == 0 else [f"resume={only_run(work / 'outputs')}", *slice_]))
+        assert done.returncode == 0, done.stderr
+    run = only_run(work / "outputs")
+    for name, more in {"one": [], "four": ["different_init=4", "convergence_top_k=1", "noise_scale=0.5"]}.items():
+        evaluate = [f"checkpoint='{run}'", "halt_max_steps=[1,4]", f"eval_dir={work / name}", *more]
+        assert command("evaluate.py", *evaluate).returncode == 0
+    return work
+
+
+@pytest.fixture(scope="module")
+def run(work) -> Path:
+    return only_run(work / "outputs")
+
+
+@pytest.fixture
+def found(run, work) -> recorded.Record:
+    return record.record(run, [work / "one", work / "four"], hardware="2 CPU cores") | {"name": "tiny"}
+
+
+def as_task(found: recorded.Record, **changes) -> recorded.Record:
+    """The paper's numbers as if the tiny run's data were the Sudoku task's, and the run one of eqr_sudoku."""
+    found["config"]["run_name"] = "eqr_sudoku"
+    return PAPER | {"sudoku": PAPER["sudoku"] | {"data": "tiny"} | changes}
+
+
+# -- recording ---------------------------------------------------------------------------------------------------
+
+
+def test_a_record_holds_what_repeats_the_run(found, run):
+    assert found["steps"] == 40 and found["seed"] == 0 and found["hardware"] == "2 CPU cores"
+    assert found["commit"] == json.loads((run / "versions.json").read_text())["commit"]
+    assert found["config"]["dataset"]["data_path"] == "data/tiny"
+    assert '"/' not in record.to_text(found), "a path of this machine"
+    assert json.loads(record.to_text(found)) == found
+
+    assert found["training"]["rows"][-1][0] == 40 and len(found["training"]["rows"]) == 40
+    assert [row[:2] for row in found["evaluations_on_the_way"]["rows"]] == [[10, 5], [20, 5], [20, 11], [30, 5]] + [
+        [40, 5],
+        [40, 11],
+    ]
+    words = recorded.training_words(found)
+    again = recorded.portable(load_pretrain([f"train={words[0]}", *words[1:]]))
+    assert again.model_dump(mode="json") == found["config"]
+    for one in found["evaluations"]:
+        words = recorded.evaluation_words(found, one)
+        settings = load_eval(["checkpoint=x", *words]).model_dump(mode="json")
+        assert {name: settings[name] or one["settings"][name] for name in one["settings"]} == one["settings"]
+    assert recorded.evaluation_words(found, found["evaluations"][0]) == ["halt_max_steps=[1,4]"]
+
+
+def test_evaluations_are_added_or_replaced(found, run, work):
+    first = record.record(run, [work / "one"], hardware="a", note="b")
+    both = record.record(run, [work / "four"], first, note="c")
+    assert both["evaluations"] == found["evaluations"] and (both["hardware"], both["note"]) == ("a", "c")
+    assert record.record(run, [work / "one"], both)["evaluations"] == found["evaluations"]
+    one, four = found["evaluations"]
+    assert one["settings"]["noise_scale"] == 0.01 and four["settings"]["noise_scale"] == 0.5
+    assert recorded.exact(one, 4) == one["metrics"]["4"]["all/exact_accuracy"]
+    assert recorded.exact(four, 4) == four["metrics"]["4"]["convergence_top_k/cumulative_exact_acc_top1"]
+
+
+def test_slices_of_training_add_up():
+    log = [{"step": step, "train/samples_per_second": rate} for step, rate in ((10, 40.0), (20, 80.0))]
+    assert record.training_time(log, 8, processes=2) == (3.0, 6.0)
+    log[1]["train/process_seconds"] = 4.0  # four processes went on
+    assert record.training_time([*log, {"step": 20, "eval/puzzles": 5}], 8, processes=2) == (3.0, 8.0)
+
+
+def test_curves_are_thinned():
+    log = [{"step": step, "train/lm_loss": float(step)} for step in range(1, 1001)]
+    rows = record.curves(log)["training"]["rows"]
+    assert len(rows) <= record.POINTS and rows[0] == [4, 2.5, None, None] and rows[-1][0] == 1000
+
+
+def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(record, "RUNS", tmp_path / "runs")
+    assert record.main(["tiny", str(run), str(work / "one"), "--hardware", "2 cores"]) == 0
+    before = (tmp_path / "runs" / "tiny.json").read_text()
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (other / "config.yaml").write_text((run / "config.yaml").read_text().replace("seed: 0", "seed: 1"))
+    wrong = tmp_path / "wrong"
+    shutil.copytree(work / "one", wrong)
+    (wrong / "results.json").write_text((wrong / "results.json").read_text().replace('"H_cycles": 1', '"H_cycles": 2'))
+    capsys.readouterr()
+    for words, sentence in [
+        (["tiny", str(tmp_path)], "metrics.jsonl"),
+        (["tiny", str(other)], "another run"),
+        (["tiny", str(run), str(wrong)], "another model"),
+        (["tiny", str(run), str(tmp_path)], "does not exist"),
+        (["../tiny", str(run)], "NAME"),
+    ]:
+        assert record.main(words) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and sentence in line
+    assert [file.name for file in (tmp_path / "runs").iterdir()] == ["tiny.json"]
+    assert (tmp_path / "runs" / "tiny.json").read_text() == before
+
+
+# -- tables ------------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_say_what_the_records_say(capsys):
+    assert tables.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_records_name_no_machine():
+    for run in recorded.runs():
+        assert '"/' not in json.dumps(run), f"{run['name']} holds a path of a machine"
+        assert run["commit"] != "unknown" and run["hardware"] != "not recorded"
+
+
+def test_a_table_puts_ours_beside_the_papers(found):
+    paper = as_task(
+        found, numbers=[{"model": "EqR", "config": "eqr_sudoku", "depth": 4, "exact": 86.4, "source": "EqR"}]
+    )
+    one, four = found["evaluations"]
+    one["metrics"]["4"]["all/exact_accuracy"] = 0.75
+    cell = "75.00 ± 13.06 on 11 puzzles that are not the paper's (seed 0)"
+    texts = blocks.blocks(paper, [found])
+    assert f"| EqR | `eqr_sudoku` | 4 | 1 | 86.4 | arXiv 2605.21488 | {cell} |" in texts["sudoku"]
+    assert "not run" in texts["maze_unique"] and "sudoku.png" in texts["sudoku"]
+    assert (
+        texts["evaluations"].count("not the paper's") == 4 and "bash scripts/train.sh eqr_sudoku" in texts["commands"]
+    )
+
+    [number] = paper["sudoku"]["numbers"]
+    for change in ({"depth": 16}, {"noise_scale": 0.5}, {"breadth": 4}, {"streaming": True}, {"config": "trm_sudoku"}):
+        assert blocks.measured(number | change, paper["sudoku"], [found]) == []
+    assert blocks.measured(number | {"breadth": 4, "noise_scale": 0.5}, paper["sudoku"], [found]) == [(found, four)]
+
+
+def test_accuracy_by_groups_is_kept_and_shown(run, work, tmp_path):
+    shutil.copytree(work / "four", tmp_path / "four")
+    share = {"share": 0.5, "error": 0.25, "puzzles": 4}
+    by = {"1": [], "4": [{"group": "17_clue", "puzzles": 4, "exact_accuracy": share, "best_converged": share}]}
+    (tmp_path / "four" / "by_source.json").write_text(json.dumps(by))
+    found = record.record(run, [tmp_path / "four"]) | {"name": "tiny"}
+    assert found["evaluations"][0]["by"] == {"source": by}
+    assert "| tiny | 4 | best converged of 4 | source | 17_clue | 4 | 50.00 ± 25.00 |" in blocks.grouped([found])
+
+
+def test_without_runs_every_row_says_so():
+    texts = blocks.blocks(PAPER, [])
+    assert texts["sudoku"].count("| not run |") == len(PAPER["sudoku"]["numbers"])
+    assert all("not run" in text for text in texts.values())
+
+
+def test_a_page_that_is_not_current_is_found_and_rewritten(tmp_path, monkeypatch, capsys):
+    (tmp_path / "results").mkdir()
+    shutil.copy(recorded.RUNS.parent / "paper.json", tmp_path / "results")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "RUNS", tmp_path / "results" / "runs")
+    monkeypatch.setattr(tables, "runs", lambda: [])
+    for name in tables.PAGES:
+        (tmp_path / name).write_text("before\n<!-- results:runs -->\nold\n<!-- /results -->\nafter\n")
+    assert tables.main(["--check"]) == 1 and "README.md" in capsys.readouterr().err
+    assert tables.main([]) == 0 and tables.main(["--check"]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text == "before\n<!-- results:runs -->\nnot run\n<!-- /results -->\nafter\n"
+    (tmp_path / "README.md").write_text("<!-- results:rums -->\n<!-- /results -->\n")
+    assert tables.main([]) == 1 and "there is no table rums" in capsys.readouterr().err
+
+
+def test_figures_are_drawn(found, tmp_path):
+    pytest.importorskip("matplotlib")
+    from results.figures import draw
+
+    task = as_task(found)["sudoku"]
+    empty = copy.deepcopy(found) | {"evaluations": []}
+    empty["evaluations_on_the_way"]["rows"] = []
+    draw(task, [found, empty], tmp_path / "sudoku.png")
+    assert (tmp_path / "sudoku.png").read_bytes().startswith(b"\x89PNG")
+
+
+# -- shipped checkpoints -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_shipped_checkpoint_is_the_average_alone(run, work, tmp_path, dtype, monkeypatch):
+    assert ship.main([str(run), str(tmp_path), "--dtype", dtype]) == 0
+    small, whole = load_model(str(tmp_path)), load_model(str(run))
+    assert small.averaged and small.step == 40 and small.task == whole.task and small.data_path == "data/tiny"
+    assert small.weights.keys() == whole.weights.keys()
+    for name, weight in whole.weights.items():
+        assert torch.equal(small.weights[name], weight.to(ship.DTYPES[dtype]))
+    model = build(small.arch, Puzzles(work / "data" / "tiny", "test", torch.device("cpu")).task)
+    weights_into(model, small)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    with safe_open(tmp_path / "last.safetensors", "pt") as file:
+        assert {key.split("/")[0] for key in file.keys()} <= {"model", "ema"}
+        assert '"/' not in "".join(file.metadata().values())
+
+
+def test_what_cannot_be_shipped_is_one_sentence(run, tmp_path, capsys):
+    big = checkpoint.load(run)
+    name = next(iter(big.ema))
+    big.ema[name] = torch.full_like(big.ema[name], 1e6)
+    checkpoint.save(tmp_path / "big.safetensors", big)
+    for source, sentence in (
+        (tmp_path / "big.safetensors", "not finite as float16"),
+        (tmp_path, "there is no checkpoint"),
+    ):
+        assert ship.main([str(source), str(tmp_path / "new"), "--dtype", "float16"]) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and sentence in line
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_checkpoints_are_small(name):
+    file = ROOT / "checkpoints" / name / "last.safetensors"
+    if not file.is_file():
+        pytest.skip(f"{file.relative_to(ROOT)} is not there")
+    assert file.stat().st_size <= SHIPPED[name]
+    saved = checkpoint.load(file)
+    assert saved.ema and not saved.optimizer and saved.slots is None
+    assert recorded.portable(saved.config) == saved.config
+
+
+# -- reproducing -------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_compared_with_its_record(found, run, work, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    ship.main([str(run), str(tmp_path)])
+    file = tmp_path / "last.safetensors"
+    assert reproduce.check(found, file, "tiny", 5, 4)
+    assert "5 puzzles (recorded: 11)" in capsys.readouterr().out
+
+    found["evaluations"][0]["metrics"]["1"]["all/exact_accuracy"] += 0.9
+    assert not reproduce.check(found, file, "tiny", None, 3)
+    out = capsys.readouterr().out
+    assert "NOT all" in out and "\n    4" not in out, "deeper than asked for"
+
+    found["evaluations"][0]["puzzles"] = 12
+    with pytest.raises(ValueError, match="data/tiny has 11 test puzzles, but 12 others"):
+        reproduce.check(found, file, "tiny", None, None)
+    with pytest.raises(ValueError, match="no evaluation of one start"):
+        reproduce.check(found, file, "other", None, None)
+
+
+def test_a_run_is_evaluated_again_as_recorded(found, run, work, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    found["evaluations"] = found["evaluations"][1:]
+    new = recorded.read(reproduce.reproduce(found, None, again))
+    assert new["config"] == found["config"] and "best converged of 4, 11 puzzles" in capsys.readouterr().out
+    [one], [before] = new["evaluations"], found["evaluations"]
+    assert one["metrics"] == before["metrics"]
+
+
+def test_standard_errors():
+    assert recorded.standard_error(0.5, 100) == pytest.approx(0.05)
+    assert recorded.errors_apart(1.0, 10, 1.0, 1000) == 0
+    assert recorded.errors_apart(0.5, 100, 0.6, 100) == pytest.approx(0.1 / (0.55 * 0.45 * 0.02) ** 0.5)
+
+
+def script(*words: str, cwd: Path = ROOT):
+    environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    command = ["bash", str(ROOT / "scripts" / "reproduce.sh"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("maze_unique --check --puzzles 0", "--puzzles should be 1 or more"),
+        ("maze_unique --puzzles 5", "--puzzles goes with --check"),
+        ("maze_unique --check --source-dir .", "--source-dir goes with sudoku"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, sentence):
+    done = script(*words.split())
+    assert done.returncode == 1 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ") and sentence in line
+
+
+@pytest.mark.parametrize("missing", ["results/runs/maze_unique_small.json", "checkpoints/maze_unique_small"])
+def test_what_is_missing_is_named(missing, found, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path / "results" / "runs")
+    if missing.startswith("checkpoints"):
+        (tmp_path / "results" / "runs").mkdir(parents=True)
+        (tmp_path / "results" / "runs" / "maze_unique_small.json").write_text(record.to_text(found))
+    assert reproduce.main(["maze_unique", "--check"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert missing in line and "is not there" in line
+
+
+def test_the_data_are_built_by_the_readmes_commands():
+    readme = re.sub(r"\\\n\s*", "", (ROOT / "README.md").read_text())
+    for name in ("maze-30x30-unique-1k", "sudoku-extreme-1k-aug-1000"):
+        assert f"python -m dataset.{reproduce.BUILDERS[name]} --output-dir data/{name}\n" in readme
+
+
+def test_the_shipped_maze_model_is_what_was_recorded(tmp_path):
+    """The check that a user makes, on few puzzles."""
+    for file in ("checkpoints/maze_unique_small/last.safetensors", "results/runs/maze_unique_small.json"):
+        if not (ROOT / file).is_file():
+            pytest.skip(f"{file} is not there")
+    done = script("maze_unique", "--check", "--puzzles", "16", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
