@@ -33,12 +33,13 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
         for number in shown:
             depth, breadth, value = number.get("depth", 1), number.get("breadth", 1), number["exact"]
             highest = value == max(one["exact"] for one in shown if one.get("depth", 1) == depth)
-            by_depth.plot([depth], [value], "kx", markersize=11, markeredgewidth=3)
-            where = {"xytext": (9, 3 if highest else -9), "textcoords": "offset points", "fontsize": 11}
-            by_depth.annotate(f"paper {value:g} (breadth {breadth})", (depth, value), **where)
+            legend = {"label": "paper: accuracy (breadth)"} if number is shown[0] else {}
+            by_depth.plot([depth], [value], "kx", markersize=9, markeredgewidth=2.5, **legend)
+            where = {"xytext": (8, 3 if highest else -8), "textcoords": "offset points", "fontsize": 11}
+            by_depth.annotate(f"{value:g} ({breadth})", (depth, value), **where)
         by_depth.set_xscale("log", base=2)
-        by_depth.xaxis.set_major_formatter("{x:g}")
-        by_depth.margins(x=0.15)
+        by_depth.set_xticks([4**power for power in range(6)], [str(4**power) for power in range(6)])
+        by_depth.set_xlim(0.8, 3000)
         by_depth.set(xlabel="depth (outer iterations)", ylabel="exact accuracy, %", title="trained")
         by_step.set(xlabel="training step", ylabel="exact accuracy, %", title="while training")
         figure.suptitle(f"{task['title']}; ours on {task['ours_are']}")
