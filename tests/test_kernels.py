@@ -27,10 +27,10 @@ from models.act import act_loss
 from models.backend import Backend
 from models.eqr import relax
 from models.kernels import gate_up, noise, weights
-from models.kernels.attention import self_attention
+from models.kernels.attention import attend, self_attention
 from models.kernels.mlp import mlp_norm
 from models.kernels.norm import linear_norm
-from models.kernels.rotary import rotate_
+from models.kernels.rotary import Rotation, project, rotate_
 from models.layers import Attention, Rotary, SwiGLU, rms_norm, rope_1d, rope_2d, truncated_normal
 from training.ema import EMA
 
@@ -74,7 +74,7 @@ def leaf(*shape: int, scale: float = 1.0) -> torch.Tensor:
     return (scale * torch.randn(shape, device=DEVICE)).requires_grad_()
 
 
-@pytest.mark.parametrize("B, L, D", [(2, 5, 44), (1, 1, 42), (3, 70, 128), (1, 7, 130), (1, 40, 192)])
+@pytest.mark.parametrize("B, L, D", [(2, 5, 44), (1, 1, 42), (1, 150, 44), (3, 70, 128), (1, 7, 130), (1, 40, 192)])
 def test_mlp_over_features(B, L, D):
     torch.manual_seed(0)
     layer, x = SwiGLU(D, 4).to(DEVICE), leaf(B, L, D)
@@ -87,7 +87,7 @@ def test_programs_take_several_tiles_each_where_there_are_more_tiles(monkeypatch
     test_mlp_over_features(1, 130, 136)
 
 
-@pytest.mark.parametrize("B, L, D", [(2, 81, 20), (1, 16, 1), (2, 97, 130), (1, 130, 24)])
+@pytest.mark.parametrize("B, L, D", [(2, 81, 20), (1, 16, 1), (1, 20, 150), (2, 97, 130), (1, 130, 24)])
 def test_mlp_over_positions(B, L, D):
     torch.manual_seed(0)
     layer, x = SwiGLU(L, 4).to(DEVICE), leaf(B, L, D)
@@ -114,23 +114,53 @@ def test_linear_norm(rows, D, E):
         (2, 5, 2, 22, "rope"),
         (1, 70, 2, 16, "rope"),
         (1, 1, 2, 16, "rope"),
+        (1, 1, 2, 22, "rope"),
+        (3, 47, 3, 14, "rope"),
         (2, 33, 3, 16, "rope"),
         (2, 36, 2, 8, "rope2d"),
+        (2, 36, 2, 20, "rope2d"),
         (2, 36, 2, 32, "rope2d"),
         (1, 64, 3, 14, "none"),
         (1, 130, 1, 64, "rope"),
+        (2, 33, 8, 16, "rope"),
+        (1, 21, 6, 16, "rope"),
+        (2, 21, 5, 14, "rope"),
+        (1, 36, 9, 8, "rope2d"),
+        (1, 36, 4, 32, "rope2d"),
     ],
 )
 def test_self_attention(B, L, H, K, positions):
     torch.manual_seed(0)
-    tables = {"rope": lambda: [rope_1d(L, K)], "rope2d": lambda: rope_2d(6, L // 6, 0, K)}
-    rotary = None if positions == "none" else Rotary(*tables[positions]())
+    rotary = None if positions == "none" else rotary_of(positions, L, K)
     layer, h = Attention(H * K, H, rotary).to(DEVICE), leaf(B, L, H * K)
     with torch.no_grad():
         layer.o_proj.weight.copy_(torch.eye(H * K))
-    rotation = None if rotary is None else (rotary.cos_LK, rotary.sin_LK, rotary.widths[0])
+    rotation = None if rotary is None else rotation_of(rotary)
     weight = layer.qkv_proj.weight
     agree(lambda: self_attention(h, weight, H, rotation), lambda: layer(h), h, weight, tolerance=5e-6)
+
+
+def rotary_of(positions: str, L: int, K: int) -> Rotary:
+    return Rotary(*([rope_1d(L, K)] if positions == "rope" else rope_2d(6, L // 6, 0, K)))
+
+
+def rotation_of(rotary: Rotary) -> Rotation:
+    return rotary.cos_LK, rotary.sin_LK, rotary.widths[0]
+
+
+@pytest.mark.parametrize(
+    "H, K, positions", [(2, 22, "rope"), (3, 14, "rope"), (4, 16, "rope"), (2, 20, "rope2d"), (8, 16, "rope")]
+)
+def test_the_longest_keys_are_known_and_change_nothing_where_they_are_short(H, K, positions):
+    torch.manual_seed(0)
+    h, weight = torch.randn(3, 42, H * K, device=DEVICE), leaf(3 * H * K, H * K, scale=(H * K) ** -0.5)
+    qkv, longest = project(h, weight, H, rotation_of(rotary_of(positions, 42, K).to(DEVICE)))
+    keys = qkv.view(-1, 3 * H, K)[:, H : 2 * H].square().sum(-1)
+    each = longest.repeat_interleave(16, dim=0)[: len(keys)].expand(-1, H)
+    assert (keys <= each * 1.00001).all() and (each <= keys.sum(1).max() * 1.00001).all()
+    for bounded, plain in zip(attend(qkv, H, longest), attend(qkv, H), strict=True):
+        torch.testing.assert_close(bounded, plain, rtol=2e-6, atol=2e-6)
+    assert not torch.equal(attend(qkv, H, longest)[1], attend(qkv, H)[1])  # they went different ways
 
 
 def test_large_scores_do_not_overflow():
@@ -150,25 +180,28 @@ def test_rotation_there_and_back_keeps_to_its_memory(H, K):
     qkv = room[:size].view(2, 5, -1).normal_()
     before = qkv.clone()
     for turn in (1.0, -1.0):
-        rotate_(qkv, H, (rotary.cos_LK, rotary.sin_LK, K), turn)
-        assert torch.allclose(qkv, before, atol=1e-5) == (turn < 0)
+        rotate_(qkv, H, rotation_of(rotary), turn)
+        if turn > 0:
+            assert not torch.allclose(qkv[..., H * K : 2 * H * K], before[..., H * K : 2 * H * K], atol=1e-2)
+    qkv[..., : H * K] /= math.log2(math.e) ** 2 / K  # there and back
+    assert torch.allclose(qkv, before, atol=1e-5)
     assert torch.equal(qkv[..., 2 * H * K :], before[..., 2 * H * K :]) and (room[size:] == 7.0).all()
 
 
+@pytest.mark.parametrize("H", [2, 8])
 @pytest.mark.parametrize("large", [0, 69])
-def test_one_large_key_among_small_ones_does_not_overflow(large):
+def test_one_large_key_among_small_ones_does_not_overflow(large, H):
     """Where scores are bounded the softmax takes no maximum. This key breaks its row's bound; the queries do not."""
     torch.manual_seed(0)
-    rotary = Rotary(rope_1d(70, 16))
-    layer, h = Attention(32, 2, rotary).to(DEVICE), leaf(3, 70, 32)
+    rotary, D = Rotary(rope_1d(70, 16)), H * 16
+    layer, h = Attention(D, H, rotary).to(DEVICE), leaf(3, 70, D)
     weight = layer.qkv_proj.weight
     with torch.no_grad():
         h[1, large] *= 60.0
-        layer.o_proj.weight.copy_(torch.eye(32))
-        weight[:32] *= 0.02
-        weight[32:64] *= 50.0
-    rotation = (rotary.cos_LK, rotary.sin_LK, 16)
-    agree(lambda: self_attention(h, weight, 2, rotation), lambda: layer(h), h, weight, tolerance=1e-4)
+        layer.o_proj.weight.copy_(torch.eye(D))
+        weight[:D] *= 0.02
+        weight[D : 2 * D] *= 50.0
+    agree(lambda: self_attention(h, weight, H, rotation_of(rotary)), lambda: layer(h), h, weight, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

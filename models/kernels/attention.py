@@ -1,11 +1,9 @@
 """Attention for small heads, with its projection and its rotary positions, forward and backward.
 
 Shapes: B rows, L positions, H heads of K features, `KP` that rounded up to a power of two; E = 3 H K. The softmax
-works in powers of two. The backward pass makes the scores anew and, in two kernels, adds up everything in a fixed
-order: no atomics, so that two runs agree to the bit.
+is one of powers of two: queries come multiplied by log2(e) / sqrt(K) (`rotate_`). The backward pass makes the scores
+anew and, in two kernels, adds up everything in a fixed order: no atomics, so that two runs agree to the bit.
 """
-
-import math
 
 import torch
 import triton
@@ -14,9 +12,35 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
-from models.kernels.rotary import TOKENS, Rotation, rotate_
+from models.kernels.rotary import TOKENS, Rotation, project, rotate_
 
-_LOG2_E = 1.4426950408889634
+_LN_2 = tl.constexpr(0.6931471805599453)
+
+_SEVEN = "".join(f"ex2.approx.ftz.f32 ${i}, ${i + 8};" for i in range(7))
+_EIGHTH = """
+    add.rn.f32 whole, $15, 0f4B400000;  // 1.5 * 2^23: rounds, and leaves the whole number in the low bits
+    sub.rn.f32 rest, whole, 0f4B400000;
+    sub.rn.f32 rest, $15, rest;
+    fma.rn.f32 power, rest, 0f3D61FBAF, 0f3E786F0D;
+    fma.rn.f32 power, power, rest, 0f3F31798D;
+    fma.rn.f32 power, power, rest, 0f3F7FFB49;
+    mov.b32 exponent, whole;
+    mov.b32 bits, power;
+    mad.lo.s32 $7, exponent, 8388608, bits;
+"""
+_POWERS = tl.constexpr("{.reg .f32 whole, rest, power; .reg .b32 exponent, bits;" + _SEVEN + _EIGHTH + "}")
+_PLACES = tl.constexpr("=f,=f,=f,=f,=f,=f,=f,=r,f,f,f,f,f,f,f,f")
+
+
+@triton.jit
+def _exp2(x, EXACT: tl.constexpr):
+    """Powers of two. Not EXACT: of |x| < 60 only, and one in eight on the multiply-add units: the others are busy.
+
+    That one is a polynomial of degree 3, off by 7.5e-5 at most; rounding to bfloat16 is by up to 3.9e-3.
+    """
+    if EXACT:
+        return tl.exp2(x)
+    return tl.inline_asm_elementwise(_POWERS, _PLACES, [x], tl.float32, is_pure=True, pack=8)
 
 
 @triton.jit
@@ -44,7 +68,7 @@ def _head(tile, L, H: tl.constexpr, K: tl.constexpr, TILES):
 
 @triton.jit
 def _look(
-    q, qkv_ptr, start, head, L, most, total, out, scale,
+    q, qkv_ptr, start, head, L, most, total, out,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK_N: tl.constexpr, EDGE: tl.constexpr,
     SAFE: tl.constexpr,
 ):  # fmt: skip
@@ -56,10 +80,10 @@ def _look(
     if EDGE:
         score = tl.where(at[None, :] < L, score, float("-inf"))
     if SAFE:
-        p = tl.exp2(score * scale)
+        p = _exp2(score, EDGE or v.dtype == tl.float32)
     else:
-        higher = tl.maximum(most, tl.max(score, 1) * scale)
-        p = tl.exp2(score * scale - higher[:, None])
+        higher = tl.maximum(most, tl.max(score, 1))
+        p = tl.exp2(score - higher[:, None])
         shrink = tl.exp2(most - higher)
         total *= shrink
         out *= shrink[:, None]
@@ -70,23 +94,23 @@ def _look(
 
 @triton.jit
 def _look_all(
-    q, qkv_ptr, head, L, most, total, out, scale,
+    q, qkv_ptr, head, L, most, total, out,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK_N: tl.constexpr, TAIL: tl.constexpr,
     SAFE: tl.constexpr,
 ):  # fmt: skip
     whole = (L // BLOCK_N) * BLOCK_N
     for start in range(0, whole, BLOCK_N):
-        most, total, out = _look(q, qkv_ptr, start, head, L, most, total, out, scale, H, K, KP, BLOCK_N, False, SAFE)
+        most, total, out = _look(q, qkv_ptr, start, head, L, most, total, out, H, K, KP, BLOCK_N, False, SAFE)
     if TAIL > 0:
-        most, total, out = _look(q, qkv_ptr, whole, head, L, most, total, out, scale, H, K, KP, TAIL, True, SAFE)
+        most, total, out = _look(q, qkv_ptr, whole, head, L, most, total, out, H, K, KP, TAIL, True, SAFE)
     return most, total, out
 
 
 @triton.jit
 def _forward(
-    qkv_ptr, longest_ptr, out_ptr, lse_ptr, L, scale, TILES,
+    qkv_ptr, longest_ptr, out_ptr, lse_ptr, L, TILES,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
-    TAIL: tl.constexpr, BOUND: tl.constexpr, TOKENS: tl.constexpr, MANY: tl.constexpr,
+    TAIL: tl.constexpr, EACH: tl.constexpr, TOKENS: tl.constexpr, MANY: tl.constexpr,
 ):  # fmt: skip
     tile, number, head, place = _head(tl.program_id(0), L, H, K, TILES)
     at = tile * BLOCK + tl.arange(0, BLOCK)
@@ -95,45 +119,33 @@ def _forward(
     total = tl.zeros((BLOCK,), tl.float32)
     out = tl.zeros((BLOCK, KP), tl.float32)
     safe = False
-    if BOUND:
+    if EACH > 0:
         # |q k| <= |q| max |k|. Where no score passes 2^60, a sum of 2^score neither overflows nor vanishes, and
         # is as exact in bfloat16 and float32 as one of 2^(score - maximum).
         b, h = number // H, number % H
         tiles = (b * L) // TOKENS + tl.arange(0, MANY)
-        keys = tl.load(longest_ptr + tiles * (2 * H) + H + h, tiles <= ((b + 1) * L - 1) // TOKENS, 0.0)
+        keys = tl.load(longest_ptr + tiles * EACH + h % EACH, tiles <= ((b + 1) * L - 1) // TOKENS, 0.0)
         q32 = q.to(tl.float32)
-        safe = tl.max(tl.sum(q32 * q32, 1), 0) * tl.max(keys, 0) * scale * scale < 3600.0
+        safe = tl.max(tl.sum(q32 * q32, 1), 0) * tl.max(keys, 0) < 3600.0
     if safe:
-        most, total, out = _look_all(q, qkv_ptr, head, L, most, total, out, scale, H, K, KP, BLOCK_N, TAIL, True)
+        most, total, out = _look_all(q, qkv_ptr, head, L, most, total, out, H, K, KP, BLOCK_N, TAIL, True)
     else:
         most += float("-inf")
-        most, total, out = _look_all(q, qkv_ptr, head, L, most, total, out, scale, H, K, KP, BLOCK_N, TAIL, False)
+        most, total, out = _look_all(q, qkv_ptr, head, L, most, total, out, H, K, KP, BLOCK_N, TAIL, False)
     _store_rows(out_ptr, out / total[:, None], at, place, L, H * K, K, KP)
     tl.store(lse_ptr + number * L + at, most + tl.log2(total), at < L)
 
 
 @triton.jit
-def _delta(
-    out_ptr, d_out_ptr, delta_ptr, L, TILES, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr
-):
-    """delta [B H, L] = sum over features of output * its gradient."""
-    tile, number, _, place = _head(tl.program_id(0), L, H, K, TILES)
-    at = tile * BLOCK + tl.arange(0, BLOCK)
-    out = _rows(out_ptr, at, place, L, H * K, K, KP).to(tl.float32)
-    d_out = _rows(d_out_ptr, at, place, L, H * K, K, KP).to(tl.float32)
-    tl.store(delta_ptr + number * L + at, tl.sum(out * d_out, 1), at < L)
-
-
-@triton.jit
 def _look_back(
-    q, d_out, lse, delta, d_q, qkv_ptr, start, head, L, scale,
+    q, d_out, lse, delta, d_q, qkv_ptr, start, head, L,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK_N: tl.constexpr, EDGE: tl.constexpr,
 ):  # fmt: skip
     """The gradient of the queries, with one tile of keys and values more."""
     at = start + tl.arange(0, BLOCK_N)
     k = _rows(qkv_ptr + H * K, at, head, L if EDGE else start + BLOCK_N, 3 * H * K, K, KP)
     v = _rows(qkv_ptr + 2 * H * K, at, head, L if EDGE else start + BLOCK_N, 3 * H * K, K, KP)
-    p = tl.exp2(tl.dot(q, tl.trans(k), input_precision="ieee") * scale - lse[:, None])
+    p = tl.exp2(tl.dot(q, tl.trans(k), input_precision="ieee") - lse[:, None])
     if EDGE:
         p = tl.where(at[None, :] < L, p, 0.0)
     d_p = tl.dot(d_out, tl.trans(v), input_precision="ieee")
@@ -143,28 +155,31 @@ def _look_back(
 
 @triton.jit
 def _backward_q(
-    qkv_ptr, d_out_ptr, lse_ptr, delta_ptr, d_qkv_ptr, L, scale, factor, TILES,
+    qkv_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, d_qkv_ptr, L, TILES,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
     TAIL: tl.constexpr,
 ):  # fmt: skip
+    """Also delta [B H, L], for `_backward_kv`: the sum over features of the output times its gradient."""
     tile, number, head, place = _head(tl.program_id(0), L, H, K, TILES)
     at = tile * BLOCK + tl.arange(0, BLOCK)
     q = _rows(qkv_ptr, at, head, L, 3 * H * K, K, KP)
     d_out = _rows(d_out_ptr, at, place, L, H * K, K, KP)
+    out = _rows(out_ptr, at, place, L, H * K, K, KP)
     lse = tl.load(lse_ptr + number * L + at, at < L, 0.0)
-    delta = tl.load(delta_ptr + number * L + at, at < L, 0.0)
+    delta = tl.sum(out.to(tl.float32) * d_out.to(tl.float32), 1)
     d_q = tl.zeros((BLOCK, KP), tl.float32)
     whole = (L // BLOCK_N) * BLOCK_N
     for start in range(0, whole, BLOCK_N):
-        d_q = _look_back(q, d_out, lse, delta, d_q, qkv_ptr, start, head, L, scale, H, K, KP, BLOCK_N, False)
+        d_q = _look_back(q, d_out, lse, delta, d_q, qkv_ptr, start, head, L, H, K, KP, BLOCK_N, False)
     if TAIL > 0:
-        d_q = _look_back(q, d_out, lse, delta, d_q, qkv_ptr, whole, head, L, scale, H, K, KP, TAIL, True)
-    _store_rows(d_qkv_ptr, d_q * factor, at, head, L, 3 * H * K, K, KP)
+        d_q = _look_back(q, d_out, lse, delta, d_q, qkv_ptr, whole, head, L, H, K, KP, TAIL, True)
+    tl.store(delta_ptr + number * L + at, delta, at < L)
+    _store_rows(d_qkv_ptr, d_q * _LN_2, at, head, L, 3 * H * K, K, KP)
 
 
 @triton.jit
 def _backward_kv(
-    qkv_ptr, d_out_ptr, lse_ptr, delta_ptr, d_qkv_ptr, L, scale, factor, TILES,
+    qkv_ptr, d_out_ptr, lse_ptr, delta_ptr, d_qkv_ptr, L, TILES,
     H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     tile, number, head, place = _head(tl.program_id(0), L, H, K, TILES)
@@ -179,12 +194,12 @@ def _backward_kv(
         d_out = _rows(d_out_ptr, n, place, L, H * K, K, KP)
         lse = tl.load(lse_ptr + number * L + n, n < L, 0.0)
         delta = tl.load(delta_ptr + number * L + n, n < L, 0.0)
-        p = tl.exp2(tl.dot(k, tl.trans(q), input_precision="ieee") * scale - lse[None, :])
+        p = tl.exp2(tl.dot(k, tl.trans(q), input_precision="ieee") - lse[None, :])
         d_v = tl.dot(p.to(q.dtype), d_out, d_v, input_precision="ieee")  # queries past the end: d_out is zero
         d_p = tl.dot(v, tl.trans(d_out), input_precision="ieee")
         d_score = (p * (d_p - delta[None, :])).to(q.dtype)
         d_k = tl.dot(d_score, q, d_k, input_precision="ieee")
-    _store_rows(d_qkv_ptr + H * K, d_k * factor, at, head, L, 3 * H * K, K, KP)
+    _store_rows(d_qkv_ptr + H * K, d_k * _LN_2, at, head, L, 3 * H * K, K, KP)
     _store_rows(d_qkv_ptr + 2 * H * K, d_v, at, head, L, 3 * H * K, K, KP)
 
 
@@ -199,47 +214,45 @@ def _tail(length: int, block: int) -> int:
 
 
 def attend(qkv_BLE: Tensor, heads: int, longest: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(softmax(q k^T / sqrt(K)) v [B, L, H K], log2 of the softmax's sums [B H, L]) of turned queries and keys.
+    """(2^(q k^T) v over the sums of 2^(q k^T), [B, L, H K]; log2 of these sums, [B H, L]).
 
-    `longest` (from `rotate_`) lets tiles whose scores cannot grow large do without a running maximum.
+    `longest` (from `project`) lets tiles whose scores cannot grow large do without a running maximum.
     """
-    bound = longest is not None and qkv_BLE.dtype != torch.float16  # whose exponents would not reach
+    if qkv_BLE.dtype == torch.float16:  # whose exponents would not reach
+        longest = None
     B, L, E = qkv_BLE.shape
     out, lse = qkv_BLE.new_empty(B, L, E // 3), torch.empty(B * heads, L, device=qkv_BLE.device)
     block = block_n = 64
     tiles = triton.cdiv(L, block)
-    scale = _LOG2_E / math.sqrt(E // (3 * heads))
     _forward[B * heads * tiles,](
-        qkv_BLE, longest, out, lse, L, scale, tiles, **_sizes(qkv_BLE, heads), BLOCK=block, BLOCK_N=block_n,
-        TAIL=_tail(L, block_n), BOUND=bound, TOKENS=TOKENS,
+        qkv_BLE, longest, out, lse, L, tiles, **_sizes(qkv_BLE, heads), BLOCK=block, BLOCK_N=block_n,
+        TAIL=_tail(L, block_n), EACH=0 if longest is None else longest.shape[1], TOKENS=TOKENS,
         MANY=triton.next_power_of_2(L // TOKENS + 2), num_warps=4,
     )  # fmt: skip
     return out, lse
 
 
 def attend_backward(qkv_BLE: Tensor, heads: int, out: Tensor, lse: Tensor, d_out: Tensor) -> Tensor:
-    """The gradient of `attend`'s turned queries, keys and values, [B, L, E]."""
+    """The gradient of `attend`'s queries, keys and values, [B, L, E]."""
     B, L, E = qkv_BLE.shape
     sizes, block = _sizes(qkv_BLE, heads), 64
     tiles = triton.cdiv(L, block)
     grid = (B * heads * tiles,)
-    factor = 1.0 / math.sqrt(E // (3 * heads))
     delta, d_qkv = torch.empty_like(lse), torch.empty_like(qkv_BLE)
-    _delta[grid](out, d_out, delta, L, tiles, H=heads, K=sizes["K"], KP=sizes["KP"], BLOCK=block)
-    shared = (qkv_BLE, d_out, lse, delta, d_qkv, L, factor * _LOG2_E, factor, tiles)
-    _backward_q[grid](*shared, **sizes, BLOCK=block, BLOCK_N=64, TAIL=_tail(L, 64), num_warps=4, num_stages=5)
-    _backward_kv[grid](*shared, **sizes, BLOCK=block, BLOCK_N=32, num_warps=2, num_stages=3)
+    shared = (d_out, lse, delta, d_qkv, L, tiles)
+    _backward_q[grid](
+        qkv_BLE, out, *shared, **sizes, BLOCK=block, BLOCK_N=64, TAIL=_tail(L, 64), num_warps=4, num_stages=4
+    )
+    _backward_kv[grid](qkv_BLE, *shared, **sizes, BLOCK=block, BLOCK_N=32, num_warps=2, num_stages=3)
     return d_qkv
 
 
 class _SelfAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> Tensor:
-        w_qkv = weights.at(qkv, h.dtype)
-        qkv_BLE = h @ w_qkv.T
-        longest = None if rotation is None else rotate_(qkv_BLE, heads, rotation, 1.0)
+        qkv_BLE, longest = project(h, qkv, heads, rotation)
         out, lse = attend(qkv_BLE, heads, longest)
-        ctx.save_for_backward(h, w_qkv, qkv_BLE, out, lse)
+        ctx.save_for_backward(h, weights.at(qkv, h.dtype), qkv_BLE, out, lse)
         ctx.heads, ctx.rotation = heads, rotation
         return out
 
@@ -248,8 +261,7 @@ class _SelfAttention(torch.autograd.Function):
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
         h, w_qkv, qkv_BLE, out, lse = ctx.saved_tensors
         d_qkv = attend_backward(qkv_BLE, ctx.heads, out, lse, d_out.contiguous())
-        if ctx.rotation is not None:
-            rotate_(d_qkv, ctx.heads, ctx.rotation, -1.0)
+        rotate_(d_qkv, ctx.heads, ctx.rotation, -1.0)
         d_rows = d_qkv.flatten(0, 1)
         return d_qkv @ w_qkv, (d_rows.T @ h.flatten(0, 1)).float(), None, None
 

@@ -181,6 +181,11 @@ def _parts(D: int) -> tuple[int, int]:
     return (half, rest) if half >= 16 and rest < half else (whole, 0)
 
 
+def _grid(sizes: dict[str, int], R: int, block: int) -> tuple[int]:
+    M = sizes["M"]
+    return (triton.cdiv(M, block) * (R // M) if M else triton.cdiv(R, block),)
+
+
 class _NarrowMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool) -> Tensor:
@@ -191,10 +196,11 @@ class _NarrowMLP(torch.autograd.Function):
         w_gate_up, w_down = weights.at(gate_up, x.dtype, columns=D1 + D2), weights.at(down, x.dtype, rows=D1 + D2)
         out = torch.empty_like(x)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
-        ctx.grid = (triton.cdiv(M, 64) * x.shape[0] if M else triton.cdiv(R, 64),)
-        _forward[ctx.grid](
-            x, w_gate_up, w_down, out, scale_R, R, **ctx.sizes, BLOCK=64, BLOCK_N=32, num_warps=4, num_stages=2
-        )
+        block, block_n, stages = (64, 32, 2) if D1 + D2 == SMALL else (128, 64, 2) if M else (128, 32, 3)
+        _forward[_grid(ctx.sizes, R, block)](
+            x, w_gate_up, w_down, out, scale_R, R,
+            **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=4, num_stages=stages,
+        )  # fmt: skip
         ctx.save_for_backward(x, w_gate_up, w_down, out, scale_R)
         return out
 
@@ -210,7 +216,7 @@ class _NarrowMLP(torch.autograd.Function):
 
         d_sum, d_gates, act = inner(D), inner(2 * N), inner(N)
         x_turned = inner(D) if M else x
-        _backward[ctx.grid](
+        _backward[_grid(ctx.sizes, R, 64)](
             x, w_gate_up, w_down, out, scale_R, d_out.contiguous(), d_x, x_turned, d_sum, d_gates, act, R,
             **ctx.sizes, BLOCK=64, BLOCK_N=64 if M else 32, num_warps=4, num_stages=2 if M else 3,
         )  # fmt: skip

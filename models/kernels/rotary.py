@@ -1,15 +1,21 @@
-"""Rotary positions: queries and keys turned in place, forth and back.
+"""Queries, keys and values for `attend`: the projection and its rotary positions, forth and back.
 
 Shapes: B rows, L positions, H heads of K features; E = 3 H K.
 """
+
+import math
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from models.kernels import weights
+
 TOKENS = 16
 """Positions of a tile, where the longest are wanted."""
+
+NARROW = 64  # the widest row that is projected and turned in one pass
 
 Rotation = tuple[Tensor, Tensor, int]
 """(cosines [L, K], sines [L, K], features of one half-split rotation), tables in float32."""
@@ -17,13 +23,13 @@ Rotation = tuple[Tensor, Tensor, int]
 
 @triton.jit
 def _rotate(
-    qkv_ptr, cos_ptr, sin_ptr, longest_ptr, rows, L, turn,
+    qkv_ptr, cos_ptr, sin_ptr, longest_ptr, rows, L, turn, scale,
     H: tl.constexpr, K: tl.constexpr, PART: tl.constexpr, BOUND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Turns the pairs (i, i + PART / 2) of every part of queries and keys, in place: forth (turn 1) or back (-1).
 
-    A row is one head of the queries or keys of one position. BOUND: the squared length of the longest query and key
-    of every head in this tile goes to `longest` [tiles, 2 H].
+    A row is one head of the queries (these times `scale`) or keys of one position. BOUND: the squared length of the
+    longest key of every head in this tile goes to `longest` [tiles, H].
     """
     PAIRS: tl.constexpr = triton.next_power_of_2(K // 2)
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -33,7 +39,8 @@ def _rotate(
     real = (row[:, None] < rows) & (pair[None, :] < K // 2)
     at = qkv_ptr + (token * (3 * H) + row % (2 * H)).to(tl.int64)[:, None] * K + k[None, :]
     angle = (token % L)[:, None] * K + k[None, :]
-    cos, sin = tl.load(cos_ptr + angle, real, 0.0), turn * tl.load(sin_ptr + angle, real, 0.0)
+    by = tl.where(row % (2 * H) < H, scale, 1.0)[:, None]
+    cos, sin = by * tl.load(cos_ptr + angle, real, 0.0), by * turn * tl.load(sin_ptr + angle, real, 0.0)
     first = tl.load(at, real, 0.0).to(tl.float32)
     second = tl.load(at + PART // 2, real, 0.0).to(tl.float32)
     kind = qkv_ptr.dtype.element_ty
@@ -41,12 +48,13 @@ def _rotate(
     tl.store(at + PART // 2, (second * cos + first * sin).to(kind), real)
     if BOUND:
         squares = tl.reshape(tl.sum(first * first + second * second, 1), (BLOCK // (2 * H), 2 * H))
-        tl.store(longest_ptr + tl.program_id(0) * (2 * H) + tl.arange(0, 2 * H), tl.max(squares, 0))
+        h = tl.arange(0, 2 * H) - H
+        tl.store(longest_ptr + tl.program_id(0) * H + h, tl.max(squares, 0), h >= 0)
 
 
 @triton.jit
 def _rotate_odd(
-    qkv_ptr, cos_ptr, sin_ptr, tokens, L, turn,
+    qkv_ptr, cos_ptr, sin_ptr, tokens, L, turn, scale,
     H: tl.constexpr, K: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """_rotate for pairs that lie at odd distances: whole positions at a time, each feature with its partner."""
@@ -63,25 +71,91 @@ def _rotate_odd(
     cos, sin = tl.load(cos_ptr + angle, real, 0.0), turn * tl.load(sin_ptr + angle, real, 0.0)
     tl.debug_barrier()  # everything is read before anything is written
     turned = x * cos + tl.where(first[None, :], -other, other) * sin
+    turned *= tl.where(c < H * K, scale, 1.0)[None, :]
     tl.store(row + c[None, :], turned.to(qkv_ptr.dtype.element_ty), real)
 
 
-def rotate_(qkv_BLE: Tensor, heads: int, rotation: Rotation, turn: float) -> Tensor | None:
-    """Turns queries and keys in place: forth (turn 1) or back (-1). Returns the longest of each tile, for `attend`."""
+@triton.jit
+def _project(
+    h_ptr, weight_ptr, cos_ptr, sin_ptr, qkv_ptr, longest_ptr, tokens, L, scale,
+    D: tl.constexpr, DP: tl.constexpr, K: tl.constexpr, PART: tl.constexpr,
+    BLOCK: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    """Rows of D features to queries, keys (turned, in float32) and values, with a weight [3 D, DP].
+
+    The partners of the features come from products of their own, with the weight's rows exchanged. To `longest`
+    [tiles of TOKENS] goes the squared length of the longest key, all heads of a position together.
+    """
+    token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    c = tl.arange(0, DP)
+    real = (token[:, None] < tokens) & (c[None, :] < D)
+    h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + c[None, :], real, 0.0)
+    first = c % PART < PART // 2
+    partner = tl.where(first, c + PART // 2, c - PART // 2)
+    angle = (token % L)[:, None] * K + (c % K)[None, :]
+    cos = tl.load(cos_ptr + angle, real, 0.0)
+    sin = tl.load(sin_ptr + angle, real, 0.0) * tl.where(first, -1.0, 1.0)[None, :]
+    known = (c < D)[None, :]
+    own = weight_ptr + c[None, :] * DP + c[:, None]
+    other = weight_ptr + partner[None, :] * DP + c[:, None]
+    row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * D) + c[None, :]
+    for part in tl.static_range(2):
+        turned = tl.dot(h, tl.load(own + part * D * DP, known, 0.0), input_precision="ieee") * cos
+        turned += tl.dot(h, tl.load(other + part * D * DP, known, 0.0), input_precision="ieee") * sin
+        tl.store(row + part * D, (turned * scale if part == 0 else turned).to(h.dtype), real)
+    tiles: tl.constexpr = BLOCK // TOKENS
+    longest = tl.max(tl.reshape(tl.sum(turned * turned, 1), (tiles, TOKENS)), 1)
+    tl.store(longest_ptr + tl.program_id(0) * tiles + tl.arange(0, tiles), longest)
+    values = tl.dot(h, tl.load(own + 2 * D * DP, known, 0.0), input_precision="ieee")
+    tl.store(row + 2 * D, values.to(h.dtype), real)
+
+
+def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> tuple[Tensor, Tensor | None]:
+    """(Queries, keys and values [B, L, E] by the weight [E, D], ready for `attend`; what `rotate_` returns)."""
+    B, L, D = h_BLD.shape
+    if rotation is None or D > NARROW:
+        qkv_BLE = h_BLD @ weights.at(qkv, h_BLD.dtype).T
+        return qkv_BLE, rotate_(qkv_BLE, heads, rotation, 1.0)
     cos_LK, sin_LK, part = rotation
+    K, DP, block = D // heads, max(16, triton.next_power_of_2(D)), 64
+    tiles = triton.cdiv(B * L, block)
+    qkv_BLE = h_BLD.new_empty(B, L, 3 * D)
+    longest = torch.empty(tiles * block // TOKENS, 1, device=h_BLD.device)
+    _project[(tiles,)](
+        h_BLD, weights.at(qkv, h_BLD.dtype, columns=DP), cos_LK, sin_LK, qkv_BLE, longest, B * L, L, _scale(K),
+        D=D, DP=DP, K=K, PART=part, BLOCK=block, TOKENS=TOKENS, num_warps=8,
+    )  # fmt: skip
+    return qkv_BLE, longest
+
+
+def _scale(K: int) -> float:
+    return math.log2(math.e) / math.sqrt(K)
+
+
+def rotate_(qkv_BLE: Tensor, heads: int, rotation: Rotation | None, turn: float) -> Tensor | None:
+    """Turns queries and keys in place, and multiplies queries by log2(e) / sqrt(K): forth, or (turn -1) gradients back.
+
+    Returns the squared length of the longest key, for `attend`, [tiles of TOKENS, H (or 1: all heads together)], or
+    None where that is not known.
+    """
     B, L, E = qkv_BLE.shape
     K, rows = E // (3 * heads), B * L * 2 * heads
+    scale = _scale(K)
+    if rotation is None:
+        qkv_BLE[..., : E // 3] *= scale
+        return None
+    cos_LK, sin_LK, part = rotation
     if part % 16:
         _rotate_odd[triton.cdiv(B * L, TOKENS),](
-            qkv_BLE, cos_LK, sin_LK, B * L, L, turn, H=heads, K=K, PART=part, BLOCK=TOKENS, num_warps=4
+            qkv_BLE, cos_LK, sin_LK, B * L, L, turn, scale, H=heads, K=K, PART=part, BLOCK=TOKENS, num_warps=4
         )
         return None
     block = 2 * heads * TOKENS
     known = turn > 0 and block & (block - 1) == 0
     tiles = triton.cdiv(rows, block if known else 256)
-    longest = torch.empty(tiles, 2 * heads, device=qkv_BLE.device) if known else None
+    longest = torch.empty(tiles, heads, device=qkv_BLE.device) if known else None
     _rotate[(tiles,)](
-        qkv_BLE, cos_LK, sin_LK, longest, rows, L, turn,
+        qkv_BLE, cos_LK, sin_LK, longest, rows, L, turn, scale,
         H=heads, K=K, PART=part, BOUND=known, BLOCK=block if known else 256, num_warps=8,
     )  # fmt: skip
     return longest
