@@ -43,12 +43,14 @@ def batch_of(task: Task, rows: int, device: torch.device) -> Batch:
     return Batch(tokens[0], tokens[1], torch.zeros(rows, dtype=torch.int32, device=device))
 
 
-def gigaflops(model: Reasoner, task: Task) -> float:
-    """Work of one outer iteration of one row."""
+def gigaflops(model: Reasoner, task: Task, training: bool = False) -> float:
+    """Work of one outer iteration of one row, of a plain model on the CPU; in training, with its backward pass."""
     batch = batch_of(task, 1, torch.device("cpu"))
     # attention written out, since the counter does not know every fused kernel
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model.advance(model.start(batch))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        _, readout = model.advance(model.start(batch))
+        if training:
+            (readout.logits.float().sum() + readout.q_halt.sum()).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops()) / 1e9
 
 

@@ -1,14 +1,18 @@
-"""Speed of training and evaluation with kernels on and off: python -m benchmarks.speed [--rows N] [CONFIG ...]
+"""Speed of training and evaluation, plain, compiled and with kernels: python -m benchmarks.speed [CONFIG ...]
 
-Every case runs in a process of its own with empty compiler caches, one after the other on the same device, on
-random puzzles of the config's shape. A training step is everything: data, refill, forward, backward, optimizer,
-average, metrics. An evaluation iteration includes the residual. Times are medians over blocks of steps, at whose
-ends the device is waited for; memory is the peak that PyTorch reports, of all steps from the first.
+Every case runs in a process of its own (or in several) with empty compiler caches, one after the other on the same
+device, on random puzzles of the config's shape. A training step is everything: data, refill, forward, backward,
+optimizer, average, metrics. An evaluation iteration includes the residual. Times are medians over blocks of steps, at
+whose ends the device is waited for; memory is the peak of all steps from the first, as PyTorch reports it, on a CPU
+that of the process. Work is counted by torch's FlopCounterMode on the plain model: what a backward pass makes anew is
+not in it. Its share is of what a large matrix product reaches on the device just before. On a CPU, models compute in
+float32.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,20 +20,33 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.model_table import task_of
+from benchmarks.model_table import gigaflops, task_of
 from config.load import load_pretrain
 from dataset.layout import Metadata, Split, write_dataset
 from dataset.puzzles import Puzzles, Task, TrainingBatches
 from evaluation.trajectory import Residuals, trajectory
 from models import backend, build, place
 from training import distributed
+from training.logging import versions
 from training.trainer import Trainer, seed_step
 
-CONFIGS = ("eqr_sudoku", "eqr_maze_unique", "eqr_maze_unique_d44_tuned")
+HOW = {"plain": ["kernels=off", "compile=false"], "compiled": ["kernels=off", "compile=true"], "kernels": []}
+GPU = ("eqr_sudoku", "eqr_maze_unique", "eqr_maze_unique_d44_tuned")
+CPU = {"quickstart": 96, "eqr_maze_unique_d44_tuned": 4}
+"""What is measured where nothing is named; on a CPU with so many rows."""
+HEAD = ["config", "how", "rows", "training step", "samples/s", "TFLOP/s", "share", "memory"]
+HEAD += ["evaluation iteration", "TFLOP/s", "share", "first step"]
+
+
+def synchronize() -> None:
+    """Waits for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def random_split(task: Task, count: int) -> Split:
@@ -56,19 +73,30 @@ def block_medians(step: Callable[[], object], steps: int, blocks: int = 5) -> fl
     """Milliseconds of one step: the median over `blocks` blocks of `steps` steps, after one block to warm up."""
     times = []
     for _ in range(blocks + 1):
-        torch.cuda.synchronize()
+        synchronize()
         started = time.perf_counter()
         for _ in range(steps):
             step()
-        torch.cuda.synchronize()
+        synchronize()
         times.append(1000 * (time.perf_counter() - started) / steps)
     return statistics.median(times[1:])
+
+
+def ceilings() -> dict[str, float]:
+    """What this device reaches: TFLOP/s of a large product (bfloat16; CPU: float32), TB/s of a copy, read and write."""
+    on_gpu = torch.cuda.is_available()
+    n, kind, device = (8192, torch.bfloat16, "cuda") if on_gpu else (2048, torch.float32, "cpu")
+    a, b = (torch.randn(n, n, dtype=kind, device=device) for _ in range(2))
+    source = torch.empty(2**31 if on_gpu else 2**27, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    product, copy = block_medians(lambda: a @ b, 10), block_medians(lambda: target.copy_(source), 5)
+    return {"TFLOP/s": 2e-9 * n**3 / product, "TB/s": 2e-9 * source.numel() / copy}
 
 
 def measure(words: list[str], data: str) -> dict[str, float | str]:
     """One case, in this process (or in these processes)."""
     config = load_pretrain([*words, f"dataset.data_path={data}"])
-    world = distributed.start("cuda")
+    world = distributed.start(config.device)
     puzzles = Puzzles(data, "train", world.device)
     chosen = backend.choose(config, config.arch, world.device)
     seed_step(0, 0, 0)
@@ -78,11 +106,12 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     trainer = Trainer(config, model, batches, world, chosen.graphs)
     started = time.perf_counter()
     trainer.train_step()
-    torch.cuda.synchronize()
+    synchronize()
     first = time.perf_counter() - started
     trainer.train_step()
     step = block_medians(trainer.train_step, 8)
-    memory = torch.cuda.max_memory_allocated() / 2**30
+    on_gpu = world.device.type == "cuda"
+    memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trainer.states.clear()
 
     batch = puzzles.rows(np.arange(config.rows_per_rank(world.size)) % len(puzzles))
@@ -93,13 +122,14 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     def iterate() -> None:
         residuals.add(next(steps)[1].logits)
 
-    result = {"first step s": first, "training ms": step, "GiB": memory, "iteration ms": block_medians(iterate, 8)}
+    iteration = block_medians(iterate, 8)
     distributed.wait_for_all()
     distributed.stop()
-    return {"why": chosen.why, **result}
+    found = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}
+    return {"why": chosen.why, **found}
 
 
-def run_case(words: list[str], data: str, processes: int) -> dict[str, float | str]:
+def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
     """One case in new processes with empty caches. Raises RuntimeError with the end of what they printed."""
     launcher = [sys.executable]
     if processes > 1:
@@ -114,44 +144,70 @@ def run_case(words: list[str], data: str, processes: int) -> dict[str, float | s
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(f"{' '.join(words)}: {done.stdout[-500:]}{done.stderr[-1500:]}")
-    result: dict[str, float | str] = json.loads(lines[0])
+    result: dict[str, Any] = json.loads(lines[0])
     return result
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Speed with kernels on and off.")
-    parser.add_argument("configs", nargs="*", default=CONFIGS)
-    parser.add_argument("--rows", type=int, default=768, help="rows of a step, all processes together")
+def case(name: str, how: str, rows: int, processes: int, ceiling: float) -> dict[str, Any]:
+    """One row of the table: times, work and shares of what so many devices could do."""
+    words = [f"train={name}", f"global_batch_size={rows}", *HOW[how]]
+    words += [] if torch.cuda.is_available() else ["arch.forward_dtype=float32"]
+    task = task_of(load_pretrain(words))
+    assert task is not None
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(Path(folder) / "data")
+        write_dataset(data, {"train": random_split(task, 4000)}, ["<blank>"])
+        found = {"config": name, "how": how, "rows": rows, "processes": processes, **run_case(words, data, processes)}
+    for what, training in (("training", True), ("iteration", False)):
+        work = rows * gigaflops(build(load_pretrain(words).arch, task), task, training)
+        found[f"{what} TFLOP/s"] = work / found[f"{what} ms"]
+        found[f"{what} share"] = work / found[f"{what} ms"] / (ceiling * processes)
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    """A row of the table."""
+    step, iteration = found["training ms"], found["iteration ms"]
+    cells = [f"`{found['config']}`", found["how"], str(found["rows"]), f"{step:.1f} ms"]
+    cells += [
+        f"{1000 * found['rows'] / step:,.0f}",
+        f"{found['training TFLOP/s']:.3g}",
+        f"{found['training share']:.0%}",
+    ]
+    cells += [f"{found['GiB']:.1f} GiB", f"{iteration:.1f} ms", f"{found['iteration TFLOP/s']:.3g}"]
+    return " | ".join(["", *cells, f"{found['iteration share']:.0%}", f"{found['first step s']:.1f} s", ""]).strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed of training and evaluation.")
+    parser.add_argument("configs", nargs="*")
+    parser.add_argument("--how", nargs="+", choices=HOW, help="all three; on a CPU, without kernels")
+    parser.add_argument("--rows", type=int, help="rows of a step, all processes together (768; on a CPU fewer)")
     parser.add_argument("--processes", type=int, default=1, help="one a GPU")
-    parser.add_argument("--kernels", nargs="*", default=["off", "auto"])
+    parser.add_argument("--output", type=Path, default=Path("speed.json"), help="%(default)s")
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(arguments.configs, arguments.case)), flush=True)
-        return 0
-    if not torch.cuda.is_available():
-        print("error: there is no GPU to measure", file=sys.stderr)
-        return 1
-    print(f"{arguments.processes} x {torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.rows} rows")
-    print("| config | kernels | training step | samples/s | memory | evaluation iteration | first step |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for name in arguments.configs:
-        task = task_of(load_pretrain([f"train={name}"]))
-        assert task is not None
-        with tempfile.TemporaryDirectory() as folder:
-            data = str(Path(folder) / "data")
-            write_dataset(data, {"train": random_split(task, 4000)}, ["<blank>"])
-            for kernels in arguments.kernels:
-                words = [f"train={name}", f"global_batch_size={arguments.rows}", f"kernels={kernels}"]
-                found = run_case(words, data, arguments.processes)
-                step, iteration = float(found["training ms"]), float(found["iteration ms"])
-                print(
-                    f"| `{name}` | {kernels} | {step:.1f} ms | {1000 * arguments.rows / step:,.0f} "
-                    f"| {found['GiB']:.1f} GiB | {iteration:.1f} ms | {found['first step s']:.1f} s |",
-                    flush=True,
-                )
-    return 0
+    given = parser.parse_args()
+    if given.case:
+        print(json.dumps(measure(given.configs, given.case)), flush=True)
+        return
+    on_gpu = torch.cuda.is_available()
+    device = (
+        f"{given.processes} x {torch.cuda.get_device_name()}" if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    )
+    reached = ceilings()
+    print(f"{device}, torch {torch.__version__}; alone it reaches {reached['TFLOP/s']:.3g} TFLOP/s in a product and")
+    print(
+        f"{reached['TB/s']:.3g} TB/s in a copy\n\n| {' | '.join(HEAD)} |\n|{' --- |' * 2}{' ---: |' * (len(HEAD) - 2)}"
+    )
+    found = []
+    for name in given.configs or (GPU if on_gpu else CPU):
+        rows = given.rows or (768 if on_gpu else CPU.get(name, 4))
+        for how in given.how or (HOW if on_gpu else ("plain", "compiled")):
+            found.append(case(name, how, rows, given.processes, reached["TFLOP/s"]))
+            print(line(found[-1]), flush=True)
+    facts = {"device": device, "versions": versions(), "ceilings": reached, "cases": found}
+    given.output.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
