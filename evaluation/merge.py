@@ -15,8 +15,10 @@ from evaluation.arc import votes_by_depth
 from evaluation.evaluate import Done, metrics_by_depth
 from evaluation.maze import shares
 from evaluation.measure import Halting, Settings
-from evaluation.outcomes import write_per_puzzle
+from evaluation.outcomes import FILE, write_per_puzzle
 from evaluation.partial import Partial, refuse_other
+
+SUBMISSION = "submission.json"
 
 
 def settings_of(about: dict[str, Any]) -> Settings:
@@ -26,7 +28,10 @@ def settings_of(about: dict[str, Any]) -> Settings:
 
 
 def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
-    """Prints the table and writes results.json, results.csv and what else was asked for; `more` are facts to add."""
+    """Prints the table and writes results.json, results.csv and what else was asked for; `more` are facts to add.
+
+    What an earlier evaluation left in the folder beside these is deleted, as are tables by group.
+    """
     settings = settings_of(about)
     metrics = metrics_by_depth(done, about["puzzles"], settings)
     if about["arc"]:
@@ -48,11 +53,13 @@ def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], 
             **work
         )
     )
+    for file in (directory / FILE, directory / SUBMISSION, *directory.glob("by_*.json")):
+        file.unlink(missing_ok=True)
     if about["facts"]["settings"].get("per_puzzle"):
         write_per_puzzle(directory, [part.observed["per_puzzle"] for part in done])
     report.write(directory, about["facts"] | more | {"work": work}, metrics)
     if about["arc"]:
-        votes[max(votes)].write_submission(directory / "submission.json")
+        votes[max(votes)].write_submission(directory / SUBMISSION)
 
 
 def _listed(numbers: list[int]) -> str:

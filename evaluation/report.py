@@ -112,12 +112,17 @@ def read(directory: Path) -> dict[str, Any]:
     """The results.json of an evaluation; its metrics by depth.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or something else is in it.
     """
     file = directory / "results.json"
     if not file.is_file():
         raise ValueError(f"{file} does not exist: evaluate into this folder first (eval_dir={directory})")
-    results: dict[str, Any] = json.loads(file.read_text())
+    try:
+        results: dict[str, Any] = json.loads(file.read_text())
+    except ValueError:
+        results = {}
+    if not isinstance(results, dict) or not results.get("metrics"):
+        raise ValueError(f"{file} holds no results of an evaluation")
     return results
 
 

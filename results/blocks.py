@@ -24,8 +24,9 @@ def _same_settings(number: Record, run: Record, evaluation: Record) -> bool:
     settings, wanted = evaluation["settings"], {name: run["config"]["arch"].get(name) for name in FROM_ARCH}
     wanted |= {name: number[name] for name in FROM_ARCH if name in number}
     wanted |= {"different_init": number.get("breadth", 1), "streaming": number.get("streaming", False)}
+    wanted |= {"split": "test", "perturb_std": 0.0, "ema": True}
     return str(number.get("depth", 1)) in evaluation["metrics"] and all(
-        settings[name] == value for name, value in {**wanted, "perturb_std": 0.0, "ema": True}.items()
+        settings[name] == value for name, value in wanted.items()
     )
 
 
@@ -41,10 +42,12 @@ def measured(number: Record, task: Record, recorded: Sequence[Record]) -> list[t
     return found
 
 
-def _on(paper: Record, dataset: str, puzzles: int) -> str:
-    """Such as "11,999 puzzles, not the paper's": what a number of ours was measured on, wherever it stands."""
-    names = {paper[task]["data"]: paper[task]["ours_are"] for task in TASKS}
-    return f"{puzzles:,} {names.get(dataset, f'of {dataset}')}"
+def _on(paper: Record, one: Record) -> str:
+    """Such as "11,999 puzzles that are not the paper's": what an evaluation was made on, wherever it stands."""
+    names, dataset = {paper[task]["data"]: paper[task]["ours_are"] for task in TASKS}, one["dataset"]
+    if one["settings"]["split"] == "train":
+        return f"{one['puzzles']:,} training puzzles of {dataset}"
+    return f"{one['puzzles']:,} {names.get(dataset, f'of {dataset}')}"
 
 
 def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record]) -> str:
@@ -52,7 +55,7 @@ def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record
     for run, evaluation in measured(number, task, recorded):
         puzzles = evaluation["puzzles"]
         spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
-        value, where = percent(exact(evaluation, depth), puzzles), _on(paper, task["data"], puzzles)
+        value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
         cells.append(f"{value}{spent} on {where} (seed {run['seed']})")
     return "; ".join(cells) or "not run"
 
@@ -104,14 +107,14 @@ def evaluated(paper: Record, recorded: Sequence[Record]) -> str:
     for run in recorded:
         for one in run["evaluations"]:
             noise = one["settings"]["noise_scale"]
-            puzzles = _on(paper, one["dataset"], one["puzzles"])
+            puzzles = _on(paper, one)
             for depth, metrics in one["metrics"].items():
                 row = [run["name"], depth, way(one), "-" if noise is None else f"{noise:g}", puzzles]
                 row += [percent(exact(one, depth), one["puzzles"]), f"{metrics['nfe/mean']:.1f}"]
                 row += [f"{metrics['all/q_halt_accuracy']:.2%}", f"{metrics['all/q_halt_ece']:.2%}"]
                 rows.append([*row, f"{one['work']['process_seconds']:,.0f}"])
-    head = ["run", "depth", "answer", "noise", "test puzzles", "exact, % ± standard error", "NFE"]
-    head += ["q_halt acc.", "calibration error", "GPU seconds (all depths)"]
+    head = ["run", "depth", "answer", "noise", "puzzles", "exact, % ± standard error", "NFE"]
+    head += ["q_halt acc.", "calibration error", "seconds of work (all depths)"]
     return table(head, rows, "lrlrlrrrrr") if rows else "not run\n"
 
 
@@ -120,12 +123,14 @@ def grouped(recorded: Sequence[Record]) -> str:
     rows = []
     for run in recorded:
         for one in run["evaluations"]:
+            training = " training" if one["settings"]["split"] == "train" else ""
             name = "exact_accuracy" if one["settings"]["different_init"] == 1 else "best_converged"
             for column, by_depth in one["by"].items():
                 depth = max(by_depth, key=int)
                 for group in by_depth[depth]:
                     value = percent(group[name]["share"], group[name]["puzzles"]) if name in group else "-"
-                    rows.append([run["name"], depth, way(one), column, group["group"], f"{group['puzzles']:,}", value])
+                    puzzles = f"{group['puzzles']:,}{training}"
+                    rows.append([run["name"], depth, way(one), column, group["group"], puzzles, value])
     head = ["run", "depth", "answer", "by", "group", "puzzles", "exact, % ± standard error"]
     return table(head, rows, "lrlllrr") if rows else "not run\n"
 
@@ -143,7 +148,12 @@ def commands(recorded: Sequence[Record]) -> str:
 
 def figures(paper: Record, recorded: Sequence[Record]) -> list[str]:
     """The tasks that have something to draw: an evaluation on the task's own test puzzles."""
-    there = {(run["config"]["dataset"]["data_path"], one["dataset"]) for run in recorded for one in run["evaluations"]}
+    there = {
+        (run["config"]["dataset"]["data_path"], one["dataset"])
+        for run in recorded
+        for one in run["evaluations"]
+        if one["settings"]["split"] == "test"
+    }
     return [name for name in TASKS if (f"data/{paper[name]['data']}", paper[name]["data"]) in there]
 
 

@@ -19,12 +19,13 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
             on_the_way = [(step, 100 * share) for step, _, share in run["evaluations_on_the_way"]["rows"]]
             by_step.plot(*zip(*on_the_way, strict=True), marker=".", label=run["name"])
             for one in run["evaluations"]:
-                if one["dataset"] != task["data"] or one["settings"]["streaming"]:
+                settings = one["settings"]
+                if one["dataset"] != task["data"] or settings["streaming"] or settings["split"] != "test":
                     continue
                 colour, marker = next(looks)
                 at = {int(depth): exact(one, depth) for depth in one["metrics"]}
                 errors = [100 * standard_error(share, one["puzzles"]) for share in at.values()]
-                noise = one["settings"]["noise_scale"]
+                noise = settings["noise_scale"]
                 label = f"{run['name']}, {selection(one)}" + (f", noise {noise:g}" if noise is not None else "")
                 values = [100 * share for share in at.values()]
                 by_depth.errorbar(list(at), values, errors, color=colour, marker=marker, capsize=4, label=label)

@@ -17,7 +17,7 @@ import yaml
 from config.load import validate
 from config.schema import PretrainConfig
 from evaluation import report
-from results.recorded import FROM_ARCH, RUNS, Record, portable, read
+from results.recorded import FROM_ARCH, RUNS, Record, portable, read, with_all
 
 POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
@@ -26,6 +26,8 @@ _NO_NUMBER_CHANGES = {
     *("device", "kernels", "attention", "compile", "cuda_graphs"),
 }
 """Settings of an evaluation that are places, or ways to compute the same."""
+_FIRST, _THEN = ("step", "weights"), ("device", "processes", "backend", "versions", "seconds", "work")
+"""What stands in a record as results.json says it."""
 
 
 def _log(directory: Path) -> list[dict[str, float]]:
@@ -76,6 +78,20 @@ def curves(log: Sequence[dict[str, float]]) -> Record:
     }
 
 
+def _config(file: Path) -> PretrainConfig:
+    """A run's configuration, portable. Raises ValueError, in one sentence that names the file, where it is none."""
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (ValueError, yaml.YAMLError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} holds no configuration of a run")
+    try:
+        return portable(validate(PretrainConfig, values))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
 def evaluation(directory: Path, arch: Record) -> Record:
     """What an evaluation's folder says.
 
@@ -86,7 +102,8 @@ def evaluation(directory: Path, arch: Record) -> Record:
     Raises:
         ValueError: there is no evaluation, or it is of another model.
     """
-    found = report.read(directory)
+    names = ("arch", "settings", "dataset", *_FIRST, *_THEN)
+    found = with_all(report.read(directory), directory / "results.json", names)
     if {**found["arch"], **{name: arch.get(name) for name in FROM_ARCH if name in arch}} != arch:
         raise ValueError(f"{directory} evaluates another model than this run's")
     settings = {name: value for name, value in found["settings"].items() if name not in _NO_NUMBER_CHANGES}
@@ -97,9 +114,9 @@ def evaluation(directory: Path, arch: Record) -> Record:
     return {
         "dataset": Path(found["dataset"]).name,
         "puzzles": puzzles,
-        **{name: found[name] for name in ("step", "weights")},
+        **{name: found[name] for name in _FIRST},
         "settings": settings,
-        **{name: found[name] for name in ("device", "processes", "backend", "versions", "seconds", "work")},
+        **{name: found[name] for name in _THEN},
         "metrics": {
             depth: {name: value for name, value in values.items() if not re.match("all/z[HL]_", name)}
             for depth, values in found["metrics"].items()
@@ -127,11 +144,11 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         ValueError: one sentence: a folder is not what it should be, or `earlier` is of another run.
     """
     log = _log(directory)
-    config = portable(validate(PretrainConfig, yaml.safe_load((directory / "config.yaml").read_text())))
+    config = _config(directory / "config.yaml")
     values = config.model_dump(mode="json")
     if earlier is not None and portable(validate(PretrainConfig, earlier["config"])) != config:
         raise ValueError(f"{directory} is another run than the one recorded as {earlier['name']}: give another name")
-    versions = read(directory / "versions.json")
+    versions = read(directory / "versions.json", "commit")
     commit = versions.pop("commit")
     said = {name: given.get(name) or (earlier or {}).get(name) for name in ("hardware", "note", "commit", "processes")}
     wall, spent = training_time(log, config.global_batch_size, said["processes"] or 1)

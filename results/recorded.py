@@ -5,6 +5,7 @@ Accuracies are shares, 0 to 1.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,22 @@ FROM_ARCH = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtyp
 """Settings of an evaluation that are the model's own unless it is asked for others."""
 
 
-def read(file: Path) -> Record:
-    """The JSON object in a file. Raises ValueError, in one sentence, where there is none."""
+def read(file: Path, *names: str) -> Record:
+    """The JSON object in a file. Raises ValueError, in one sentence, where it lacks one of `names` or is none."""
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
         raise ValueError(f"{file} is missing, or holds no JSON object")
+    return with_all(found, file, names)
+
+
+def with_all(found: Record, file: Path, names: Sequence[str]) -> Record:
+    """What a file holds. Raises ValueError, in one sentence, if it lacks one of `names`."""
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{file} should hold {name!r}, but it does not")
     return found
 
 
@@ -64,11 +73,17 @@ def standard_error(share: float, puzzles: int) -> float:
     return math.sqrt(share * (1 - share) / puzzles)
 
 
-def errors_apart(share: float, puzzles: int, other: float, others: int) -> float:
-    """How many standard errors two shares lie apart, if both measure the same: that of their difference, pooled."""
-    together = (share * puzzles + other * others) / (puzzles + others)
-    error = math.sqrt(together * (1 - together) * (1 / puzzles + 1 / others))
-    return abs(share - other) / error if share != other else 0.0
+def chance(share: float, puzzles: int, other: float, others: int) -> float:
+    """How probable a difference so large is where both shares measure the same: Fisher's exact test, two-sided."""
+
+    def ways(of: int, chosen: int) -> float:  # the logarithm of their number
+        return math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)
+
+    seen = round(share * puzzles)
+    right = seen + round(other * others)
+    there = range(max(0, right - others), min(puzzles, right) + 1)
+    logs = {here: ways(puzzles, here) + ways(others, right - here) - ways(puzzles + others, right) for here in there}
+    return min(1.0, math.fsum(math.exp(log) for log in logs.values() if log <= logs[seen] + 1e-6))
 
 
 def percent(share: float, puzzles: int) -> str:

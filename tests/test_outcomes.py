@@ -142,6 +142,19 @@ def test_it_changes_no_number_and_is_not_there_unless_asked_for(words, whole, tm
     assert "examples" not in json.loads((tmp_path / "results.json").read_text())
 
 
+def test_an_earlier_evaluation_leaves_nothing_behind(words, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("per_puzzle.csv", "by_source.json", "by_rating.json", "submission.json"):
+        (tmp_path / name).write_text("of another evaluation")
+    again = [*words, "halt_max_steps=2", f"eval_dir={tmp_path}"]
+    assert program.main(again) == 0
+    names = ["notes.txt", "results.csv", "results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "per_puzzle.csv"])
+    assert text(tmp_path).startswith(",".join(COLUMNS))
+    assert program.main([*again, "per_puzzle=false"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
 def test_with_another_observer(tmp_path):
     """Of mazes the share of shortest paths is counted too; both are what they are alone."""
     golden = ROOT / "tests" / "golden" / "checkpoints"

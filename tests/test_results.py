@@ -2,11 +2,14 @@
 
 import copy
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,12 +121,27 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
     wrong = tmp_path / "wrong"
     shutil.copytree(work / "one", wrong)
     (wrong / "results.json").write_text((wrong / "results.json").read_text().replace('"H_cycles": 1', '"H_cycles": 2'))
+    damaged = []
+    for name, text, evaluated in [
+        ("config.yaml", "", []),
+        ("config.yaml", "a: [", []),
+        ("config.yaml", "colour: red", []),
+        ("versions.json", "{}", []),
+        ("results.json", "{}", [work / "one"]),
+        ("results.json", '{"metrics": {"1": {"puzzles": 2}}}', [work / "one"]),
+        ("results.json", '{"metrics"', [work / "one"]),
+    ]:
+        folder = tmp_path / f"damaged {len(damaged)}"
+        shutil.copytree(*evaluated or [run], folder)
+        (folder / name).write_text(text)
+        damaged.append(([str(run), str(folder)] if evaluated else [str(folder)], str(folder / name)))
     capsys.readouterr()
     for words, sentence in [
         (["tiny", str(tmp_path)], "metrics.jsonl"),
         (["tiny", str(other)], "another run"),
         (["tiny", str(run), str(wrong)], "another model"),
         (["tiny", str(run), str(tmp_path)], "does not exist"),
+        *((["tiny", *words], sentence) for words, sentence in damaged),
         (["../tiny", str(run)], "NAME"),
     ]:
         assert record.main(words) == 1
@@ -174,6 +192,21 @@ def test_accuracy_by_groups_is_kept_and_shown(run, work, tmp_path):
     found = record.record(run, [tmp_path / "four"]) | {"name": "tiny"}
     assert found["evaluations"][0]["by"] == {"source": by}
     assert "| tiny | 4 | best converged of 4 | source | 17_clue | 4 | 50.00 ± 25.00 |" in blocks.grouped([found])
+
+
+def test_training_puzzles_are_called_so(found, work):
+    one = found["evaluations"][0]
+    one["settings"]["split"] = "train"
+    one["by"] = {"source": {"4": [{"group": "all", "puzzles": 11}]}}
+    paper = as_task(found)
+    texts = blocks.blocks(paper, [found])
+    assert "| 11 training puzzles of tiny |" in texts["evaluations"] and "| all | 11 training |" in texts["groups"]
+    assert blocks.measured({"config": "eqr_sudoku", "depth": 4}, paper["sudoku"], [found]) == [], "not of the test set"
+    assert blocks.figures(paper, [found]) == ["sudoku"]
+    found["evaluations"] = [one]
+    assert blocks.figures(paper, [found]) == []
+    with pytest.raises(ValueError, match="no evaluation of one start"):
+        reproduce.check(found, work, "tiny", None, None)
 
 
 def test_without_runs_every_row_says_so():
@@ -268,7 +301,7 @@ def test_a_checkpoint_is_compared_with_its_record(found, run, work, tmp_path, mo
     found["evaluations"][0]["metrics"]["1"]["all/exact_accuracy"] += 0.9
     assert not reproduce.check(found, file, "tiny", None, 3)
     out = capsys.readouterr().out
-    assert "NOT all" in out and "\n    4" not in out, "deeper than asked for"
+    assert "NOT as recorded" in out and "\n    4" not in out, "deeper than asked for"
 
     found["evaluations"][0]["puzzles"] = 12
     with pytest.raises(ValueError, match="data/tiny has 11 test puzzles, but 12 others"):
@@ -291,8 +324,17 @@ def test_a_run_is_evaluated_again_as_recorded(found, run, work, tmp_path, monkey
 
 def test_standard_errors():
     assert recorded.standard_error(0.5, 100) == pytest.approx(0.05)
-    assert recorded.errors_apart(1.0, 10, 1.0, 1000) == 0
-    assert recorded.errors_apart(0.5, 100, 0.6, 100) == pytest.approx(0.1 / (0.55 * 0.45 * 0.02) ** 0.5)
+
+
+def test_how_probable_a_difference_is():
+    assert recorded.chance(1.0, 10, 1.0, 1000) == recorded.chance(0.0, 1, 0.0, 5) == 1
+    assert recorded.chance(8 / 10, 10, 1 / 6, 6) == pytest.approx(5 / 143)  # right and wrong: 8, 2 and 1, 5
+    assert recorded.chance(1.0, 1000, 89 / 90, 90) == pytest.approx(90 / 1090), "which is no mistake"
+    assert recorded.chance(0.7148, 11_999, 0.7148, 11_999) == pytest.approx(1)
+    normal = math.erfc(3 / 2**0.5)
+    three_errors = 0.5 + 3 * (0.25 * 2 / 100_000) ** 0.5
+    assert recorded.chance(0.5, 100_000, three_errors, 100_000) == pytest.approx(normal, rel=0.05)
+    assert reproduce.RARE == pytest.approx(normal, rel=0.01)
 
 
 def script(*words: str, cwd: Path = ROOT):
@@ -307,6 +349,10 @@ def script(*words: str, cwd: Path = ROOT):
         ("maze_unique --check --puzzles 0", "--puzzles should be 1 or more"),
         ("maze_unique --puzzles 5", "--puzzles goes with --check"),
         ("maze_unique --check --source-dir .", "--source-dir goes with sudoku"),
+        (
+            "sudoku --check --source-dir missing",
+            "--source-dir should hold train.csv and test.csv, but missing/train.csv",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(words, sentence):
@@ -314,6 +360,58 @@ def test_bad_input_is_one_sentence(words, sentence):
     assert done.returncode == 1 and done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ") and sentence in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, on which this would train")
+@pytest.mark.parametrize("task", ["sudoku", "maze_unique"])
+def test_nothing_is_trained_without_a_gpu(task, tmp_path):
+    done = script(task, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: training needs a GPU")
+
+
+def test_that_data_are_there_already_is_said(work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    assert reproduce.build("tiny") == 11 and capsys.readouterr().err == ""
+    assert reproduce.build("tiny", Path("csvs")) == 11
+    assert capsys.readouterr().err == "data/tiny is there already, so csvs is not read\n"
+
+
+TRAINING = """trap 'sleep 1; touch saved; exit 1' INT TERM
+touch started
+while :; do sleep 0.1; done
+"""
+PARENT = """import signal, sys
+from pathlib import Path
+from results import reproduce
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+reproduce.ROOT = Path(sys.argv[1])
+reproduce._run = lambda given: reproduce.script("train.sh")
+sys.exit(reproduce.main(["sudoku"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_training_that_is_stopped_saves_first(number, code, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "train.sh").write_text(TRAINING)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", PARENT, str(tmp_path)]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True) as parent:
+        try:
+            waited = time.monotonic()
+            while not (tmp_path / "started").is_file() and time.monotonic() < waited + 120:
+                time.sleep(0.1)
+            time.sleep(0.2)
+            if number == signal.SIGINT:
+                os.killpg(parent.pid, number)  # as a terminal does
+            else:
+                parent.send_signal(number)
+            assert parent.wait(60) == code and (tmp_path / "saved").is_file()
+        except BaseException:
+            os.killpg(parent.pid, signal.SIGKILL)
+            raise
 
 
 @pytest.mark.parametrize("missing", ["results/runs/maze_unique_small.json", "checkpoints/maze_unique_small"])
@@ -334,10 +432,15 @@ def test_the_data_are_built_by_the_readmes_commands():
         assert f"python -m dataset.{reproduce.BUILDERS[name]} --output-dir data/{name}\n" in readme
 
 
-def test_the_shipped_maze_model_is_what_was_recorded(tmp_path):
+@pytest.mark.parametrize(("name", "puzzles"), [("maze_unique", 16), ("sudoku", 2)])
+def test_a_shipped_model_is_what_was_recorded(name, puzzles, tmp_path):
     """The check that a user makes, on few puzzles."""
-    for file in ("checkpoints/maze_unique_small/last.safetensors", "results/runs/maze_unique_small.json"):
+    task = reproduce.TASKS[name]
+    for file in (f"checkpoints/{task.name}/last.safetensors", f"results/runs/{task.name}.json"):
         if not (ROOT / file).is_file():
             pytest.skip(f"{file} is not there")
-    done = script("maze_unique", "--check", "--puzzles", "16", cwd=tmp_path)
+    if task.check_data not in {one["dataset"] for one in recorded.read(ROOT / file)["evaluations"]}:
+        pytest.skip(f"{file} has no evaluation on {task.check_data}")
+    done = script(name, "--check", "--puzzles", str(puzzles), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{task.check_data}, one start, {puzzles} puzzles" in done.stdout

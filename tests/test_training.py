@@ -234,7 +234,21 @@ def test_a_signal_ends_an_evaluation_too(tiny, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, stderr
-    assert "stopped at step 2" in stderr and checkpoint.load(only_run(tmp_path)).step == 2
+    run = only_run(tmp_path)
+    assert "stopped at step 2" in stderr and checkpoint.load(run).step == 2 and not (run / "final.json").exists()
+    write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(11, 1)}, ["<blank>"])
+    done = command("pretrain.py", f"resume={run}")
+    assert done.returncode == 0 and json.loads((run / "final.json").read_text())["step"] == 2, done.stderr
+
+
+def test_no_run_goes_on_from_weights_alone(tiny, tmp_path):
+    assert command("pretrain.py", *tiny, "max_steps=2").returncode == 0
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    saved = checkpoint.load(only_run(tmp_path) / "last.safetensors", weights_only=True)
+    checkpoint.save(weights / "last.safetensors", saved)
+    run = command("pretrain.py", f"resume={weights}", "max_steps=4")
+    assert run.returncode == 1 and f"give load_checkpoint={weights}" in run.stderr
 
 
 def test_a_run_does_not_go_back_behind_itself(tiny, tmp_path):

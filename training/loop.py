@@ -64,10 +64,13 @@ def resume(trainer: Trainer, file: Path) -> Path:
     """Puts a run back to where a checkpoint was saved; returns its folder.
 
     Raises:
-        ValueError: the run is complete, or has gone on since, or the checkpoint does not fit.
+        ValueError: the run is complete, or has gone on since, or the checkpoint does not fit, or holds weights alone.
     """
     saved = checkpoint.load(file)
-    if saved.step >= trainer.total_steps:
+    if not saved.optimizer:
+        raise ValueError(f"{file} holds weights alone, from which no run goes on: give load_checkpoint={file.parent}")
+    final = file.with_name("final.json")  # which the last evaluation leaves, that may have been stopped
+    if saved.step >= trainer.total_steps and final.is_file() and json.loads(final.read_text())["step"] >= saved.step:
         raise ValueError(f"{file} has all of its {trainer.total_steps} steps; give more epochs or max_steps")
     newest = file.with_name("last.safetensors")
     if newest.is_file() and (step := checkpoint.load(newest, weights_only=True).step) > saved.step:
@@ -122,7 +125,7 @@ class _Run:
                     self._save("last")
                 if evaluation:
                     values = self._evaluate(self.subset)
-            return values if self.subset is None else self._evaluate(None)
+            return values if values and self.subset is None else self._evaluate(None)
         finally:
             self.bar.close()
             if self.log is not None:
