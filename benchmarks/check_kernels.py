@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention import sdpa
+from models.eqr import relax
 from models.layers import Rotary, rms_norm, rope_1d
 
 LIMIT = 1e-2
@@ -39,6 +40,10 @@ def rms_norm_64(x: Tensor) -> Tensor:
     if x.dtype != torch.float64:
         return rms_norm(x)
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+
+def _step(x: Tensor, h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    return relax(h, _swiglu_norm(x, gate_up, down), 0.7, 0.0)
 
 
 def _over_positions(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -68,13 +73,18 @@ def cases(rows: int) -> Iterator[Case]:
     """Every kernel with a gradient, in the shapes of the shipped configurations."""
     from models.kernels.attention import self_attention
     from models.kernels.mlp import mlp_norm
+    from models.kernels.noise import Step
     from models.kernels.norm import linear_norm
+
+    def step(x: Tensor, h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        return mlp_norm(x, gate_up, down, step=Step(h, 0.7, 0.0))
 
     def weights(D: int, N: int) -> list[tuple[int, ...]]:
         return [(2 * N, D), (D, N)]
 
     for L, D, N in ((900, 128, 512), (900, 44, 256), (81, 512, 1536)):
         yield Case(f"mlp_norm, D {D}", mlp_norm, _swiglu_norm, [(rows, L, D), *weights(D, N)], 1)
+        yield Case(f"mlp_norm with a step, D {D}", step, _step, [(rows, L, D), (rows, L, D), *weights(D, N)], 2)
     for L, D, N in ((81, 512, 256), (97, 512, 512)):
 
         def mixer(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from config.schema import Arch, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, T
 from dataset.puzzles import Task
 from models.attention import sdpa
 from models.backend import PLAIN, Backend
-from models.eqr import eqr_core, relax
+from models.eqr import eqr_core
 from models.feedforward import Repeated
 from models.hrm import hrm_core
 from models.hrm_sru import hrm_sru_core
@@ -24,7 +24,6 @@ from models.layers import (
     rope_1d,
     rope_2d,
     sinusoids,
-    truncated_normal,
 )
 from models.puzzle_embedding import PuzzleEmbedding
 from models.reasoner import Reasoner
@@ -70,9 +69,10 @@ def _core(arch: Arch, seq_len: int, dtype: torch.dtype, backend: Backend) -> Cor
     match arch:
         case EqRArch():
             stack = _stack(arch, arch.L_layers, seq_len, backend)
-            noise = importlib.import_module("models.kernels.noise") if backend.kernels else None
-            draws = (noise.relax, noise.truncated_normal) if noise else (relax, truncated_normal)
-            return eqr_core(arch, stack, length, dtype, *draws)
+            if not backend.kernels:
+                return eqr_core(arch, stack, length, dtype)
+            draw = importlib.import_module("models.kernels.noise").truncated_normal
+            return eqr_core(arch, stack, length, dtype, _kernels().FusedRelaxed, draw)
         case TRMArch():
             return trm_core(arch, _stack(arch, arch.L_layers, seq_len, backend), length, dtype)
         case HRMArch():
@@ -125,7 +125,7 @@ def place(model: Reasoner, backend: Backend, device: torch.device) -> None:
     model.to(device)
     if backend.graphs:
         graph = importlib.import_module("models.kernels.graph")
-        model.advance = graph.GraphedWithoutGradient(model.advance)  # type: ignore[method-assign]
+        model.advance = graph.GraphedWithoutGradient(model.advance, model)  # type: ignore[method-assign]
     if backend.compiled:
         for network in model.core.networks():
             network.compile(fullgraph=True, dynamic=False)

@@ -1,7 +1,5 @@
 """EqR, the Equilibrium Reasoner (arXiv 2605.21488): TRM's recursion, relaxed, noisy, from random starts."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -21,24 +19,26 @@ def relax(h: Tensor, target: Tensor, lambda_: float, noise_scale: float) -> Tens
     return relaxed + noise_scale * torch.randn_like(relaxed)
 
 
-Relax = Callable[[Tensor, Tensor, float, float], Tensor]
-
-
 class Relaxed(nn.Module):
     """F(h, inject) = relax(h, f(h, inject)): `f` made into a damped, noisy step towards its fixed point."""
 
-    def __init__(self, f: nn.Module, lambda_: float, noise_scale: float, relax: Relax = relax) -> None:
+    def __init__(self, f: nn.Module, lambda_: float, noise_scale: float) -> None:
         super().__init__()
-        self.f, self.lambda_, self.noise_scale, self.relax = f, lambda_, noise_scale, relax
+        self.f, self.lambda_, self.noise_scale = f, lambda_, noise_scale
 
     def forward(self, h_BLD: Tensor, inject_BLD: Tensor) -> Tensor:
-        return self.relax(h_BLD, self.f(h_BLD, inject_BLD), self.lambda_, self.noise_scale)
+        return relax(h_BLD, self.f(h_BLD, inject_BLD), self.lambda_, self.noise_scale)
 
 
 def eqr_core(
-    arch: EqRArch, stack: Stack, length: int, dtype: torch.dtype, relax: Relax = relax, draw: Draw = truncated_normal
+    arch: EqRArch,
+    stack: Stack,
+    length: int,
+    dtype: torch.dtype,
+    relaxed: type[Relaxed] = Relaxed,
+    draw: Draw = truncated_normal,
 ) -> Recursion:
     """EqR's core."""
-    network = Relaxed(stack, arch.lambda_, arch.noise_scale, relax)
+    network = relaxed(stack, arch.lambda_, arch.noise_scale)
     start = RandomInit((arch.H_init_std, arch.L_init_std), length, arch.hidden_size, dtype, draw)
     return Recursion(network, start, arch.H_cycles, arch.L_cycles)

@@ -33,19 +33,21 @@ TYPES = {
 }
 ROW = {"D": 128, "DP": 128, "BLOCK": 32}
 MAZE = {"D": 128, "D1": 128, "D2": 0, "M": 0, "N": 512}
-NARROW = {"D": 44, "D1": 64, "D2": 0, "M": 0, "N": 256}
+NARROW = {"D": 44, "D1": 32, "D2": 16, "M": 0, "N": 256}
 MIXER = {"D": 81, "D1": 64, "D2": 32, "M": 512, "N": 256}
 HEADS = {"H": 8, "K": 16, "KP": 16, "BLOCK": 64}
+NO_STEP = {"h_ptr": None, "key_ptr": None, "out_ptr": None}
+STEPS = [NO_STEP, {"norm_ptr": None, "key_ptr": None}, {"key_ptr": None}, {"norm_ptr": None}, {}]
 SOFTMAX = {"TAIL": 16, "EACH": 8, "TOKENS": 16, "MANY": 64, "BLOCK_N": 64}
 TILES = {name: f"tensordesc<bf16[{size}]>" for name, size in
          {"x": "128,64", "weight": "64,64", "act": "128,64", "gates": "128,64"}.items()}  # fmt: skip
 CASES = [
-    (norm._add_norm, ROW, (4, 3), {}),
+    *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in STEPS),
     (norm._add_norm_backward, ROW, (4, 3), {}),
     (norm._linear_norm, {**ROW, "E": 128, "EP": 128, "BLOCK": 64}, (4, 3), {}),
-    (mlp._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}),
-    (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64}, (4, 2), {}),
-    (mlp._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32}, (4, 3), {}),
+    *((mlp._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
+    *((mlp._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
+    (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
     (mlp._backward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
     (mlp._backward, {**MIXER, "BLOCK": 64, "BLOCK_N": 64}, (4, 2), {}),
     (gate_up._gate_up, {"D": 512, "N": 1536, "SAVE": True, "BLOCK": 128, "BLOCK_N": 64, "BLOCK_D": 64}, (4, 3), TILES),
@@ -57,7 +59,6 @@ CASES = [
     (attention._forward, {**HEADS, **SOFTMAX, "H": 2, "K": 22, "KP": 32, "EACH": 1}, (4, 3), {}),
     (attention._backward_q, {**HEADS, "BLOCK_N": 64, "TAIL": 16}, (4, 4), {}),
     (attention._backward_kv, {**HEADS, "BLOCK_N": 32}, (2, 3), {}),
-    (noise._relax, {"NOISY": True, "BLOCK": 1024}, (4, 3), {}),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),
@@ -75,7 +76,8 @@ for kernel, constants, (warps, stages), given in CASES:
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
     places = {(names.index(name),): value for name, value in constants.items() if name in names}
     source = ASTSource(kernel, signature, constexprs=places, attrs=aligned)
-    done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
+    options = {"num_warps": warps, "num_stages": stages, "ptx_options": "--warn-on-spills --warning-as-error"}
+    done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     assert ".local" not in done.asm["ptx"], f"{kernel.__name__} keeps something in local memory"
     assert done.metadata.shared <= 227 * 1024, f"{kernel.__name__} asks for more shared memory than there is"
     print(f"{kernel.fn.__module__.split('.')[-1]}:{kernel.__name__} shared {done.metadata.shared}", flush=True)

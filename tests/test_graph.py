@@ -73,8 +73,54 @@ def test_evaluation(tiny_data):
 def test_code_that_waits_for_the_device_is_told_how_to_do_without():
     from models.kernels.graph import Graphed
 
-    waiting = Graphed(lambda x: (x * float(x.sum()),))
+    waiting = Graphed(lambda x: (x * float(x.sum()),), torch.nn.Identity())
     x = torch.ones(3, device=DEVICE)
     waiting(x)
-    with pytest.raises(RuntimeError, match="cuda_graphs=false does without"):
+    with pytest.raises(ValueError, match="cuda_graphs=false does without"):
         waiting(x)
+
+
+def test_tensors_that_move_are_followed(tiny_data):
+    """Weights put in other places, and gradients that were taken away, as zero_grad() does."""
+    config = load_pretrain(["train=eqr_maze_unique", *SMALL, f"dataset.data_path={tiny_data}"])
+    puzzles = Puzzles(str(tiny_data), "train", DEVICE)
+    found = []
+    for graphs in (False, True):
+        how = chosen(config, graphs)
+        seed_step(0, 0, 0)
+        model = build(config.arch, puzzles.task, how)
+        place(model, how, DEVICE)
+        trainer = Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
+        for _ in range(3):
+            trainer.train_step()
+            model.zero_grad(set_to_none=True)
+        losses = [trainer.train_step() for _ in range(3)]
+        states = []
+        for factor in (1.0, 1.5):
+            model.load_state_dict({n: factor * t for n, t in model.state_dict().items()}, assign=True)
+            seed(5)
+            states += [s.latents for s, _ in trajectory(model, puzzles.rows(np.arange(4)), 3)]
+        found.append([*(tuple(step.values()) for step in losses), *states])
+    for without, with_graphs in zip(*found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))
+
+
+def test_evaluations_between_steps_of_training(tiny_data):
+    config = load_pretrain(["train=eqr_sudoku", *SMALL, f"dataset.data_path={tiny_data}"])
+    puzzles = Puzzles(str(tiny_data), "train", DEVICE)
+    found = []
+    for graphs in (False, True):
+        how = chosen(config, graphs)
+        seed_step(0, 0, 0)
+        model = build(config.arch, puzzles.task, how)
+        place(model, how, DEVICE)
+        trainer = Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
+        found.append([])
+        for _ in range(4):
+            found[-1] += [tuple(trainer.train_step().values()) for _ in range(2)]
+            assert trainer.ema is not None
+            with trainer.ema.applied():
+                seed(5)
+                found[-1] += [s.latents for s, _ in trajectory(model, puzzles.rows(np.arange(4)), 3)]
+    for without, with_graphs in zip(*found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))

@@ -19,19 +19,25 @@ from models.backend import has_triton
 if not has_triton():
     pytest.skip("needs Triton 3.4 or newer", allow_module_level=True)
 
+import triton
+import triton.language as tl
+
 from benchmarks import check_kernels
 from config.load import load_pretrain
 from dataset.puzzles import Batch, Task
 from models import build
 from models.act import act_loss
+from models.attention import sdpa
 from models.backend import Backend
-from models.eqr import relax
+from models.eqr import Relaxed
 from models.kernels import gate_up, noise, weights
 from models.kernels.attention import attend, self_attention
+from models.kernels.blocks import FusedBlock, FusedRelaxed
 from models.kernels.mlp import mlp_norm
+from models.kernels.noise import Step
 from models.kernels.norm import linear_norm
 from models.kernels.rotary import Rotation, project, rotate_
-from models.layers import Attention, Rotary, SwiGLU, rms_norm, rope_1d, rope_2d, truncated_normal
+from models.layers import Attention, Block, Rotary, Stack, SwiGLU, rms_norm, rope_1d, rope_2d, truncated_normal
 from training.ema import EMA
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -217,32 +223,79 @@ def test_scores_of_one_sign(sign):
     agree(lambda: self_attention(h, weight, 1, None), lambda: layer(h), h, weight, tolerance=1e-4)
 
 
-def test_relax_without_noise():
+@pytest.mark.parametrize(
+    "B, L, D", [(1, 1, 42), (2, 70, 44), (1, 9, 64), (2, 65, 128), (1, 7, 130), (1, 130, 136), (1, 1, 512), (2, 5, 520)]
+)
+def test_relaxed_without_noise(B, L, D):
     torch.manual_seed(0)
-    h, target = leaf(3, 7, 11), leaf(3, 7, 11)
-    agree(lambda: noise.relax(h, target, 0.9, 0.0), lambda: relax(h, target, 0.9, 0.0), h, target)
+    block, h, inject = Block(D, 2, 1, None).to(DEVICE), leaf(B, L, D), leaf(B, L, D)
+    plain = Relaxed(Stack([block]), 0.7, 0.0)
+    fused = FusedRelaxed(Stack([FusedBlock(block, sdpa)]), 0.7, 0.0)
+    assert fused.state_dict().keys() == plain.state_dict().keys()
+    agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *block.parameters(), tolerance=5e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(h, inject), plain(h, inject))
 
 
-def noise_of(shape, seed: int) -> torch.Tensor:
+def noise_of(rows: int, D: int, seed: int) -> torch.Tensor:
+    """The noise [2 rows, D] of two calls: a step from zeros towards zeros."""
     torch.manual_seed(seed)
-    zeros = torch.zeros(shape, device=DEVICE)
-    return torch.cat([noise.relax(zeros, zeros, 0.5, 1.0), noise.relax(zeros, zeros, 0.5, 1.0)]).double()
+    x, gate_up_, down = (torch.zeros(*shape, device=DEVICE) for shape in ((1, rows, D), (256, D), (D, 128)))
+    return torch.cat([mlp_norm(x, gate_up_, down, step=Step(x, 0.5, 1.0))[0] for _ in range(2)]).double()
 
 
-def test_noise_is_normal_and_independent_over_rows_and_calls_and_repeats_with_the_seed():
-    x = noise_of((64, 1000), 1)
+@pytest.mark.parametrize("D", [42, 44, 128, 130, 512, 520])
+def test_noise_is_normal_and_independent_and_repeats_with_the_seed(D):
+    x = noise_of(133, D, 1)
     n = x.numel()
     assert abs(x.mean()) < 5 / n**0.5
     assert abs(x.var() - 1) < 5 * (2 / n) ** 0.5
     assert abs(x.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
     assert x.unique().numel() > 0.97 * n  # the few equal ones are those that float32 cannot tell apart
-    rows = torch.corrcoef(x)  # of both calls
-    off = rows[~torch.eye(len(rows), dtype=torch.bool, device=rows.device)]
-    assert off.abs().max() < 6 / 1000**0.5
-    lagged = torch.stack([(x[:, lag:] * x[:, : x.shape[1] - lag]).mean() for lag in range(1, 8)])
-    assert lagged.abs().max() < 5 / n**0.5
-    assert torch.equal(x, noise_of((64, 1000), 1))
-    assert not torch.isin(x.flatten(), noise_of((64, 1000), 2).flatten()).float().mean() > 0.05
+    for lines in (x, x.T):  # rows of both calls; columns
+        between = torch.corrcoef(lines) - torch.eye(len(lines), device=x.device)
+        assert between.abs().max() < 6 / lines.shape[1] ** 0.5
+    square = (x.square() - 1) / 2**0.5  # one radius of Box and Muller's makes two numbers
+    for lag in range(1, 8):
+        for y in (x, square):
+            assert abs((y[:, lag:] * y[:, :-lag]).mean()) < 5 / y[:, lag:].numel() ** 0.5
+    assert torch.equal(x, noise_of(133, D, 1))
+    assert torch.isin(x, noise_of(133, D, 2)).double().mean() < 0.05
+
+
+@pytest.mark.parametrize("D", [44, 136])
+def test_noise_is_the_same_without_gradient_and_changes_none(D):
+    torch.manual_seed(0)
+    x, h, layer = leaf(1, 70, D), leaf(1, 70, D), SwiGLU(D, 1).to(DEVICE)
+    leaves = x, h, layer.gate_up_proj.weight, layer.down_proj.weight
+
+    def step(noise_scale: float) -> torch.Tensor:
+        torch.manual_seed(1)
+        return mlp_norm(x, *leaves[2:], step=Step(h, 0.9, noise_scale))
+
+    weight = torch.randn(1, 70, D, device=DEVICE)
+    noisy, plain = (torch.autograd.grad((step(s) * weight).sum(), leaves) for s in (0.3, 0.0))
+    assert all(torch.equal(a, b) for a, b in zip(noisy, plain, strict=True))
+    assert not torch.equal(step(0.3), step(0.0))
+    with torch.no_grad():
+        without = step(0.3)
+    assert torch.equal(step(0.3), without)
+
+
+@triton.jit
+def _noise_at(row_ptr, zeros_ptr, key_ptr, out_ptr):
+    at = 16 * tl.arange(0, 2)[:, None] + tl.arange(0, 16)[None, :]
+    zeros, row = tl.load(zeros_ptr + at), tl.load(row_ptr + tl.arange(0, 2))
+    noise.store_step(zeros, None, zeros_ptr, key_ptr, out_ptr, at, at >= 0, row, 0.5, 1.0, 0, 16)
+
+
+def test_places_that_differ_by_2_to_the_32_have_noise_of_their_own():
+    """A row of 16 takes 4 places."""
+    rows = torch.tensor([3, 3 + 2**30], device=DEVICE)
+    zeros, key = torch.zeros(2, 16, device=DEVICE), torch.tensor([5], device=DEVICE)
+    out = torch.zeros_like(zeros)
+    _noise_at[1,](rows, zeros, key, out)
+    assert out.unique().numel() == 32
 
 
 def test_truncated_normal_has_the_distribution_of_the_plain_one():
@@ -369,7 +422,9 @@ def test_whole_models(name):
 
 def test_the_check_for_a_gpu_finds_faults():
     """benchmarks/check_kernels.py, in float32 on whatever is here."""
-    [case] = [case for case in check_kernels.cases(rows=1) if case.name == "linear_norm, D 128"]
+    cases = {case.name: case for case in check_kernels.cases(rows=1)}
+    assert max(check_kernels.errors(cases["mlp_norm with a step, D 44"], torch.float32, DEVICE)) < 1e-6
+    case = cases["linear_norm, D 128"]
     assert max(check_kernels.errors(case, torch.float32, DEVICE)) < 1e-6
     wrong = case._replace(kernel=lambda h, y, w: case.kernel(h, 1.01 * y, w))
     assert check_kernels.errors(wrong, torch.float32, DEVICE)[0] > 1e-3

@@ -61,7 +61,7 @@ class Trainer:
         self.states: list[State] = []
         self.backward: Callable[[State, Batch], tuple[State, Metrics]] = self._backward
         if graphs:
-            self.backward = importlib.import_module("models.kernels.graph").Graphed(self._backward)
+            self.backward = importlib.import_module("models.kernels.graph").Graphed(self._backward, model)
 
     def summary(self) -> str:
         """The run in one line; the number of parameters is without the puzzle embeddings' table."""

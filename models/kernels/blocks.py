@@ -3,11 +3,13 @@
 from torch import Tensor, nn
 
 from models.attention import AttentionFunction
+from models.eqr import Relaxed
 from models.kernels.attention import self_attention
 from models.kernels.mlp import mlp_norm
+from models.kernels.noise import TARGET, Step
 from models.kernels.norm import linear_norm
 from models.kernels.rotary import Rotation
-from models.layers import Block, MixerBlock, Rotary, rms_norm
+from models.layers import Block, MixerBlock, Rotary, Stack, rms_norm
 
 
 class FusedBlock(nn.Module):
@@ -18,14 +20,14 @@ class FusedBlock(nn.Module):
         self.self_attn, self.mlp = block.self_attn, block.mlp
         self.own_attention = attention is None
 
-    def forward(self, h_BLD: Tensor) -> Tensor:
+    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
         attn = self.self_attn
         if self.own_attention:
             mixed = self_attention(h_BLD, attn.qkv_proj.weight, attn.heads, _rotation(attn.rotary))
             h_BLD = linear_norm(h_BLD, mixed, attn.o_proj.weight)
         else:
             h_BLD = rms_norm(h_BLD + attn(h_BLD))
-        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight)
+        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step)
 
 
 def _rotation(rotary: Rotary | None) -> Rotation | None:
@@ -41,6 +43,19 @@ class FusedMixerBlock(nn.Module):
         super().__init__()
         self.mlp_t, self.mlp = block.mlp_t, block.mlp
 
-    def forward(self, h_BLD: Tensor) -> Tensor:
+    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
         h_BLD = mlp_norm(h_BLD, self.mlp_t.gate_up_proj.weight, self.mlp_t.down_proj.weight, over_positions=True)
-        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight)
+        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step)
+
+
+class FusedRelaxed(Relaxed):
+    """Relaxed, of a Stack of the blocks above: the last block's norm makes the step."""
+
+    f: Stack
+
+    def forward(self, h_BLD: Tensor, inject_BLD: Tensor) -> Tensor:
+        *layers, last = self.f.layers
+        x_BLD = h_BLD + inject_BLD
+        for layer in layers:
+            x_BLD = layer(x_BLD)
+        return last(x_BLD, Step(h_BLD.contiguous(), self.lambda_, self.noise_scale))

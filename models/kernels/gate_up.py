@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from models.eqr import relax
 from models.kernels import weights
+from models.kernels.noise import TARGET, Step
 from models.kernels.norm import add_norm, add_norm_backward
 from models.kernels.silu import swiglu, swiglu_gradients
 from models.layers import rms_norm
@@ -61,7 +63,7 @@ def _gates_backward(gates_ptr, d_act_ptr, d_gates_ptr, total, N: tl.constexpr, B
 
 class _WideMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, save: bool) -> Tensor:
+    def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, save: bool, h, lambda_, noise_scale) -> Tensor:
         D, N = x.shape[-1], down.shape[1]
         x_RD = x.view(-1, D)
         R = x_RD.shape[0]
@@ -76,27 +78,32 @@ class _WideMLP(torch.autograd.Function):
             TensorDescriptor.from_tensor(gates, [_BLOCK, _BLOCK_N]),
             R, D=D, N=N, SAVE=save, BLOCK=_BLOCK, BLOCK_N=_BLOCK_N, BLOCK_D=_BLOCK_D, num_warps=4, num_stages=3,
         )  # fmt: skip
-        out, scale_R = add_norm(x, act @ w_down.T)
-        ctx.save_for_backward(x, w_gate_up, w_down, gates, act, out, scale_R)
+        out, norm, scale_R = add_norm(x, act @ w_down.T, Step(h, lambda_, noise_scale), save)
+        ctx.save_for_backward(x, w_gate_up, w_down, gates, act, norm, scale_R)
+        ctx.lambda_ = lambda_
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, w_gate_up, w_down, gates, act, out, scale_R = ctx.saved_tensors
-        d_sum = add_norm_backward(out, d_out, scale_R).view(-1, x.shape[-1])
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_gate_up, w_down, gates, act, norm, scale_R = ctx.saved_tensors
+        d_sum = add_norm_backward(norm, d_out, scale_R, ctx.lambda_).view(-1, x.shape[-1])
         d_act, d_gates = d_sum @ w_down, torch.empty_like(gates)
         grid = (triton.cdiv(act.numel(), 1024),)
         _gates_backward[grid](gates, d_act, d_gates, act.numel(), N=act.shape[1], BLOCK=1024)
         d_down = d_sum.T @ act
         d_x = d_sum.addmm_(d_gates, w_gate_up)
-        return d_x.view_as(x), (d_gates.T @ x.view_as(d_x)).float(), d_down.float(), None
+        d_h = (1.0 - ctx.lambda_) * d_out if ctx.needs_input_grad[4] else None
+        return d_x.view_as(x), (d_gates.T @ x.view_as(d_x)).float(), d_down.float(), None, d_h, None, None
 
 
-def wide_mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """norm(x + SwiGLU(x)) over the last axis of x [..., D], with weights [2 N, D] and [D, N]."""
+def wide_mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor, save: bool, step: Step = TARGET) -> Tensor:
+    """The step towards norm(x + SwiGLU(x)), over the last axis of x [..., D], with weights [2 N, D] and [D, N].
+
+    `save` what gradients need.
+    """
     if x.shape[-1] % 8:  # in a descriptor every row begins at a multiple of 16 bytes
         gate, up = F.linear(x, gate_up.to(x.dtype)).chunk(2, dim=-1)
-        return rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, gate_up, down))
-    return _WideMLP.apply(x.contiguous(), gate_up, down, save)
+        norm = rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))
+        return norm if step.h is None else relax(step.h, norm, step.lambda_, step.noise_scale)
+    return _WideMLP.apply(x.contiguous(), gate_up, down, save, *step)

@@ -1,37 +1,38 @@
 """A function's work on the GPU as one CUDA graph: Python runs once, after which a call is one launch."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from models.kernels import weights
 
 
 class Graphed:
-    """`function` of nested tuples of tensors on a GPU, recorded in the second call on equal shapes, then replayed.
+    """`function` of nested tuples of tensors on a GPU, recorded in its second call on equal shapes, then replayed.
 
-    The first call on new shapes runs as ever (kernels are compiled in it) and forgets the graph of others. Random
-    numbers are drawn as without a graph. What the function reads besides its arguments (weights) is read anew every
-    time, at the same place in memory; what it adds up beside its results (gradients) must exist by the second call.
-    Results are copies.
+    The first call runs as ever (kernels are compiled in it), and so does one where shapes have changed or a tensor of
+    `model` has moved, which drops the graph. What the function reads of the model's tensors is read anew every time,
+    and random numbers are drawn as without a graph; numbers of Python's (noise_scale, the cycles) are those of the
+    recording, so build a model anew to change them. Results are copies.
 
     Raises:
-        RuntimeError: `function` waits for the device, which cannot be recorded.
+        ValueError: `function` waits for the device, which cannot be recorded.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._shapes: Hashable = None
+    def __init__(self, function: Callable[..., Any], model: nn.Module) -> None:
+        self._function, self._model = function, model
+        self._known: Hashable = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         given: list[Tensor] = tree_leaves(arguments)
-        shapes = torch.is_grad_enabled(), *((t.shape, t.dtype) for t in given)
-        if shapes != self._shapes:
-            self._shapes, self._graph = shapes, None
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        known = *modes, *((t.shape, t.dtype) for t in given), *self._places()
+        if known != self._known:
+            self._known, self._graph = known, None
             return self._function(*arguments)
         if self._graph is None:
             self._record(arguments)
@@ -39,6 +40,15 @@ class Graphed:
         torch._foreach_copy_(self._given, given)
         self._graph.replay()
         return tree_map(torch.clone, self._results)
+
+    def _places(self) -> Iterator[int]:
+        """Where the model's tensors lie, and the gradients that a recorded backward pass adds to."""
+        for parameter in self._model.parameters():
+            yield parameter.data_ptr()
+            if torch.is_grad_enabled():
+                yield 0 if parameter.grad is None else parameter.grad.data_ptr()
+        for buffer in self._model.buffers():
+            yield buffer.data_ptr()
 
     def _record(self, arguments: Any) -> None:
         held = tree_map(torch.clone, arguments)
@@ -48,10 +58,10 @@ class Graphed:
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._results = self._function(*held)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except RuntimeError as error:
-            raise RuntimeError(
-                f"an iteration cannot be a CUDA graph; cuda_graphs=false does without: {error}"
-            ) from error
+            raise ValueError(f"an iteration cannot be a CUDA graph; cuda_graphs=false does without: {error}") from error
         finally:
             weights.forget()  # what was made in between lives in the graph, and changes when it is replayed
         self._graph = graph

@@ -1,4 +1,5 @@
-"""The residual SwiGLU of rows that fit into a tile, norm(x + down(silu(gate) * up)), in one kernel each way.
+"""The residual SwiGLU of rows that fit into a tile, norm(x + down(silu(gate) * up)), in one kernel each way;
+where wanted with a step towards it.
 
 Shapes: R rows of D features; N inner features. With M = 0 the rows of x are its last axis. Otherwise x is
 [B, D, M], its features are the positions, and its rows are the B * M columns (MixerBlock). A row is held in two
@@ -14,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
+from models.kernels.noise import TARGET, Step, store_step
 from models.kernels.norm import EPS, SMALL
 from models.kernels.silu import swiglu, swiglu_gradients
 
@@ -61,7 +63,7 @@ def _product(x1, x2, w1, w2, D2: tl.constexpr):
 
 @triton.jit
 def _forward(
-    x_ptr, gate_up_ptr, down_ptr, out_ptr, scale_ptr, R,
+    x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, h_ptr, key_ptr, out_ptr, R, lambda_, noise_scale,
     D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -88,9 +90,14 @@ def _forward(
         square += tl.sum(sum2 * sum2, 1)
     scale = tl.rsqrt(square / D + EPS)
     tl.store(scale_ptr + r, scale, real)
-    tl.store(out_ptr + at1, (sum1 * scale[:, None]).to(x1.dtype), real1)
+    half: tl.constexpr = D1 // 2  # a half at a time takes fewer registers
+    halves = tl.split(tl.permute(tl.reshape(sum1 * scale[:, None], (BLOCK, 2, half)), (0, 2, 1)))
+    for i in tl.static_range(2):
+        at, inside = _at(start, real, i * half, half, D, M)
+        store_step(halves[i], norm_ptr, h_ptr, key_ptr, out_ptr, at, inside, r, lambda_, noise_scale, i * half, D1 + D2)
     if D2 > 0:
-        tl.store(out_ptr + at2, (sum2 * scale[:, None]).to(x1.dtype), real2)
+        norm2 = sum2 * scale[:, None]
+        store_step(norm2, norm_ptr, h_ptr, key_ptr, out_ptr, at2, real2, r, lambda_, noise_scale, D1, D1 + D2)
 
 
 @triton.jit
@@ -102,8 +109,9 @@ def _store_turned(ptr, value, r, real, R, FROM: tl.constexpr, WIDTH: tl.constexp
 
 @triton.jit
 def _backward(
-    x_ptr, gate_up_ptr, down_ptr, out_ptr, scale_ptr, d_out_ptr, d_x_ptr, x_turned_ptr, d_sum_ptr, d_gates_ptr, act_ptr,
-    R, D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, d_out_ptr, d_x_ptr, x_turned_ptr, d_sum_ptr, d_gates_ptr,
+    act_ptr, R, lambda_,
+    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Gradient of x; and, for the weights' gradients, those of the sum and the gates, and the activations.
@@ -114,21 +122,21 @@ def _backward(
     scale = tl.load(scale_ptr + r, real, 0.0)
     at1, real1 = _at(start, real, 0, D1, D, M)
     x1 = tl.load(x_ptr + at1, real1, 0.0)
-    out1 = tl.load(out_ptr + at1, real1, 0.0).to(tl.float32)
-    d_out1 = tl.load(d_out_ptr + at1, real1, 0.0).to(tl.float32)
-    along = tl.sum(out1 * d_out1, 1)
+    norm1 = tl.load(norm_ptr + at1, real1, 0.0).to(tl.float32)
+    d_norm1 = lambda_ * tl.load(d_out_ptr + at1, real1, 0.0).to(tl.float32)
+    along = tl.sum(norm1 * d_norm1, 1)
     x2 = x1
     if D2 > 0:
         at2, real2 = _at(start, real, D1, D2, D, M)
         x2 = tl.load(x_ptr + at2, real2, 0.0)
-        out2 = tl.load(out_ptr + at2, real2, 0.0).to(tl.float32)
-        d_out2 = tl.load(d_out_ptr + at2, real2, 0.0).to(tl.float32)
-        along += tl.sum(out2 * d_out2, 1)
-    d_x1 = (d_out1 - out1 * (along / D)[:, None]) * scale[:, None]
+        norm2 = tl.load(norm_ptr + at2, real2, 0.0).to(tl.float32)
+        d_norm2 = lambda_ * tl.load(d_out_ptr + at2, real2, 0.0).to(tl.float32)
+        along += tl.sum(norm2 * d_norm2, 1)
+    d_x1 = (d_norm1 - norm1 * (along / D)[:, None]) * scale[:, None]
     d_sum1 = d_x1.to(x1.dtype)
     d_sum2 = d_sum1
     if D2 > 0:
-        d_x2 = (d_out2 - out2 * (along / D)[:, None]) * scale[:, None]
+        d_x2 = (d_norm2 - norm2 * (along / D)[:, None]) * scale[:, None]
         d_sum2 = d_x2.to(x1.dtype)
     if M == 0:
         tl.store(d_sum_ptr + at1, d_sum1, real1)
@@ -188,26 +196,29 @@ def _grid(sizes: dict[str, int], R: int, block: int) -> tuple[int]:
 
 class _NarrowMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool) -> Tensor:
+    def forward(
+        ctx, x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool, save: bool, h, lambda_, noise_scale
+    ) -> Tensor:
         D, M = (x.shape[1], x.shape[2]) if over_positions else (x.shape[-1], 0)
         R, N = x.numel() // D, down.shape[1]
         D1, D2 = _parts(D)
         ctx.sizes = {"D": D, "D1": D1, "D2": D2, "M": M, "N": N}
         w_gate_up, w_down = weights.at(gate_up, x.dtype, columns=D1 + D2), weights.at(down, x.dtype, rows=D1 + D2)
-        out = torch.empty_like(x)
+        norm, key, out = Step(h, lambda_, noise_scale).outputs(x, save)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
         block, block_n, stages = (64, 32, 2) if D1 + D2 == SMALL else (128, 64, 2) if M else (128, 32, 3)
         _forward[_grid(ctx.sizes, R, block)](
-            x, w_gate_up, w_down, out, scale_R, R,
+            x, w_gate_up, w_down, norm, scale_R, h, key, out, R, lambda_, noise_scale,
             **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=4, num_stages=stages,
         )  # fmt: skip
-        ctx.save_for_backward(x, w_gate_up, w_down, out, scale_R)
+        ctx.save_for_backward(x, w_gate_up, w_down, norm, scale_R)
+        ctx.lambda_ = lambda_
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, w_gate_up, w_down, out, scale_R = ctx.saved_tensors
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_gate_up, w_down, norm, scale_R = ctx.saved_tensors
         D, N, M = ctx.sizes["D"], ctx.sizes["N"], ctx.sizes["M"]
         R, d_x = scale_R.shape[0], torch.empty_like(x)
 
@@ -217,18 +228,26 @@ class _NarrowMLP(torch.autograd.Function):
         d_sum, d_gates, act = inner(D), inner(2 * N), inner(N)
         x_turned = inner(D) if M else x
         _backward[_grid(ctx.sizes, R, 64)](
-            x, w_gate_up, w_down, out, scale_R, d_out.contiguous(), d_x, x_turned, d_sum, d_gates, act, R,
+            x, w_gate_up, w_down, norm, scale_R, d_out.contiguous(), d_x, x_turned, d_sum, d_gates, act, R, ctx.lambda_,
             **ctx.sizes, BLOCK=64, BLOCK_N=64 if M else 32, num_warps=4, num_stages=2 if M else 3,
         )  # fmt: skip
         if M:
-            return d_x, (x_turned @ d_gates.T).T.float(), (d_sum @ act.T).float(), None
-        return d_x, (d_gates.T @ x.view(R, D)).float(), (d_sum.T @ act).float(), None
+            d_gate_up, d_down = (x_turned @ d_gates.T).T, d_sum @ act.T
+        else:
+            d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.T @ act
+        d_h = (1.0 - ctx.lambda_) * d_out if ctx.needs_input_grad[5] else None
+        return d_x, d_gate_up.float(), d_down.float(), None, None, d_h, None, None
 
 
-def mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool = False) -> Tensor:
-    """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N]."""
+def mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool = False, step: Step = TARGET) -> Tensor:
+    """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N].
+
+    Over the last axis also the step towards it.
+    """
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, gate_up, down, step.h))
     if x.shape[1 if over_positions else -1] <= SMALL:
-        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions)
+        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *step)
     if over_positions:
-        return wide_mlp_norm(x.transpose(1, 2), gate_up, down).transpose(1, 2)
-    return wide_mlp_norm(x, gate_up, down)
+        assert step.h is None
+        return wide_mlp_norm(x.transpose(1, 2), gate_up, down, save).transpose(1, 2)
+    return wide_mlp_norm(x, gate_up, down, save, step)

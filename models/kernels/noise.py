@@ -1,10 +1,11 @@
-"""Random latents and the relaxed, noisy update, each in one pass.
+"""Random latents, in one pass; and the relaxed, noisy step, inside the kernels whose norm it goes towards.
 
 Numbers come from Triton's Philox, a counter-based generator: four a call, each a function of (key, place). The
 key is drawn from torch's generator of the device, so that a seeded run repeats and no two calls share one.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import triton
@@ -35,19 +36,44 @@ def _pair(a, b):
     return radius * (1 - 2 * sin * sin), radius * (2 * sin * cos)
 
 
+class Step(NamedTuple):
+    """What models.eqr.relax takes besides the target; h is contiguous. Without h: no step, but the target itself."""
+
+    h: Tensor | None = None
+    lambda_: float = 1.0
+    noise_scale: float = 0.0
+
+    def outputs(self, like: Tensor, save: bool) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """For store_step: room for the target, if it is wanted; a key, if there is noise; room for the result."""
+        out = torch.empty_like(like)
+        if self.h is None:
+            return out, None, out
+        key = _key(like.device) if self.noise_scale > 0 else None
+        return torch.empty_like(like) if save else None, key, out
+
+
+TARGET = Step()
+
+
 @triton.jit
-def _relax(h_ptr, target_ptr, key_ptr, out_ptr, n, lambda_, noise_scale, NOISY: tl.constexpr, BLOCK: tl.constexpr):
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    if NOISY:
-        noise = normals(tl.load(key_ptr), place)
-    for i in tl.static_range(4):
-        at = tl.program_id(0).to(tl.int64) * (4 * BLOCK) + i * BLOCK + tl.arange(0, BLOCK)
-        h = tl.load(h_ptr + at, at < n, 0.0).to(tl.float32)
-        target = tl.load(target_ptr + at, at < n, 0.0).to(tl.float32)
+def store_step(
+    target, target_ptr, h_ptr, key_ptr, out_ptr, at, real, row, lambda_, noise_scale,
+    FROM: tl.constexpr, DP: tl.constexpr,
+):  # fmt: skip
+    """Stores a tile of targets, if there is a target_ptr, and the step of h towards them, if there is an h_ptr.
+
+    It has the features from FROM on of rows (int64) padded to DP; noise is a function of key, row and feature.
+    """
+    if target_ptr is not None:
+        tl.store(target_ptr + at, target.to(target_ptr.dtype.element_ty), real)
+    if h_ptr is not None:
+        h = tl.load(h_ptr + at, real, 0.0).to(tl.float32)
         out = h + lambda_ * (target - h)
-        if NOISY:
-            out += noise_scale * noise[i]
-        tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), at < n)
+        if key_ptr is not None:
+            fours = FROM // 4 + tl.arange(0, target.shape[1] // 4)
+            a, b, c, d = normals(tl.load(key_ptr), row[:, None] * (DP // 4) + fours[None, :])
+            out += noise_scale * tl.reshape(tl.join(tl.join(a, b), tl.join(c, d)), target.shape)
+        tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), real)
 
 
 @triton.jit
@@ -77,27 +103,6 @@ def _truncated_normal(key_ptr, out_ptr, n, std, tail, BLOCK: tl.constexpr):
 
 def _key(device: torch.device) -> Tensor:
     return torch.randint(2**62, (1,), device=device)
-
-
-class _Relax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, h: Tensor, target: Tensor, lambda_: float, noise_scale: float) -> Tensor:
-        ctx.lambda_ = lambda_
-        out = torch.empty_like(h)
-        grid = (triton.cdiv(h.numel(), 4 * _BLOCK),)
-        _relax[grid](
-            h, target, _key(h.device), out, h.numel(), lambda_, noise_scale, NOISY=noise_scale > 0, BLOCK=_BLOCK
-        )
-        return out
-
-    @staticmethod
-    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return (1.0 - ctx.lambda_) * d_out, ctx.lambda_ * d_out, None, None
-
-
-def relax(h: Tensor, target: Tensor, lambda_: float, noise_scale: float) -> Tensor:
-    """(1 - lambda_) h + lambda_ target + noise_scale * eps, eps ~ N(0, 1) anew for every element."""
-    return _Relax.apply(h.contiguous(), target.contiguous(), lambda_, noise_scale)
 
 
 def truncated_normal(*shape: int, std: float, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Residual and RMSNorm in one pass, forward and backward; and the relaxed, noisy update in one pass.
+"""Residual and RMSNorm in one pass, forward and backward; where wanted with a step towards the norm.
 
 Shapes: R rows (all leading axes together), D features. `DP` is D rounded up to a power of two.
 """
@@ -10,35 +10,40 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
+from models.kernels.noise import TARGET, Step, store_step
 
 EPS = tl.constexpr(1e-5)
 SMALL = 128  # the widest row that a kernel with a matrix product holds
 
 
 @triton.jit
-def _add_norm(h_ptr, y_ptr, out_ptr, scale_ptr, R, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr):
+def _add_norm(
+    x_ptr, y_ptr, norm_ptr, scale_ptr, h_ptr, key_ptr, out_ptr, R, lambda_, noise_scale,
+    D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     d = tl.arange(0, DP)
     at = r[:, None] * D + d[None, :]
     real = (r[:, None] < R) & (d[None, :] < D)
-    sum_ = tl.load(h_ptr + at, real, 0.0).to(tl.float32) + tl.load(y_ptr + at, real, 0.0).to(tl.float32)
+    sum_ = tl.load(x_ptr + at, real, 0.0).to(tl.float32) + tl.load(y_ptr + at, real, 0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(sum_ * sum_, 1) / D + EPS)
-    tl.store(out_ptr + at, (sum_ * scale[:, None]).to(out_ptr.dtype.element_ty), real)
     tl.store(scale_ptr + r, scale, r < R)
+    norm = sum_ * scale[:, None]
+    store_step(norm, norm_ptr, h_ptr, key_ptr, out_ptr, at, real, r, lambda_, noise_scale, 0, DP)
 
 
 @triton.jit
 def _add_norm_backward(
-    out_ptr, d_out_ptr, scale_ptr, d_sum_ptr, R, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr
+    norm_ptr, d_out_ptr, scale_ptr, d_sum_ptr, R, lambda_, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr
 ):
     r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     d = tl.arange(0, DP)
     at = r[:, None] * D + d[None, :]
     real = (r[:, None] < R) & (d[None, :] < D)
-    out = tl.load(out_ptr + at, real, 0.0).to(tl.float32)
-    d_out = tl.load(d_out_ptr + at, real, 0.0).to(tl.float32)
+    norm = tl.load(norm_ptr + at, real, 0.0).to(tl.float32)
+    d_norm = lambda_ * tl.load(d_out_ptr + at, real, 0.0).to(tl.float32)
     scale = tl.load(scale_ptr + r, r < R, 0.0)
-    d_sum = (d_out - out * (tl.sum(out * d_out, 1) / D)[:, None]) * scale[:, None]
+    d_sum = (d_norm - norm * (tl.sum(norm * d_norm, 1) / D)[:, None]) * scale[:, None]
     tl.store(d_sum_ptr + at, d_sum.to(d_sum_ptr.dtype.element_ty), real)
 
 
@@ -47,21 +52,26 @@ def _tile(D: int) -> dict[str, int]:
     return {"D": D, "DP": DP, "BLOCK": max(1, 4096 // DP)}
 
 
-def add_norm(h: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(norm(h + y), the scale of each row [R] float32), for h and y [..., D], contiguous."""
-    out, D = torch.empty_like(h), h.shape[-1]
-    R = h.numel() // D
-    scale_R = torch.empty(R, device=h.device, dtype=torch.float32)
-    tile = _tile(D)
-    _add_norm[triton.cdiv(R, tile["BLOCK"]),](h, y, out, scale_R, R, **tile)
-    return out, scale_R
+def add_norm(x: Tensor, y: Tensor, step: Step = TARGET, save: bool = True) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(The step towards norm(x + y), that norm if `save`, the scale of each row [R] float32), for x and y [..., D].
+
+    All are contiguous.
+    """
+    norm, key, out = step.outputs(x, save)
+    D = x.shape[-1]
+    R, tile = x.numel() // D, _tile(D)
+    scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
+    _add_norm[triton.cdiv(R, tile["BLOCK"]),](
+        x, y, norm, scale_R, step.h, key, out, R, step.lambda_, step.noise_scale, **tile
+    )
+    return out, norm, scale_R
 
 
-def add_norm_backward(out: Tensor, d_out: Tensor, scale_R: Tensor) -> Tensor:
-    """The gradient of h, and of y, from the output of `add_norm`, its gradient, and the rows' scales."""
-    d_sum, D = torch.empty_like(out), out.shape[-1]
+def add_norm_backward(norm: Tensor, d_out: Tensor, scale_R: Tensor, lambda_: float = 1.0) -> Tensor:
+    """The gradient of x, and of y, from `add_norm`'s norm, the gradient of what it returns first, and the scales."""
+    d_sum, D = torch.empty_like(norm), norm.shape[-1]
     R, tile = scale_R.shape[0], _tile(D)
-    _add_norm_backward[triton.cdiv(R, tile["BLOCK"]),](out, d_out.contiguous(), scale_R, d_sum, R, **tile)
+    _add_norm_backward[triton.cdiv(R, tile["BLOCK"]),](norm, d_out.contiguous(), scale_R, d_sum, R, lambda_, **tile)
     return d_sum
 
 
@@ -98,8 +108,10 @@ class _LinearNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         w = weights.at(weight, h.dtype)
-        small = max(weight.shape) <= SMALL
-        out, scale_R = _small_linear_norm(h, y, weight) if small else add_norm(h, y @ w.T)
+        if max(weight.shape) <= SMALL:
+            out, scale_R = _small_linear_norm(h, y, weight)
+        else:
+            out, _, scale_R = add_norm(h, y @ w.T)
         ctx.save_for_backward(y, w, out, scale_R)
         return out
 
