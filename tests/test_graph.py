@@ -1,5 +1,7 @@
 """Iterations as CUDA graphs: the same numbers, to the bit, as without them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from config.load import load_pretrain
 from dataset.puzzles import Puzzles, TrainingBatches
 from evaluation.trajectory import seed, trajectory
 from models import backend, build, place
+from models.kernels.graph import Graphed
 from training.distributed import World
 from training.trainer import Trainer, seed_step
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 DEVICE = torch.device("cuda")
 SMALL = ["arch.forward_dtype=bfloat16", "global_batch_size=8", "lr=1e-3", "lr_warmup_steps=1"]
@@ -29,6 +32,7 @@ def chosen(config, graphs: bool) -> backend.Backend:
     return backend.choose(config.model_copy(update={"cuda_graphs": graphs}), config.arch, DEVICE)
 
 
+@on_a_gpu
 @pytest.mark.parametrize("name", RUNS)
 def test_training(name, tiny_data):
     config = load_pretrain([f"train={name}", *SMALL, *RUNS[name], f"dataset.data_path={tiny_data}"])
@@ -48,6 +52,7 @@ def test_training(name, tiny_data):
     assert not torch.equal(found[0][0][-1], found[0][1][-1])
 
 
+@on_a_gpu
 def test_evaluation(tiny_data):
     """Also of fewer rows in between, and of weights that have changed since."""
     config = load_pretrain(["train=eqr_maze_unique", f"dataset.data_path={tiny_data}"])
@@ -70,9 +75,8 @@ def test_evaluation(tiny_data):
         assert not torch.equal(answers[1][0], answers[1][-1])
 
 
+@on_a_gpu
 def test_code_that_waits_for_the_device_is_told_how_to_do_without():
-    from models.kernels.graph import Graphed
-
     waiting = Graphed(lambda x: (x * float(x.sum()),), torch.nn.Identity())
     x = torch.ones(3, device=DEVICE)
     waiting(x)
@@ -80,6 +84,7 @@ def test_code_that_waits_for_the_device_is_told_how_to_do_without():
         waiting(x)
 
 
+@on_a_gpu
 def test_tensors_that_move_are_followed(tiny_data):
     """Weights put in other places, and gradients that were taken away, as zero_grad() does."""
     config = load_pretrain(["train=eqr_maze_unique", *SMALL, f"dataset.data_path={tiny_data}"])
@@ -105,6 +110,7 @@ def test_tensors_that_move_are_followed(tiny_data):
         assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))
 
 
+@on_a_gpu
 def test_evaluations_between_steps_of_training(tiny_data):
     config = load_pretrain(["train=eqr_sudoku", *SMALL, f"dataset.data_path={tiny_data}"])
     puzzles = Puzzles(str(tiny_data), "train", DEVICE)
@@ -124,3 +130,63 @@ def test_evaluations_between_steps_of_training(tiny_data):
                 found[-1] += [s.latents for s, _ in trajectory(model, puzzles.rows(np.arange(4)), 3)]
     for without, with_graphs in zip(*found, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))
+
+
+class Recording:
+    """Stands in for a CUDA graph, without a GPU: a replay does the arithmetic anew, into the recording's tensors."""
+
+    def __init__(self) -> None:
+        self.function, self.parameters = Recording.of
+
+    def gradients(self) -> list[torch.Tensor | None]:
+        return [p.grad for p in self.parameters]
+
+    def put(self, gradients) -> None:
+        for p, gradient in zip(self.parameters, gradients, strict=True):
+            p.grad = gradient
+
+    @contextmanager
+    def record(self):
+        self.before = self.gradients()
+        values = [None if g is None else g.clone() for g in self.before]
+        yield
+        self.after = self.gradients()
+        for gradient, value in zip(self.before, values, strict=True):
+            if gradient is not None:
+                gradient.copy_(value)
+
+    def replay(self) -> None:
+        seen = self.gradients()
+        self.put(self.before)
+        results = self.function(*self.graphed._given)
+        for old, new in zip(self.after, self.gradients(), strict=True):
+            if old is not new:
+                old.copy_(new)
+        self.put(seen)
+        for old, new in zip(self.graphed._results, results, strict=True):
+            old.copy_(new)
+
+
+@pytest.mark.parametrize("set_to_none", [False, True])
+def test_gradients_that_are_taken_away_come_back(set_to_none, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, capture_error_mode: graph.record())
+    losses = []
+    for graphs in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def step(x, model=model):
+            loss = model(x).square().sum()
+            loss.backward()
+            return (loss.detach(),)
+
+        Recording.of = step, list(model.parameters())
+        run = Recording.graphed = Graphed(step, model) if graphs else step
+        losses.append([])
+        for i in range(6):
+            losses[-1].append(float(run(torch.full((4, 3), (i + 1) / 6))[0]))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=set_to_none)
+    assert losses[0] == losses[1] and len(set(losses[0])) == 6

@@ -29,7 +29,7 @@ _EIGHTH = """
     mad.lo.s32 $7, exponent, 8388608, bits;
 """
 _POWERS = tl.constexpr("{.reg .f32 whole, rest, power; .reg .b32 exponent, bits;" + _SEVEN + _EIGHTH + "}")
-_PLACES = tl.constexpr("=f,=f,=f,=f,=f,=f,=f,=r,f,f,f,f,f,f,f,f")
+_PLACES = tl.constexpr("=&f,=&f,=&f,=&f,=&f,=&f,=&f,=&r,f,f,f,f,f,f,f,f")  # &: written before all is read
 
 
 @triton.jit
@@ -120,8 +120,8 @@ def _forward(
     out = tl.zeros((BLOCK, KP), tl.float32)
     safe = False
     if EACH > 0:
-        # |q k| <= |q| max |k|. Where no score passes 2^60, a sum of 2^score neither overflows nor vanishes, and
-        # is as exact in bfloat16 and float32 as one of 2^(score - maximum).
+        # |q k| <= |q| max |k|. Where no score passes 2^60, a sum of 2^score neither overflows nor vanishes, and is as
+        # exact in float32 as one of 2^(score - maximum); in bfloat16 a row that one key dominates is off by 2^-9 more.
         b, h = number // H, number % H
         tiles = (b * L) // TOKENS + tl.arange(0, MANY)
         keys = tl.load(longest_ptr + tiles * EACH + h % EACH, tiles <= ((b + 1) * L - 1) // TOKENS, 0.0)

@@ -39,6 +39,9 @@ class Graphed:
         assert self._graph is not None
         torch._foreach_copy_(self._given, given)
         self._graph.replay()
+        for parameter, gradient in self._gradients:
+            if parameter.grad is None:  # as it was when this was recorded
+                parameter.grad = gradient
         return tree_map(torch.clone, self._results)
 
     def _places(self) -> Iterator[int]:
@@ -64,6 +67,7 @@ class Graphed:
             raise ValueError(f"an iteration cannot be a CUDA graph; cuda_graphs=false does without: {error}") from error
         finally:
             weights.forget()  # what was made in between lives in the graph, and changes when it is replayed
+        self._gradients = [(p, p.grad) for p in self._model.parameters()] if torch.is_grad_enabled() else []
         self._graph = graph
 
 
