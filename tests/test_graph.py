@@ -32,6 +32,15 @@ def chosen(config, graphs: bool) -> backend.Backend:
     return backend.choose(config.model_copy(update={"cuda_graphs": graphs}), config.arch, DEVICE)
 
 
+def a_trainer(config, puzzles: Puzzles, graphs: bool) -> Trainer:
+    how = chosen(config, graphs)
+    assert how.graphs is graphs
+    seed_step(0, 0, 0)
+    model = build(config.arch, puzzles.task, how)
+    place(model, how, DEVICE)
+    return Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
+
+
 @on_a_gpu
 @pytest.mark.parametrize("name", RUNS)
 def test_training(name, tiny_data):
@@ -39,14 +48,11 @@ def test_training(name, tiny_data):
     puzzles = Puzzles(str(tiny_data), "train", DEVICE)
     found = []
     for graphs in (False, True):
-        how = chosen(config, graphs)
-        assert how.graphs is graphs
-        seed_step(0, 0, 0)
-        model = build(config.arch, puzzles.task, how)
-        place(model, how, DEVICE)
-        trainer = Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
+        trainer = a_trainer(config, puzzles, graphs)
         losses = [trainer.train_step() for _ in range(6)]
-        found.append([*(tuple(step.values()) for step in losses), trainer.states[0].latents, tuple(model.parameters())])
+        found.append(
+            [*(tuple(step.values()) for step in losses), trainer.states[0].latents, tuple(trainer.model.parameters())]
+        )
     for without, with_graphs in zip(*found, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))
     assert not torch.equal(found[0][0][-1], found[0][1][-1])
@@ -91,11 +97,8 @@ def test_tensors_that_move_are_followed(tiny_data):
     puzzles = Puzzles(str(tiny_data), "train", DEVICE)
     found = []
     for graphs in (False, True):
-        how = chosen(config, graphs)
-        seed_step(0, 0, 0)
-        model = build(config.arch, puzzles.task, how)
-        place(model, how, DEVICE)
-        trainer = Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
+        trainer = a_trainer(config, puzzles, graphs)
+        model = trainer.model
         for _ in range(3):
             trainer.train_step()
             model.zero_grad(set_to_none=True)
@@ -116,11 +119,8 @@ def test_evaluations_between_steps_of_training(tiny_data):
     puzzles = Puzzles(str(tiny_data), "train", DEVICE)
     found = []
     for graphs in (False, True):
-        how = chosen(config, graphs)
-        seed_step(0, 0, 0)
-        model = build(config.arch, puzzles.task, how)
-        place(model, how, DEVICE)
-        trainer = Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
+        trainer = a_trainer(config, puzzles, graphs)
+        model = trainer.model
         found.append([])
         for _ in range(4):
             found[-1] += [tuple(trainer.train_step().values()) for _ in range(2)]
