@@ -75,6 +75,7 @@ def cases(rows: int) -> Iterator[Case]:
     from models.kernels.mlp import mlp_norm
     from models.kernels.noise import Step
     from models.kernels.norm import linear_norm
+    from models.kernels.weights import gather, spread
 
     def step(x: Tensor, h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
         return mlp_norm(x, gate_up, down, step=Step(h, 0.7, 0.0))
@@ -91,14 +92,20 @@ def cases(rows: int) -> Iterator[Case]:
             return mlp_norm(x, gate_up, down, over_positions=True)
 
         yield Case(f"mlp_norm over {L} positions", mixer, _over_positions, [(rows, L, D), *weights(L, N)], 1)
-    for L, D in ((900, 128), (81, 512)):
+    for L, H, K in ((900, 8, 16), (900, 2, 22), (81, 8, 64)):
+        D = H * K
+
+        def add(h: Tensor, y: Tensor, w: Tensor, K: int = K) -> Tensor:
+            return linear_norm(h, spread(y, 2, K), w, K)
+
         shapes = [(rows, L, D), (rows, L, D), (D, D)]
-        yield Case(f"linear_norm, D {D}", linear_norm, lambda h, y, w: rms_norm_64(h + F.linear(y, w)), shapes, 2)
+        yield Case(f"linear_norm, D {D}", add, lambda h, y, w: rms_norm_64(h + F.linear(y, w)), shapes, 2)
     for L, H, K in ((900, 8, 16), (900, 2, 22), (81, 8, 64)):
 
         def attend(h: Tensor, qkv: Tensor, L: int = L, H: int = H, K: int = K) -> Tensor:
             rotary = Rotary(rope_1d(L, K)).to(h.device)
-            return self_attention(h, qkv, H, (rotary.get_buffer("cos_LK"), rotary.get_buffer("sin_LK"), K))
+            rotation = rotary.get_buffer("cos_LK"), rotary.get_buffer("sin_LK"), K
+            return gather(self_attention(h, qkv, H, rotation), 2, K)
 
         shapes = [(rows, L, H * K), (3 * H * K, H * K)]
         yield Case(f"self_attention, {H} heads of {K}", attend, _attention(L, H, K), shapes, 1)

@@ -36,6 +36,7 @@ MAZE = {"D": 128, "D1": 128, "D2": 0, "M": 0, "N": 512}
 NARROW = {"D": 44, "D1": 32, "D2": 16, "M": 0, "N": 256}
 MIXER = {"D": 81, "D1": 64, "D2": 32, "M": 512, "N": 256}
 HEADS = {"H": 8, "K": 16, "KP": 16, "BLOCK": 64}
+HEADS_22 = {"H": 2, "K": 24, "KP": 32, "BLOCK": 64}
 NO_STEP = {"h_ptr": None, "key_ptr": None, "out_ptr": None}
 STEPS = [NO_STEP, {"norm_ptr": None, "key_ptr": None}, {"key_ptr": None}, {"norm_ptr": None}, {}]
 SOFTMAX = {"TAIL": 16, "EACH": 8, "TOKENS": 16, "MANY": 64, "BLOCK_N": 64}
@@ -53,12 +54,17 @@ CASES = [
     (gate_up._gate_up, {"D": 512, "N": 1536, "SAVE": True, "BLOCK": 128, "BLOCK_N": 64, "BLOCK_D": 64}, (4, 3), TILES),
     (gate_up._gates_backward, {"N": 1536, "BLOCK": 1024}, (4, 3), {}),
     (rotary._rotate, {"H": 8, "K": 16, "PART": 16, "BOUND": True, "BLOCK": 256}, (8, 3), {}),
-    (rotary._rotate_odd, {"H": 2, "K": 22, "PART": 22, "BLOCK": 16}, (4, 3), {}),
-    (rotary._project, {"D": 44, "DP": 64, "K": 22, "PART": 22, "BLOCK": 64, "TOKENS": 16}, (8, 3), {}),
+    (rotary._rotate_odd, {"H": 2, "K": 22, "KS": 24, "PART": 22, "BLOCK": 16}, (4, 3), {}),
+    (
+        rotary._project,
+        {"D": 44, "DP": 64, "H": 2, "K": 22, "KS": 24, "WIDTH": 64, "PART": 22, "BLOCK": 64, "TOKENS": 16},
+        (8, 3),
+        {},
+    ),
     (attention._forward, {**HEADS, **SOFTMAX}, (4, 3), {}),
-    (attention._forward, {**HEADS, **SOFTMAX, "H": 2, "K": 22, "KP": 32, "EACH": 1}, (4, 3), {}),
-    (attention._backward_q, {**HEADS, "BLOCK_N": 64, "TAIL": 16}, (4, 4), {}),
-    (attention._backward_kv, {**HEADS, "BLOCK_N": 32}, (2, 3), {}),
+    (attention._forward, {**HEADS_22, **SOFTMAX, "EACH": 1}, (4, 3), {}),
+    *((attention._backward_q, {**sizes, "BLOCK_N": 64, "TAIL": 16}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
+    *((attention._backward_kv, {**sizes, "BLOCK_N": 32}, (2, 3), {}) for sizes in (HEADS, HEADS_22)),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),

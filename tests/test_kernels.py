@@ -106,12 +106,21 @@ def test_mlp_over_positions(B, L, D):
     agree(lambda: mlp_norm(x, *both, over_positions=True), plain, x, *both)
 
 
-@pytest.mark.parametrize("D, E", [(44, 44), (128, 128), (129, 40), (512, 64)])
+@pytest.mark.parametrize("D, H, K", [(44, 2, 22), (42, 3, 14), (128, 8, 16), (129, 2, 20), (512, 1, 64)])
 @pytest.mark.parametrize("rows", [1, 37])
-def test_linear_norm(rows, D, E):
+def test_linear_norm(rows, D, H, K):
     torch.manual_seed(0)
-    h, y, weight = leaf(rows, 1, D), leaf(rows, 1, E), leaf(D, E, scale=E**-0.5)
-    agree(lambda: linear_norm(h, y, weight), lambda: rms_norm(h + F.linear(y, weight)), h, y, weight)
+    h, y, weight = leaf(rows, 1, D), leaf(rows, 1, H * K), leaf(D, H * K, scale=(H * K) ** -0.5)
+    spread = weights.spread
+    agree(lambda: linear_norm(h, spread(y, 2, K), weight, K), lambda: rms_norm(h + F.linear(y, weight)), h, y, weight)
+
+
+def test_heads_are_spread_and_gathered_along_an_axis():
+    x = torch.arange(1.0, 13.0).view(2, 6)
+    assert weights.spread(x, 1, 3)[0].tolist() == [1, 2, 3, 0, 0, 0, 0, 0, 4, 5, 6, 0, 0, 0, 0, 0]
+    assert torch.equal(weights.gather(weights.spread(x, 1, 3), 1, 3), x)
+    assert torch.equal(weights.gather(weights.spread(x.T, 0, 3), 0, 3), x.T)
+    assert torch.equal(weights.spread(torch.ones(2, 8, 3), 1, 8), torch.ones(2, 8, 3))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,11 @@ def test_self_attention(B, L, H, K, positions):
         layer.o_proj.weight.copy_(torch.eye(H * K))
     rotation = None if rotary is None else rotation_of(rotary)
     weight = layer.qkv_proj.weight
-    agree(lambda: self_attention(h, weight, H, rotation), lambda: layer(h), h, weight, tolerance=5e-6)
+    agree(lambda: attention(h, weight, H, rotation), lambda: layer(h), h, weight, tolerance=5e-6)
+
+
+def attention(h: torch.Tensor, weight: torch.Tensor, H: int, rotation: Rotation | None) -> torch.Tensor:
+    return weights.gather(self_attention(h, weight, H, rotation), 2, h.shape[2] // H)
 
 
 def rotary_of(positions: str, L: int, K: int) -> Rotary:
@@ -161,7 +174,7 @@ def test_the_longest_keys_are_known_and_change_nothing_where_they_are_short(H, K
     torch.manual_seed(0)
     h, weight = torch.randn(3, 42, H * K, device=DEVICE), leaf(3 * H * K, H * K, scale=(H * K) ** -0.5)
     qkv, longest = project(h, weight, H, rotation_of(rotary_of(positions, 42, K).to(DEVICE)))
-    keys = qkv.view(-1, 3 * H, K)[:, H : 2 * H].square().sum(-1)
+    keys = qkv.view(-1, 3 * H, weights.stride(K))[:, H : 2 * H].square().sum(-1)
     each = longest.repeat_interleave(16, dim=0)[: len(keys)].expand(-1, H)
     assert (keys <= each * 1.00001).all() and (each <= keys.sum(1).max() * 1.00001).all()
     for bounded, plain in zip(attend(qkv, H, longest), attend(qkv, H), strict=True):
@@ -175,23 +188,24 @@ def test_large_scores_do_not_overflow():
     with torch.no_grad():
         layer.o_proj.weight.copy_(torch.eye(32))
     weight = layer.qkv_proj.weight
-    agree(lambda: self_attention(h, weight, 2, None), lambda: layer(h), h, weight, tolerance=1e-4)
+    agree(lambda: attention(h, weight, 2, None), lambda: layer(h), h, weight, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("H, K", [(2, 16), (3, 16), (2, 22)])
 def test_rotation_there_and_back_keeps_to_its_memory(H, K):
     torch.manual_seed(0)
-    rotary, size = Rotary(rope_1d(5, K)).to(DEVICE), 2 * 5 * 3 * H * K
+    rotary, E = Rotary(rope_1d(5, K)).to(DEVICE), H * weights.stride(K)
+    size = 2 * 5 * 3 * E
     room = torch.full((size + 5000,), 7.0, device=DEVICE)
-    qkv = room[:size].view(2, 5, -1).normal_()
+    qkv = room[:size].view(2, 5, -1).copy_(weights.spread(torch.randn(2, 5, 3 * H * K), 2, K))
     before = qkv.clone()
     for turn in (1.0, -1.0):
-        rotate_(qkv, H, rotation_of(rotary), turn)
+        rotate_(qkv, H, K, rotation_of(rotary), turn)
         if turn > 0:
-            assert not torch.allclose(qkv[..., H * K : 2 * H * K], before[..., H * K : 2 * H * K], atol=1e-2)
-    qkv[..., : H * K] /= math.log2(math.e) ** 2 / K  # there and back
+            assert not torch.allclose(qkv[..., E : 2 * E], before[..., E : 2 * E], atol=1e-2)
+    qkv[..., :E] /= math.log2(math.e) ** 2 / K  # there and back
     assert torch.allclose(qkv, before, atol=1e-5)
-    assert torch.equal(qkv[..., 2 * H * K :], before[..., 2 * H * K :]) and (room[size:] == 7.0).all()
+    assert torch.equal(qkv[..., 2 * E :], before[..., 2 * E :]) and (room[size:] == 7.0).all()
 
 
 @pytest.mark.parametrize("H", [2, 8])
@@ -207,7 +221,7 @@ def test_one_large_key_among_small_ones_does_not_overflow(large, H):
         layer.o_proj.weight.copy_(torch.eye(D))
         weight[:D] *= 0.02
         weight[D : 2 * D] *= 50.0
-    agree(lambda: self_attention(h, weight, H, rotation_of(rotary)), lambda: layer(h), h, weight, tolerance=1e-4)
+    agree(lambda: attention(h, weight, H, rotation_of(rotary)), lambda: layer(h), h, weight, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -220,7 +234,7 @@ def test_scores_of_one_sign(sign):
         layer.o_proj.weight.copy_(torch.eye(16))
         layer.qkv_proj.weight.copy_(torch.cat((torch.eye(16), sign * torch.eye(16), torch.eye(16))))
     weight = layer.qkv_proj.weight
-    agree(lambda: self_attention(h, weight, 1, None), lambda: layer(h), h, weight, tolerance=1e-4)
+    agree(lambda: attention(h, weight, 1, None), lambda: layer(h), h, weight, tolerance=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Attention for small heads, with its projection and its rotary positions, forward and backward.
 
-Shapes: B rows, L positions, H heads of K features, `KP` that rounded up to a power of two; E = 3 H K. The softmax
-is one of powers of two: queries come multiplied by log2(e) / sqrt(K) (`rotate_`). The backward pass makes the scores
+Shapes: B rows, L positions, H heads of K features, `KP` that rounded up to a power of two; E = 3 H K. Between
+`project` and the output projection K is weights.stride of a head's features, with zeros to fill it up. The softmax is
+one of powers of two: queries come multiplied by log2(e) / sqrt(K) (`rotate_`). The backward pass makes the scores
 anew and, in two kernels, adds up everything in a fixed order: no atomics, so that two runs agree to the bit.
 """
 
@@ -252,8 +253,9 @@ class _SelfAttention(torch.autograd.Function):
     def forward(ctx, h: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> Tensor:
         qkv_BLE, longest = project(h, qkv, heads, rotation)
         out, lse = attend(qkv_BLE, heads, longest)
-        ctx.save_for_backward(h, weights.at(qkv, h.dtype), qkv_BLE, out, lse)
-        ctx.heads, ctx.rotation = heads, rotation
+        K = h.shape[2] // heads
+        ctx.save_for_backward(h, weights.at(qkv, h.dtype, heads=(0, K)), qkv_BLE, out, lse)
+        ctx.heads, ctx.K, ctx.rotation = heads, K, rotation
         return out
 
     @staticmethod
@@ -261,11 +263,11 @@ class _SelfAttention(torch.autograd.Function):
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
         h, w_qkv, qkv_BLE, out, lse = ctx.saved_tensors
         d_qkv = attend_backward(qkv_BLE, ctx.heads, out, lse, d_out.contiguous())
-        rotate_(d_qkv, ctx.heads, ctx.rotation, -1.0)
-        d_rows = d_qkv.flatten(0, 1)
-        return d_qkv @ w_qkv, (d_rows.T @ h.flatten(0, 1)).float(), None, None
+        rotate_(d_qkv, ctx.heads, ctx.K, ctx.rotation, -1.0)
+        d_weight = d_qkv.flatten(0, 1).T @ h.flatten(0, 1)
+        return d_qkv @ w_qkv, weights.gather(d_weight, 0, ctx.K).float(), None, None
 
 
 def self_attention(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> Tensor:
-    """Attention [B, L, D] of h, with the projection's weight [3 D, D], before the output projection."""
+    """Attention [B, L, H K] of h, with the projection's weight [3 D, D], before the output projection."""
     return _SelfAttention.apply(h_BLD.contiguous(), qkv, heads, rotation)

@@ -24,7 +24,7 @@ class FusedBlock(nn.Module):
         attn = self.self_attn
         if self.own_attention:
             mixed = self_attention(h_BLD, attn.qkv_proj.weight, attn.heads, _rotation(attn.rotary))
-            h_BLD = linear_norm(h_BLD, mixed, attn.o_proj.weight)
+            h_BLD = linear_norm(h_BLD, mixed, attn.o_proj.weight, h_BLD.shape[-1] // attn.heads)
         else:
             h_BLD = rms_norm(h_BLD + attn(h_BLD))
         return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step)

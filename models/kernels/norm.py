@@ -92,37 +92,41 @@ def _linear_norm(
     tl.store(scale_ptr + r, scale, r < R)
 
 
-def _small_linear_norm(h: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    D, E = weight.shape
+def _small_linear_norm(h: Tensor, y: Tensor, weight: Tensor, heads: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    D, E = h.shape[-1], y.shape[-1]
     DP, EP = (max(16, triton.next_power_of_2(n)) for n in (D, E))
     R = h.numel() // D
     out, scale_R = torch.empty_like(h), torch.empty(R, device=h.device, dtype=torch.float32)
     block = 64
     _linear_norm[triton.cdiv(R, block),](
-        h, y, weights.at(weight, h.dtype, DP, EP), out, scale_R, R, D=D, DP=DP, E=E, EP=EP, BLOCK=block, num_warps=4
-    )
+        h, y, weights.at(weight, h.dtype, DP, EP, heads), out, scale_R, R,
+        D=D, DP=DP, E=E, EP=EP, BLOCK=block, num_warps=4,
+    )  # fmt: skip
     return out, scale_R
 
 
 class _LinearNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        w = weights.at(weight, h.dtype)
-        if max(weight.shape) <= SMALL:
-            out, scale_R = _small_linear_norm(h, y, weight)
+    def forward(ctx, h: Tensor, y: Tensor, weight: Tensor, K: int) -> Tensor:
+        heads = 1, K
+        w = weights.at(weight, h.dtype, heads=heads)
+        if max(w.shape) <= SMALL:
+            out, scale_R = _small_linear_norm(h, y, weight, heads)
         else:
             out, _, scale_R = add_norm(h, y @ w.T)
         ctx.save_for_backward(y, w, out, scale_R)
+        ctx.K = K
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         y, w, out, scale_R = ctx.saved_tensors
         d_sum = add_norm_backward(out, d_out, scale_R)
-        return d_sum, d_sum @ w, (d_sum.flatten(0, -2).T @ y.flatten(0, -2)).float()
+        d_weight = d_sum.flatten(0, -2).T @ y.flatten(0, -2)
+        return d_sum, d_sum @ w, weights.gather(d_weight, 1, ctx.K).float(), None
 
 
-def linear_norm(h: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """norm(h + y weight^T), for h [..., D], y [..., E] and weight [D, E]."""
-    return _LinearNorm.apply(h.contiguous(), y.contiguous(), weight)
+def linear_norm(h: Tensor, y: Tensor, weight: Tensor, K: int) -> Tensor:
+    """norm(h + y weight^T), for h [..., D], weight [D, H K], and H heads of K features in y [..., H stride(K)]."""
+    return _LinearNorm.apply(h.contiguous(), y.contiguous(), weight, K)

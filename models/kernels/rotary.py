@@ -1,6 +1,6 @@
 """Queries, keys and values for `attend`: the projection and its rotary positions, forth and back.
 
-Shapes: B rows, L positions, H heads of K features; E = 3 H K.
+Shapes: B rows, L positions, H heads of K features, `KS` apart (weights.stride); E = 3 H KS.
 """
 
 import math
@@ -55,75 +55,83 @@ def _rotate(
 @triton.jit
 def _rotate_odd(
     qkv_ptr, cos_ptr, sin_ptr, tokens, L, turn, scale,
-    H: tl.constexpr, K: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr,
+    H: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """_rotate for pairs that lie at odd distances: whole positions at a time, each feature with its partner."""
-    WIDTH: tl.constexpr = triton.next_power_of_2(2 * H * K)
+    WIDTH: tl.constexpr = triton.next_power_of_2(2 * H * KS)
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     c = tl.arange(0, WIDTH)
-    first = c % K % PART < PART // 2
+    k = c % KS
+    first = k % PART < PART // 2
     partner = tl.where(first, c + PART // 2, c - PART // 2)
-    real = (token[:, None] < tokens) & (c[None, :] < 2 * H * K)
-    row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * H * K)
-    angle = (token % L)[:, None] * K + (c % K)[None, :]
+    real = (token[:, None] < tokens) & ((c < 2 * H * KS) & (k < K))[None, :]
+    row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * H * KS)
+    angle = (token % L)[:, None] * K + k[None, :]
     x = tl.load(row + c[None, :], real, 0.0).to(tl.float32)
     other = tl.load(row + partner[None, :], real, 0.0).to(tl.float32)
     cos, sin = tl.load(cos_ptr + angle, real, 0.0), turn * tl.load(sin_ptr + angle, real, 0.0)
     tl.debug_barrier()  # everything is read before anything is written
     turned = x * cos + tl.where(first[None, :], -other, other) * sin
-    turned *= tl.where(c < H * K, scale, 1.0)[None, :]
+    turned *= tl.where(c < H * KS, scale, 1.0)[None, :]
     tl.store(row + c[None, :], turned.to(qkv_ptr.dtype.element_ty), real)
 
 
 @triton.jit
 def _project(
     h_ptr, weight_ptr, cos_ptr, sin_ptr, qkv_ptr, longest_ptr, tokens, L, scale,
-    D: tl.constexpr, DP: tl.constexpr, K: tl.constexpr, PART: tl.constexpr,
-    BLOCK: tl.constexpr, TOKENS: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, H: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, WIDTH: tl.constexpr,
+    PART: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    """Rows of D features to queries, keys (turned, in float32) and values, with a weight [3 D, DP].
+    """Rows of D features to queries, keys (turned, in float32) and values, with a weight [3 H KS, DP].
 
     The partners of the features come from products of their own, with the weight's rows exchanged. To `longest`
     [tiles of TOKENS] goes the squared length of the longest key, all heads of a position together.
     """
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    c = tl.arange(0, DP)
-    real = (token[:, None] < tokens) & (c[None, :] < D)
-    h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + c[None, :], real, 0.0)
-    first = c % PART < PART // 2
+    d = tl.arange(0, DP)
+    h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + d[None, :], (token[:, None] < tokens) & (d[None, :] < D), 0.0)
+    E: tl.constexpr = H * KS
+    c = tl.arange(0, WIDTH)
+    k = c % KS
+    first = k % PART < PART // 2
     partner = tl.where(first, c + PART // 2, c - PART // 2)
-    angle = (token % L)[:, None] * K + (c % K)[None, :]
-    cos = tl.load(cos_ptr + angle, real, 0.0)
-    sin = tl.load(sin_ptr + angle, real, 0.0) * tl.where(first, -1.0, 1.0)[None, :]
-    known = (c < D)[None, :]
-    own = weight_ptr + c[None, :] * DP + c[:, None]
-    other = weight_ptr + partner[None, :] * DP + c[:, None]
-    row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * D) + c[None, :]
+    angle = (token % L)[:, None] * K + k[None, :]
+    turns = (token[:, None] < tokens) & ((c < E) & (k < K))[None, :]
+    cos = tl.load(cos_ptr + angle, turns, 0.0)
+    sin = tl.load(sin_ptr + angle, turns, 0.0) * tl.where(first, -1.0, 1.0)[None, :]
+    known = (c < E)[None, :]
+    own = weight_ptr + c[None, :] * DP + d[:, None]
+    other = weight_ptr + partner[None, :] * DP + d[:, None]
+    row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * E) + c[None, :]
+    real = (token[:, None] < tokens) & known
     for part in tl.static_range(2):
-        turned = tl.dot(h, tl.load(own + part * D * DP, known, 0.0), input_precision="ieee") * cos
-        turned += tl.dot(h, tl.load(other + part * D * DP, known, 0.0), input_precision="ieee") * sin
-        tl.store(row + part * D, (turned * scale if part == 0 else turned).to(h.dtype), real)
+        turned = tl.dot(h, tl.load(own + part * E * DP, known, 0.0), input_precision="ieee") * cos
+        turned += tl.dot(h, tl.load(other + part * E * DP, known, 0.0), input_precision="ieee") * sin
+        tl.store(row + part * E, (turned * scale if part == 0 else turned).to(h.dtype), real)
     tiles: tl.constexpr = BLOCK // TOKENS
     longest = tl.max(tl.reshape(tl.sum(turned * turned, 1), (tiles, TOKENS)), 1)
     tl.store(longest_ptr + tl.program_id(0) * tiles + tl.arange(0, tiles), longest)
-    values = tl.dot(h, tl.load(own + 2 * D * DP, known, 0.0), input_precision="ieee")
-    tl.store(row + 2 * D, values.to(h.dtype), real)
+    values = tl.dot(h, tl.load(own + 2 * E * DP, known, 0.0), input_precision="ieee")
+    tl.store(row + 2 * E, values.to(h.dtype), real)
 
 
 def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> tuple[Tensor, Tensor | None]:
-    """(Queries, keys and values [B, L, E] by the weight [E, D], ready for `attend`; what `rotate_` returns)."""
+    """(Queries, keys and values [B, L, E] by the weight [3 D, D], ready for `attend`; what `rotate_` returns)."""
     B, L, D = h_BLD.shape
-    if rotation is None or D > NARROW:
-        qkv_BLE = h_BLD @ weights.at(qkv, h_BLD.dtype).T
-        return qkv_BLE, rotate_(qkv_BLE, heads, rotation, 1.0)
+    K = D // heads
+    KS = weights.stride(K)
+    DP, WIDTH = (max(16, triton.next_power_of_2(n)) for n in (D, heads * KS))
+    if rotation is None or max(DP, WIDTH) > NARROW:
+        qkv_BLE = h_BLD @ weights.at(qkv, h_BLD.dtype, heads=(0, K)).T
+        return qkv_BLE, rotate_(qkv_BLE, heads, K, rotation, 1.0)
     cos_LK, sin_LK, part = rotation
-    K, DP, block = D // heads, max(16, triton.next_power_of_2(D)), 64
+    block = 64
     tiles = triton.cdiv(B * L, block)
-    qkv_BLE = h_BLD.new_empty(B, L, 3 * D)
+    qkv_BLE = h_BLD.new_empty(B, L, 3 * heads * KS)
     longest = torch.empty(tiles * block // TOKENS, 1, device=h_BLD.device)
     _project[(tiles,)](
-        h_BLD, weights.at(qkv, h_BLD.dtype, columns=DP), cos_LK, sin_LK, qkv_BLE, longest, B * L, L, _scale(K),
-        D=D, DP=DP, K=K, PART=part, BLOCK=block, TOKENS=TOKENS, num_warps=8,
+        h_BLD, weights.at(qkv, h_BLD.dtype, columns=DP, heads=(0, K)), cos_LK, sin_LK, qkv_BLE, longest, B * L, L,
+        _scale(K), D=D, DP=DP, H=heads, K=K, KS=KS, WIDTH=WIDTH, PART=part, BLOCK=block, TOKENS=TOKENS, num_warps=8,
     )  # fmt: skip
     return qkv_BLE, longest
 
@@ -132,23 +140,23 @@ def _scale(K: int) -> float:
     return math.log2(math.e) / math.sqrt(K)
 
 
-def rotate_(qkv_BLE: Tensor, heads: int, rotation: Rotation | None, turn: float) -> Tensor | None:
+def rotate_(qkv_BLE: Tensor, heads: int, K: int, rotation: Rotation | None, turn: float) -> Tensor | None:
     """Turns queries and keys in place, and multiplies queries by log2(e) / sqrt(K): forth, or (turn -1) gradients back.
 
     Returns the squared length of the longest key, for `attend`, [tiles of TOKENS, H (or 1: all heads together)], or
     None where that is not known.
     """
     B, L, E = qkv_BLE.shape
-    K, rows = E // (3 * heads), B * L * 2 * heads
-    scale = _scale(K)
+    rows, scale = B * L * 2 * heads, _scale(K)
     if rotation is None:
         qkv_BLE[..., : E // 3] *= scale
         return None
     cos_LK, sin_LK, part = rotation
     if part % 16:
         _rotate_odd[triton.cdiv(B * L, TOKENS),](
-            qkv_BLE, cos_LK, sin_LK, B * L, L, turn, scale, H=heads, K=K, PART=part, BLOCK=TOKENS, num_warps=4
-        )
+            qkv_BLE, cos_LK, sin_LK, B * L, L, turn, scale,
+            H=heads, K=K, KS=weights.stride(K), PART=part, BLOCK=TOKENS, num_warps=4,
+        )  # fmt: skip
         return None
     block = 2 * heads * TOKENS
     known = turn > 0 and block & (block - 1) == 0

@@ -1,4 +1,8 @@
-"""Weights as the kernels read them: in the activations' precision, padded with zeros; made once after each update."""
+"""Weights as the kernels read them: in the activations' precision, padded with zeros; made once after each update.
+
+Heads of attention whose K features are no multiple of 8 lie `stride(K)` apart, with zeros between: then every row of
+one begins at a multiple of 16 bytes, and is read four times faster than one that does not.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +21,34 @@ def forget() -> None:
 register_optimizer_step_post_hook(lambda *_: forget())  # fused optimizers change weights and count no version
 
 
-def at(weight: Tensor, dtype: torch.dtype, rows: int = 0, columns: int = 0) -> Tensor:
+def stride(K: int) -> int:
+    """How many features apart heads of K features lie."""
+    return -(-K // 8) * 8
+
+
+def spread(x: Tensor, axis: int, K: int) -> Tensor:
+    """With heads of K features along an axis: the same `stride(K)` apart."""
+    heads = x.unflatten(axis, (-1, K))
+    between = [0, 0] * (heads.ndim - axis - 2) + [0, stride(K) - K]
+    return F.pad(heads, between).flatten(axis, axis + 1)
+
+
+def gather(x: Tensor, axis: int, K: int) -> Tensor:
+    """The heads that `spread` made, without what lies between them."""
+    return x.unflatten(axis, (-1, stride(K))).narrow(axis + 1, 0, K).flatten(axis, axis + 1)
+
+
+def at(
+    weight: Tensor, dtype: torch.dtype, rows: int = 0, columns: int = 0, heads: tuple[int, int] | None = None
+) -> Tensor:
     """A detached copy of `weight` [M, N] in `dtype`, padded to at least [rows, columns].
+
+    With `heads` (axis, K), heads of K features along that axis are spread.
 
     Kept until the weight changes, so that an outer iteration, which uses it dozens of times, makes it once. Seen are
     changes that PyTorch counts, a new place in memory, and steps of optimizers; not a write through `weight.data`.
     """
-    wanted = dtype, rows, columns
+    wanted = dtype, rows, columns, heads
     if weight.is_inference():  # its changes are not counted
         return _make(weight, *wanted)
     version = weight._version, weight.data_ptr(), weight.device
@@ -36,7 +61,8 @@ def at(weight: Tensor, dtype: torch.dtype, rows: int = 0, columns: int = 0) -> T
     return made
 
 
-def _make(weight: Tensor, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
-    m, n = weight.shape
+def _make(weight: Tensor, dtype: torch.dtype, rows: int, columns: int, heads: tuple[int, int] | None) -> Tensor:
     with torch.inference_mode(False):  # what inference makes, training may use
-        return F.pad(weight.detach(), (0, max(0, columns - n), 0, max(0, rows - m))).to(dtype, copy=True)
+        made = spread(weight.detach(), *heads) if heads else weight.detach()
+        m, n = made.shape
+        return F.pad(made, (0, max(0, columns - n), 0, max(0, rows - m))).to(dtype, copy=True)
