@@ -35,11 +35,14 @@ ROW = {"D": 128, "DP": 128, "BLOCK": 32}
 MAZE = {"D": 128, "D1": 128, "D2": 0, "M": 0, "N": 512}
 NARROW = {"D": 44, "D1": 32, "D2": 16, "M": 0, "N": 256}
 MIXER = {"D": 81, "D1": 64, "D2": 32, "M": 512, "N": 256}
+MIXER_97 = {"D": 97, "D1": 128, "D2": 0, "M": 512, "N": 512}
 HEADS = {"H": 8, "K": 16, "KP": 16, "BLOCK": 64}
 HEADS_22 = {"H": 2, "K": 24, "KP": 32, "BLOCK": 64}
 NO_STEP = {"h_ptr": None, "key_ptr": None, "out_ptr": None}
 STEPS = [NO_STEP, {"norm_ptr": None, "key_ptr": None}, {"key_ptr": None}, {"norm_ptr": None}, {}]
 SOFTMAX = {"TAIL": 16, "EACH": 8, "TOKENS": 16, "MANY": 64, "BLOCK_N": 64}
+HEADS_64 = {"H": 8, "K": 64, "KP": 64, "KW": 64, "BLOCK": 64, "WIDE": False}
+WIDE = {"KW": 32, "BLOCK_N": 64, "TAIL": 16, "WIDE": True, "delta_ptr": None}
 TILES = {name: f"tensordesc<bf16[{size}]>" for name, size in
          {"x": "128,64", "weight": "64,64", "act": "128,64", "gates": "128,64"}.items()}  # fmt: skip
 CASES = [
@@ -50,7 +53,9 @@ CASES = [
     *((mlp._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
     (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
     (mlp._backward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
-    (mlp._backward, {**MIXER, "BLOCK": 64, "BLOCK_N": 64}, (4, 2), {}),
+    *((mlp._backward, {**sizes, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
+    (mlp._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
+    (mlp._weights_backward, {**MIXER_97, "BLOCK": 16, "BLOCK_N": 64}, (4, 3), {}),
     (gate_up._gate_up, {"D": 512, "N": 1536, "SAVE": True, "BLOCK": 128, "BLOCK_N": 64, "BLOCK_D": 64}, (4, 3), TILES),
     (gate_up._gates_backward, {"N": 1536, "BLOCK": 1024}, (4, 3), {}),
     (rotary._rotate, {"H": 8, "K": 16, "PART": 16, "BOUND": True, "BLOCK": 256}, (8, 3), {}),
@@ -62,9 +67,16 @@ CASES = [
         {},
     ),
     (attention._forward, {**HEADS, **SOFTMAX}, (4, 3), {}),
-    (attention._forward, {**HEADS_22, **SOFTMAX, "EACH": 1}, (4, 3), {}),
-    *((attention._backward_q, {**sizes, "BLOCK_N": 64, "TAIL": 16}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
-    *((attention._backward_kv, {**sizes, "BLOCK_N": 32}, (2, 3), {}) for sizes in (HEADS, HEADS_22)),
+    (attention._forward, {**HEADS_22, **SOFTMAX, "EACH": 1, "BLOCK": 128}, (8, 3), {}),
+    *((attention._backward_q, {**sizes, **WIDE}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
+    *((attention._backward_kv, {**sizes, **WIDE, "lse_ptr": None}, (4, 3), {}) for sizes in (HEADS, HEADS_22)),
+    (
+        attention._backward_q,
+        {**HEADS_64, "BLOCK_N": 64, "TAIL": 16, "q_wide_ptr": None, "d_wide_ptr": None},
+        (4, 4),
+        {},
+    ),
+    (attention._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),

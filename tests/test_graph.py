@@ -88,6 +88,7 @@ def test_code_that_waits_for_the_device_is_told_how_to_do_without():
     waiting(x)
     with pytest.raises(ValueError, match="cuda_graphs=false does without"):
         waiting(x)
+    assert torch.rand(3, device=DEVICE).isfinite().all()  # and goes on
 
 
 @on_a_gpu

@@ -30,7 +30,7 @@ from models.act import act_loss
 from models.attention import sdpa
 from models.backend import Backend
 from models.eqr import Relaxed
-from models.kernels import gate_up, noise, weights
+from models.kernels import gate_up, mlp, noise, weights
 from models.kernels.attention import attend, self_attention
 from models.kernels.blocks import FusedBlock, FusedRelaxed
 from models.kernels.mlp import mlp_norm
@@ -106,6 +106,12 @@ def test_mlp_over_positions(B, L, D):
     agree(lambda: mlp_norm(x, *both, over_positions=True), plain, x, *both)
 
 
+@pytest.mark.parametrize("programs", [1, 12])
+def test_gradients_of_a_mixers_weights_are_summed_over_programs_and_their_tiles(monkeypatch, programs):
+    monkeypatch.setattr(mlp, "_PROGRAMS", programs)
+    test_mlp_over_positions(3, 81, 20)
+
+
 @pytest.mark.parametrize("D, H, K", [(44, 2, 22), (42, 3, 14), (128, 8, 16), (129, 2, 20), (512, 1, 64)])
 @pytest.mark.parametrize("rows", [1, 37])
 def test_linear_norm(rows, D, H, K):
@@ -137,6 +143,7 @@ def test_heads_are_spread_and_gathered_along_an_axis():
         (2, 36, 2, 32, "rope2d"),
         (1, 64, 3, 14, "none"),
         (1, 130, 1, 64, "rope"),
+        (2, 37, 1, 31, "none"),
         (2, 33, 8, 16, "rope"),
         (1, 21, 6, 16, "rope"),
         (2, 21, 5, 14, "rope"),

@@ -1,6 +1,7 @@
 """A function's work on the GPU as one CUDA graph: Python runs once, after which a call is one launch."""
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -64,11 +65,18 @@ class Graphed:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            _end_recording()
             raise ValueError(f"an iteration cannot be a CUDA graph; cuda_graphs=false does without: {error}") from error
         finally:
             weights.forget()  # what was made in between lives in the graph, and changes when it is replayed
         self._gradients = [(p, p.grad) for p in self._model.parameters()] if torch.is_grad_enabled() else []
         self._graph = graph
+
+
+def _end_recording() -> None:
+    """After a recording that failed: until one succeeds, PyTorch refuses to draw random numbers outside of one."""
+    with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        torch.zeros(1, device="cuda")
 
 
 class GraphedWithoutGradient(Graphed):

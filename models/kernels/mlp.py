@@ -19,6 +19,8 @@ from models.kernels.noise import TARGET, Step, store_step
 from models.kernels.norm import EPS, SMALL
 from models.kernels.silu import swiglu, swiglu_gradients
 
+_PROGRAMS = 264  # two for each multiprocessor of an H100
+
 
 @triton.jit
 def _rows(tile, R, D: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr):
@@ -29,7 +31,7 @@ def _rows(tile, R, D: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr):
     else:
         tiles: tl.constexpr = (M + BLOCK - 1) // BLOCK
         m = (tile % tiles) * BLOCK + tl.arange(0, BLOCK)
-        b = (tile // tiles).to(tl.int64)
+        b = tl.cast(tile // tiles, tl.int64)
         return b * M + m, b * (D * M) + m, m < M
 
 
@@ -42,14 +44,12 @@ def _at(start, real, FROM: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr, M
 
 
 @triton.jit
-def _columns(ptr, n, D1: tl.constexpr, D2: tl.constexpr):
-    """The rows n of a weight [., D1 + D2] as columns, in two parts (the second is the first where D2 is 0)."""
-    at = ptr + n[None, :] * (D1 + D2)
-    w1 = tl.load(at + tl.arange(0, D1)[:, None])
+def _columns(ptr, STEP: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr):
+    """Weights whose features lie STEP apart, as columns in two parts (the second is the first where D2 is 0)."""
+    w1 = tl.load(ptr + tl.arange(0, D1)[:, None] * STEP)
+    w2 = w1
     if D2 > 0:
-        w2 = tl.load(at + D1 + tl.arange(0, D2)[:, None])
-    else:
-        w2 = w1
+        w2 = tl.load(ptr + (D1 + tl.arange(0, D2))[:, None] * STEP)
     return w1, w2
 
 
@@ -78,8 +78,8 @@ def _forward(
         sum2 = x2.to(tl.float32)
     for first in range(0, N, BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)
-        g1, g2 = _columns(gate_up_ptr, n, D1, D2)
-        u1, u2 = _columns(gate_up_ptr + N * (D1 + D2), n, D1, D2)
+        g1, g2 = _columns(gate_up_ptr + n[None, :] * (D1 + D2), 1, D1, D2)
+        u1, u2 = _columns(gate_up_ptr + (N + n)[None, :] * (D1 + D2), 1, D1, D2)
         act = swiglu(_product(x1, x2, g1, g2, D2), _product(x1, x2, u1, u2, D2), x1.dtype == tl.float32).to(x1.dtype)
         down = down_ptr + n[:, None]
         sum1 = tl.dot(act, tl.load(down + tl.arange(0, D1)[None, :] * N), sum1, input_precision="ieee")
@@ -101,22 +101,14 @@ def _forward(
 
 
 @triton.jit
-def _store_turned(ptr, value, r, real, R, FROM: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr):
-    """Rows of a matrix that is kept features first, [D, R]."""
-    d = FROM + tl.arange(0, WIDTH)
-    tl.store(ptr + d[None, :].to(tl.int64) * R + r[:, None], value, real[:, None] & (d[None, :] < D))
-
-
-@triton.jit
 def _backward(
-    x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, d_out_ptr, d_x_ptr, x_turned_ptr, d_sum_ptr, d_gates_ptr,
-    act_ptr, R, lambda_,
+    x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, d_out_ptr, d_x_ptr, d_sum_ptr, d_gates_ptr, act_ptr, R, lambda_,
     D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of x; and, for the weights' gradients, those of the sum and the gates, and the activations.
+    """Gradient of x, and what those of the weights need.
 
-    The latter go out rows first where x has its rows in memory, otherwise features first, with x itself.
+    That is the gradient of the sum, and with M = 0 the activations [R, N] and the gradients of the gates [R, 2 N].
     """
     r, start, real = _rows(tl.program_id(0), R, D, M, BLOCK)
     scale = tl.load(scale_ptr + r, real, 0.0)
@@ -138,26 +130,15 @@ def _backward(
     if D2 > 0:
         d_x2 = (d_norm2 - norm2 * (along / D)[:, None]) * scale[:, None]
         d_sum2 = d_x2.to(x1.dtype)
-    if M == 0:
-        tl.store(d_sum_ptr + at1, d_sum1, real1)
-        if D2 > 0:
-            tl.store(d_sum_ptr + at2, d_sum2, real2)
-    else:
-        _store_turned(d_sum_ptr, d_sum1, r, real, R, 0, D1, D)
-        _store_turned(x_turned_ptr, x1, r, real, R, 0, D1, D)
-        if D2 > 0:
-            _store_turned(d_sum_ptr, d_sum2, r, real, R, D1, D2, D)
-            _store_turned(x_turned_ptr, x2, r, real, R, D1, D2, D)
+    tl.store(d_sum_ptr + at1, d_sum1, real1)
+    if D2 > 0:
+        tl.store(d_sum_ptr + at2, d_sum2, real2)
     for first in range(0, N, BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)
-        g1, g2 = _columns(gate_up_ptr, n, D1, D2)
-        u1, u2 = _columns(gate_up_ptr + N * (D1 + D2), n, D1, D2)
+        g1, g2 = _columns(gate_up_ptr + n[None, :] * (D1 + D2), 1, D1, D2)
+        u1, u2 = _columns(gate_up_ptr + (N + n)[None, :] * (D1 + D2), 1, D1, D2)
         gate, up = _product(x1, x2, g1, g2, D2), _product(x1, x2, u1, u2, D2)
-        down = down_ptr + n[None, :]
-        w1 = tl.load(down + tl.arange(0, D1)[:, None] * N)
-        w2 = w1
-        if D2 > 0:
-            w2 = tl.load(down + (D1 + tl.arange(0, D2))[:, None] * N)
+        w1, w2 = _columns(down_ptr + n[None, :], N, D1, D2)
         d_act = _product(d_sum1, d_sum2, w1, w2, D2)
         act, d_gate, d_up = swiglu_gradients(gate, up, d_act, x1.dtype == tl.float32)
         act, d_gate, d_up = act.to(x1.dtype), d_gate.to(x1.dtype), d_up.to(x1.dtype)
@@ -171,14 +152,66 @@ def _backward(
             tl.store(act_ptr + r[:, None] * N + n[None, :], act, real[:, None])
             tl.store(d_gates_ptr + inner, d_gate, real[:, None])
             tl.store(d_gates_ptr + inner + N, d_up, real[:, None])
-        else:
-            inner = n[None, :].to(tl.int64) * R + r[:, None]
-            tl.store(act_ptr + inner, act, real[:, None])
-            tl.store(d_gates_ptr + inner, d_gate, real[:, None])
-            tl.store(d_gates_ptr + inner + tl.cast(R, tl.int64) * N, d_up, real[:, None])
     tl.store(d_x_ptr + at1, d_x1.to(x1.dtype), real1)
     if D2 > 0:
         tl.store(d_x_ptr + at2, d_x2.to(x1.dtype), real2)
+
+
+@triton.jit
+def _store(ptr, first, second, D1: tl.constexpr, D2: tl.constexpr):
+    tl.store(ptr + tl.arange(0, D1)[None, :], first)
+    if D2 > 0:
+        tl.store(ptr + D1 + tl.arange(0, D2)[None, :], second)
+
+
+@triton.jit
+def _add(sum1, sum2, inner, x1, x2, D2: tl.constexpr):
+    """Both sums, and in them inner [BLOCK_N, BLOCK] @ x [BLOCK, D1 + D2]."""
+    sum1 = tl.dot(inner, x1, sum1, input_precision="ieee")
+    if D2 > 0:
+        sum2 = tl.dot(inner, x2, sum2, input_precision="ieee")
+    return sum1, sum2
+
+
+@triton.jit
+def _weights_backward(
+    x_ptr, d_sum_ptr, gate_up_ptr, down_ptr, parts_ptr, R,
+    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Parts [P, 3, N, D1 + D2] of the gradients of gate, up and down's transpose, each from every P-th tile of rows.
+
+    A program has BLOCK_N inner features; to make their activations again is faster than to write and read them.
+    """
+    W: tl.constexpr = D1 + D2
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    g1, g2 = _columns(gate_up_ptr + n[None, :] * W, 1, D1, D2)
+    u1, u2 = _columns(gate_up_ptr + (N + n)[None, :] * W, 1, D1, D2)
+    w1, w2 = _columns(down_ptr + n[None, :], N, D1, D2)
+    g1, g2, u1, u2, w1, w2 = tl.trans(g1), tl.trans(g2), tl.trans(u1), tl.trans(u2), tl.trans(w1), tl.trans(w2)
+    d_g1 = tl.zeros((BLOCK_N, D1), tl.float32)
+    d_u1, d_w1 = d_g1, d_g1
+    d_g2 = tl.zeros((BLOCK_N, D2 if D2 > 0 else D1), tl.float32)
+    d_u2, d_w2 = d_g2, d_g2
+    for tile in range(tl.program_id(1), tl.cdiv(M, BLOCK) * (R // M), tl.num_programs(1)):
+        _, start, real = _rows(tile, R, D, M, BLOCK)
+        at1, real1 = _at(start, real, 0, D1, D, M)
+        x1, s1 = tl.load(x_ptr + at1, real1, 0.0), tl.load(d_sum_ptr + at1, real1, 0.0)
+        x2, s2 = x1, s1
+        if D2 > 0:
+            at2, real2 = _at(start, real, D1, D2, D, M)
+            x2, s2 = tl.load(x_ptr + at2, real2, 0.0), tl.load(d_sum_ptr + at2, real2, 0.0)
+        gate = _product(g1, g2, tl.trans(x1), tl.trans(x2), D2)
+        up = _product(u1, u2, tl.trans(x1), tl.trans(x2), D2)
+        d_act = _product(w1, w2, tl.trans(s1), tl.trans(s2), D2)
+        act, d_gate, d_up = swiglu_gradients(gate, up, d_act, x1.dtype == tl.float32)
+        d_w1, d_w2 = _add(d_w1, d_w2, act.to(x1.dtype), s1, s2, D2)
+        d_g1, d_g2 = _add(d_g1, d_g2, d_gate.to(x1.dtype), x1, x2, D2)
+        d_u1, d_u2 = _add(d_u1, d_u2, d_up.to(x1.dtype), x1, x2, D2)
+    at = parts_ptr + (tl.program_id(1) * (3 * N) + n)[:, None] * W
+    _store(at, d_g1, d_g2, D1, D2)
+    _store(at + N * W, d_u1, d_u2, D1, D2)
+    _store(at + 2 * N * W, d_w1, d_w2, D1, D2)
 
 
 def _parts(D: int) -> tuple[int, int]:
@@ -219,22 +252,27 @@ class _NarrowMLP(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
         x, w_gate_up, w_down, norm, scale_R = ctx.saved_tensors
-        D, N, M = ctx.sizes["D"], ctx.sizes["N"], ctx.sizes["M"]
-        R, d_x = scale_R.shape[0], torch.empty_like(x)
-
-        def inner(features: int) -> Tensor:
-            return x.new_empty((features, R) if M else (R, features))
-
-        d_sum, d_gates, act = inner(D), inner(2 * N), inner(N)
-        x_turned = inner(D) if M else x
+        D, N, M, W = ctx.sizes["D"], ctx.sizes["N"], ctx.sizes["M"], w_down.shape[0]
+        R, d_x, d_sum = scale_R.shape[0], torch.empty_like(x), torch.empty_like(x)
+        kept = 0 if M else R
+        d_gates, act = x.new_empty(kept, 2 * N), x.new_empty(kept, N)
         _backward[_grid(ctx.sizes, R, 64)](
-            x, w_gate_up, w_down, norm, scale_R, d_out.contiguous(), d_x, x_turned, d_sum, d_gates, act, R, ctx.lambda_,
-            **ctx.sizes, BLOCK=64, BLOCK_N=64 if M else 32, num_warps=4, num_stages=2 if M else 3,
+            x, w_gate_up, w_down, norm, scale_R, d_out.contiguous(), d_x, d_sum, d_gates, act, R, ctx.lambda_,
+            **ctx.sizes, BLOCK=64, BLOCK_N=32, num_warps=4, num_stages=2 if M else 3,
         )  # fmt: skip
         if M:
-            d_gate_up, d_down = (x_turned @ d_gates.T).T, d_sum @ act.T
+            block = 16 if W == SMALL or x.dtype == torch.float32 else 32  # what registers hold
+            [tiles], shares = _grid(ctx.sizes, R, block), N // 64
+            P = min(tiles, max(1, _PROGRAMS // shares))
+            parts = torch.empty(P, 3, N, W, device=x.device, dtype=torch.float32)
+            _weights_backward[shares, P](
+                x, d_sum, w_gate_up, w_down, parts, R,
+                **ctx.sizes, BLOCK=block, BLOCK_N=64, num_warps=4, num_stages=3,
+            )  # fmt: skip
+            total = parts.sum(0)[..., :D]
+            d_gate_up, d_down = total[:2].flatten(0, 1), total[2].T
         else:
-            d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.T @ act
+            d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.view(R, D).T @ act
         d_h = (1.0 - ctx.lambda_) * d_out if ctx.needs_input_grad[5] else None
         return d_x, d_gate_up.float(), d_down.float(), None, None, d_h, None, None
 
