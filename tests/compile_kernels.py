@@ -12,7 +12,7 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from models.kernels import attention, gate_up, mlp, noise, norm, rotary, sru  # noqa: E402
+from models.kernels import attention, attention_backward, gate_up, mlp, noise, norm, rotary, sru  # noqa: E402
 
 ACTIVATIONS, FLOAT, NUMBER = "*bf16", "*fp32", "i32"
 TYPES = {
@@ -68,15 +68,15 @@ CASES = [
     ),
     (attention._forward, {**HEADS, **SOFTMAX}, (4, 3), {}),
     (attention._forward, {**HEADS_22, **SOFTMAX, "EACH": 1, "BLOCK": 128}, (8, 3), {}),
-    *((attention._backward_q, {**sizes, **WIDE}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
-    *((attention._backward_kv, {**sizes, **WIDE, "lse_ptr": None}, (4, 3), {}) for sizes in (HEADS, HEADS_22)),
+    *((attention_backward._backward_q, {**sizes, **WIDE}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
+    *((attention_backward._backward_kv, {**sizes, **WIDE, "lse_ptr": None}, (4, 3), {}) for sizes in (HEADS, HEADS_22)),
     (
-        attention._backward_q,
+        attention_backward._backward_q,
         {**HEADS_64, "BLOCK_N": 64, "TAIL": 16, "q_wide_ptr": None, "d_wide_ptr": None},
         (4, 4),
         {},
     ),
-    (attention._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
+    (attention_backward._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),
