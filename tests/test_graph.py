@@ -171,6 +171,7 @@ class Recording:
 @pytest.mark.parametrize("set_to_none", [False, True])
 def test_gradients_that_are_taken_away_come_back(set_to_none, monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, capture_error_mode: graph.record())
     losses = []
     for graphs in (False, True):

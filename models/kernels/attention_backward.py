@@ -143,7 +143,7 @@ def attend_backward(qkv_BLE: Tensor, heads: int, out: Tensor, lse: Tensor, d_out
     B, L, E = qkv_BLE.shape
     sizes, block = sizes_of(qkv_BLE, heads), 64
     K, KW = sizes["K"], max(16, triton.next_power_of_2(sizes["K"] + 2))
-    wide = KW <= 32  # wider rows would cost more than they save
+    wide = KW <= 32 and qkv_BLE.dtype != torch.float16  # wider rows cost more than they save; delta may pass 65504
     sizes |= {"KW": KW if wide else sizes["KP"], "WIDE": wide}
     tiles = triton.cdiv(L, block)
     grid, LP = (B * heads * tiles,), tiles * block

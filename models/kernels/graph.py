@@ -57,7 +57,7 @@ class Graphed:
     def _record(self, arguments: Any) -> None:
         held = tree_map(torch.clone, arguments)
         self._given: list[Tensor] = tree_leaves(held)
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         weights.forget()
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -65,7 +65,7 @@ class Graphed:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            _end_recording()
+            _leave_recording(stream)
             raise ValueError(f"an iteration cannot be a CUDA graph; cuda_graphs=false does without: {error}") from error
         finally:
             weights.forget()  # what was made in between lives in the graph, and changes when it is replayed
@@ -73,9 +73,10 @@ class Graphed:
         self._graph = graph
 
 
-def _end_recording() -> None:
-    """After a recording that failed: until one succeeds, PyTorch refuses to draw random numbers outside of one."""
-    with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+def _leave_recording(stream: torch.cuda.Stream) -> None:
+    """Back to `stream` after a recording that failed; until one succeeds, PyTorch draws no random numbers outside."""
+    torch.cuda.set_stream(stream)
+    with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
         torch.zeros(1, device="cuda")
 
 
