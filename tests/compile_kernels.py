@@ -12,7 +12,7 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from models.kernels import attention, attention_backward, gate_up, mlp, noise, norm, rotary, sru  # noqa: E402
+from models.kernels import attention, attention_backward, gate_up, mlp, mlp_backward, noise, norm, rotary, sru  # noqa: E402
 
 ACTIVATIONS, FLOAT, NUMBER = "*bf16", "*fp32", "i32"
 TYPES = {
@@ -39,6 +39,7 @@ MIXER_97 = {"D": 97, "D1": 128, "D2": 0, "M": 512, "N": 512}
 HEADS = {"H": 8, "K": 16, "KP": 16, "BLOCK": 64}
 HEADS_22 = {"H": 2, "K": 24, "KP": 32, "BLOCK": 64}
 NO_STEP = {"h_ptr": None, "key_ptr": None, "out_ptr": None}
+ONE = {"plus_ptr": None, "sum_ptr": None}
 STEPS = [NO_STEP, {"norm_ptr": None, "key_ptr": None}, {"key_ptr": None}, {"norm_ptr": None}, {}]
 SOFTMAX = {"TAIL": 16, "EACH": 8, "TOKENS": 16, "MANY": 64, "BLOCK_N": 64}
 HEADS_64 = {"H": 8, "K": 64, "KP": 64, "KW": 64, "BLOCK": 64, "WIDE": False}
@@ -49,13 +50,17 @@ CASES = [
     *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in STEPS),
     (norm._add_norm_backward, ROW, (4, 3), {}),
     (norm._linear_norm, {**ROW, "E": 128, "EP": 128, "BLOCK": 64}, (4, 3), {}),
-    *((mlp._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
-    *((mlp._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
-    (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
-    (mlp._backward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
-    *((mlp._backward, {**sizes, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
-    (mlp._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
-    (mlp._weights_backward, {**MIXER_97, "BLOCK": 16, "BLOCK_N": 64}, (4, 3), {}),
+    *((mlp._forward, {**MAZE, **ONE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
+    *((mlp._forward, {**NARROW, **ONE, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
+    (mlp._forward, {**MIXER, **ONE, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
+    *(
+        (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 32, **NO_STEP, **kept}, (4, 3), {})
+        for kept in ({"sum_ptr": None}, {})
+    ),
+    (mlp_backward._backward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
+    *((mlp_backward._backward, {**sizes, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
+    (mlp_backward._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
+    (mlp_backward._weights_backward, {**MIXER_97, "BLOCK": 16, "BLOCK_N": 64}, (4, 3), {}),
     (gate_up._gate_up, {"D": 512, "N": 1536, "SAVE": True, "BLOCK": 128, "BLOCK_N": 64, "BLOCK_D": 64}, (4, 3), TILES),
     (gate_up._gates_backward, {"N": 1536, "BLOCK": 1024}, (4, 3), {}),
     (rotary._rotate, {"H": 8, "K": 16, "PART": 16, "BOUND": True, "BLOCK": 256}, (8, 3), {}),

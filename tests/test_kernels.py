@@ -30,14 +30,25 @@ from models.act import act_loss
 from models.attention import sdpa
 from models.backend import Backend
 from models.eqr import Relaxed
-from models.kernels import gate_up, mlp, noise, weights
+from models.kernels import gate_up, mlp_backward, noise, weights
 from models.kernels.attention import attend, self_attention
-from models.kernels.blocks import FusedBlock, FusedRelaxed
+from models.kernels.blocks import FusedBlock, FusedMixerBlock, FusedRelaxed
 from models.kernels.mlp import mlp_norm
 from models.kernels.noise import Step
 from models.kernels.norm import linear_norm
 from models.kernels.rotary import Rotation, project, rotate_
-from models.layers import Attention, Block, Rotary, Stack, SwiGLU, rms_norm, rope_1d, rope_2d, truncated_normal
+from models.layers import (
+    Attention,
+    Block,
+    MixerBlock,
+    Rotary,
+    Stack,
+    SwiGLU,
+    rms_norm,
+    rope_1d,
+    rope_2d,
+    truncated_normal,
+)
 from training.ema import EMA
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -104,11 +115,14 @@ def test_mlp_over_positions(B, L, D):
         return rms_norm(turned + layer(turned)).transpose(1, 2)
 
     agree(lambda: mlp_norm(x, *both, over_positions=True), plain, x, *both)
+    plus, x_alone = leaf(B, L, D), x
+    x = x_alone + plus
+    agree(lambda: mlp_norm(x_alone, *both, over_positions=True, plus=plus), plain, x_alone, plus, *both)
 
 
 @pytest.mark.parametrize("programs", [1, 12])
 def test_gradients_of_a_mixers_weights_are_summed_over_programs_and_their_tiles(monkeypatch, programs):
-    monkeypatch.setattr(mlp, "_PROGRAMS", programs)
+    monkeypatch.setattr(mlp_backward, "_PROGRAMS", programs)
     test_mlp_over_positions(3, 81, 20)
 
 
@@ -254,6 +268,16 @@ def test_relaxed_without_noise(B, L, D):
     fused = FusedRelaxed(Stack([FusedBlock(block, sdpa)]), 0.7, 0.0)
     assert fused.state_dict().keys() == plain.state_dict().keys()
     agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *block.parameters(), tolerance=5e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(h, inject), plain(h, inject))
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_relaxed_of_mixers(blocks):
+    torch.manual_seed(0)
+    mixers, h, inject = [MixerBlock(136, 21, 1).to(DEVICE) for _ in range(blocks)], leaf(2, 21, 136), leaf(2, 21, 136)
+    plain, fused = Relaxed(Stack(mixers), 0.7, 0.0), FusedRelaxed(Stack(map(FusedMixerBlock, mixers)), 0.7, 0.0)
+    agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *plain.parameters(), tolerance=5e-6)
     with torch.no_grad():
         torch.testing.assert_close(fused(h, inject), plain(h, inject))
 

@@ -20,7 +20,9 @@ class FusedBlock(nn.Module):
         self.self_attn, self.mlp = block.self_attn, block.mlp
         self.own_attention = attention is None
 
-    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
+    def forward(self, h_BLD: Tensor, step: Step = TARGET, plus_BLD: Tensor | None = None) -> Tensor:
+        if plus_BLD is not None:
+            h_BLD = h_BLD + plus_BLD
         attn = self.self_attn
         if self.own_attention:
             mixed = self_attention(h_BLD, attn.qkv_proj.weight, attn.heads, _rotation(attn.rotary))
@@ -43,8 +45,9 @@ class FusedMixerBlock(nn.Module):
         super().__init__()
         self.mlp_t, self.mlp = block.mlp_t, block.mlp
 
-    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
-        h_BLD = mlp_norm(h_BLD, self.mlp_t.gate_up_proj.weight, self.mlp_t.down_proj.weight, over_positions=True)
+    def forward(self, h_BLD: Tensor, step: Step = TARGET, plus_BLD: Tensor | None = None) -> Tensor:
+        gate_up, down = self.mlp_t.gate_up_proj.weight, self.mlp_t.down_proj.weight
+        h_BLD = mlp_norm(h_BLD, gate_up, down, over_positions=True, plus=plus_BLD)
         return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step)
 
 
@@ -55,7 +58,8 @@ class FusedRelaxed(Relaxed):
 
     def forward(self, h_BLD: Tensor, inject_BLD: Tensor) -> Tensor:
         *layers, last = self.f.layers
-        x_BLD = h_BLD + inject_BLD
+        x_BLD: Tensor = h_BLD
+        plus_BLD: Tensor | None = inject_BLD
         for layer in layers:
-            x_BLD = layer(x_BLD)
-        return last(x_BLD, Step(h_BLD.contiguous(), self.lambda_, self.noise_scale))
+            x_BLD, plus_BLD = layer(x_BLD, plus_BLD=plus_BLD), None  # what is injected goes into the first only
+        return last(x_BLD, Step(h_BLD.contiguous(), self.lambda_, self.noise_scale), plus_BLD)

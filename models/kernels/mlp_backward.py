@@ -1,0 +1,155 @@
+"""The gradients of the narrow MLP (mlp.py), of shapes as in rows.py. All sums have a fixed order: no atomics."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.kernels.norm import SMALL
+from models.kernels.rows import columns_of, grid_of, places_of, product, rows_of
+from models.kernels.silu import swiglu_gradients
+
+_PROGRAMS = 264  # two for each multiprocessor of an H100
+
+
+@triton.jit
+def _backward(
+    x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, d_out_ptr, d_x_ptr, d_sum_ptr, d_gates_ptr, act_ptr, R, lambda_,
+    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Gradient of x, and what those of the weights need.
+
+    That is the gradient of the sum, and with M = 0 the activations [R, N] and the gradients of the gates [R, 2 N].
+    """
+    r, start, real = rows_of(tl.program_id(0), R, D, M, BLOCK)
+    scale = tl.load(scale_ptr + r, real, 0.0)
+    at1, real1 = places_of(start, real, 0, D1, D, M)
+    x1 = tl.load(x_ptr + at1, real1, 0.0)
+    norm1 = tl.load(norm_ptr + at1, real1, 0.0).to(tl.float32)
+    d_norm1 = lambda_ * tl.load(d_out_ptr + at1, real1, 0.0).to(tl.float32)
+    along = tl.sum(norm1 * d_norm1, 1)
+    x2 = x1
+    if D2 > 0:
+        at2, real2 = places_of(start, real, D1, D2, D, M)
+        x2 = tl.load(x_ptr + at2, real2, 0.0)
+        norm2 = tl.load(norm_ptr + at2, real2, 0.0).to(tl.float32)
+        d_norm2 = lambda_ * tl.load(d_out_ptr + at2, real2, 0.0).to(tl.float32)
+        along += tl.sum(norm2 * d_norm2, 1)
+    d_x1 = (d_norm1 - norm1 * (along / D)[:, None]) * scale[:, None]
+    d_sum1 = d_x1.to(x1.dtype)
+    d_sum2 = d_sum1
+    if D2 > 0:
+        d_x2 = (d_norm2 - norm2 * (along / D)[:, None]) * scale[:, None]
+        d_sum2 = d_x2.to(x1.dtype)
+    tl.store(d_sum_ptr + at1, d_sum1, real1)
+    if D2 > 0:
+        tl.store(d_sum_ptr + at2, d_sum2, real2)
+    for first in range(0, N, BLOCK_N):
+        n = first + tl.arange(0, BLOCK_N)
+        g1, g2 = columns_of(gate_up_ptr + n[None, :] * (D1 + D2), 1, D1, D2)
+        u1, u2 = columns_of(gate_up_ptr + (N + n)[None, :] * (D1 + D2), 1, D1, D2)
+        gate, up = product(x1, x2, g1, g2, D2), product(x1, x2, u1, u2, D2)
+        w1, w2 = columns_of(down_ptr + n[None, :], N, D1, D2)
+        d_act = product(d_sum1, d_sum2, w1, w2, D2)
+        act, d_gate, d_up = swiglu_gradients(gate, up, d_act, x1.dtype == tl.float32)
+        act, d_gate, d_up = act.to(x1.dtype), d_gate.to(x1.dtype), d_up.to(x1.dtype)
+        d_x1 = tl.dot(d_gate, tl.trans(g1), d_x1, input_precision="ieee")
+        d_x1 = tl.dot(d_up, tl.trans(u1), d_x1, input_precision="ieee")
+        if D2 > 0:
+            d_x2 = tl.dot(d_gate, tl.trans(g2), d_x2, input_precision="ieee")
+            d_x2 = tl.dot(d_up, tl.trans(u2), d_x2, input_precision="ieee")
+        if M == 0:
+            inner = r[:, None] * (2 * N) + n[None, :]
+            tl.store(act_ptr + r[:, None] * N + n[None, :], act, real[:, None])
+            tl.store(d_gates_ptr + inner, d_gate, real[:, None])
+            tl.store(d_gates_ptr + inner + N, d_up, real[:, None])
+    tl.store(d_x_ptr + at1, d_x1.to(x1.dtype), real1)
+    if D2 > 0:
+        tl.store(d_x_ptr + at2, d_x2.to(x1.dtype), real2)
+
+
+@triton.jit
+def _store(ptr, first, second, D1: tl.constexpr, D2: tl.constexpr):
+    tl.store(ptr + tl.arange(0, D1)[None, :], first)
+    if D2 > 0:
+        tl.store(ptr + D1 + tl.arange(0, D2)[None, :], second)
+
+
+@triton.jit
+def _add(sum1, sum2, inner, x1, x2, D2: tl.constexpr):
+    """Both sums, and in them inner [BLOCK_N, BLOCK] @ x [BLOCK, D1 + D2]."""
+    sum1 = tl.dot(inner, x1, sum1, input_precision="ieee")
+    if D2 > 0:
+        sum2 = tl.dot(inner, x2, sum2, input_precision="ieee")
+    return sum1, sum2
+
+
+@triton.jit
+def _weights_backward(
+    x_ptr, d_sum_ptr, gate_up_ptr, down_ptr, parts_ptr, R,
+    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Parts [P, 3, N, D1 + D2] of the gradients of gate, up and down's transpose, each from every P-th tile of rows.
+
+    A program has BLOCK_N inner features; to make their activations again is faster than to write and read them.
+    """
+    W: tl.constexpr = D1 + D2
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    g1, g2 = columns_of(gate_up_ptr + n[None, :] * W, 1, D1, D2)
+    u1, u2 = columns_of(gate_up_ptr + (N + n)[None, :] * W, 1, D1, D2)
+    w1, w2 = columns_of(down_ptr + n[None, :], N, D1, D2)
+    g1, g2, u1, u2, w1, w2 = tl.trans(g1), tl.trans(g2), tl.trans(u1), tl.trans(u2), tl.trans(w1), tl.trans(w2)
+    d_g1 = tl.zeros((BLOCK_N, D1), tl.float32)
+    d_u1, d_w1 = d_g1, d_g1
+    d_g2 = tl.zeros((BLOCK_N, D2 if D2 > 0 else D1), tl.float32)
+    d_u2, d_w2 = d_g2, d_g2
+    for tile in range(tl.program_id(1), tl.cdiv(M, BLOCK) * (R // M), tl.num_programs(1)):
+        _, start, real = rows_of(tile, R, D, M, BLOCK)
+        at1, real1 = places_of(start, real, 0, D1, D, M)
+        x1, s1 = tl.load(x_ptr + at1, real1, 0.0), tl.load(d_sum_ptr + at1, real1, 0.0)
+        x2, s2 = x1, s1
+        if D2 > 0:
+            at2, real2 = places_of(start, real, D1, D2, D, M)
+            x2, s2 = tl.load(x_ptr + at2, real2, 0.0), tl.load(d_sum_ptr + at2, real2, 0.0)
+        gate = product(g1, g2, tl.trans(x1), tl.trans(x2), D2)
+        up = product(u1, u2, tl.trans(x1), tl.trans(x2), D2)
+        d_act = product(w1, w2, tl.trans(s1), tl.trans(s2), D2)
+        act, d_gate, d_up = swiglu_gradients(gate, up, d_act, x1.dtype == tl.float32)
+        d_w1, d_w2 = _add(d_w1, d_w2, act.to(x1.dtype), s1, s2, D2)
+        d_g1, d_g2 = _add(d_g1, d_g2, d_gate.to(x1.dtype), x1, x2, D2)
+        d_u1, d_u2 = _add(d_u1, d_u2, d_up.to(x1.dtype), x1, x2, D2)
+    at = parts_ptr + (tl.program_id(1) * (3 * N) + n)[:, None] * W
+    _store(at, d_g1, d_g2, D1, D2)
+    _store(at + N * W, d_u1, d_u2, D1, D2)
+    _store(at + 2 * N * W, d_w1, d_w2, D1, D2)
+
+
+def narrow_backward(
+    x: Tensor, w_gate_up: Tensor, w_down: Tensor, norm: Tensor, scale_R: Tensor, d_out: Tensor, lambda_: float,
+    sizes: dict[str, int],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(d_x, d_gate_up, d_down), the latter in float32, from what `_forward` kept and the gradient of its result."""
+    D, N, M, W = sizes["D"], sizes["N"], sizes["M"], w_down.shape[0]
+    R, d_x, d_sum = scale_R.shape[0], torch.empty_like(x), torch.empty_like(x)
+    kept = 0 if M else R
+    d_gates, act = x.new_empty(kept, 2 * N), x.new_empty(kept, N)
+    _backward[grid_of(sizes, R, 64)](
+        x, w_gate_up, w_down, norm, scale_R, d_out, d_x, d_sum, d_gates, act, R, lambda_,
+        **sizes, BLOCK=64, BLOCK_N=32, num_warps=4, num_stages=2 if M else 3,
+    )  # fmt: skip
+    if M:
+        block = 16 if W == SMALL or x.dtype == torch.float32 else 32  # what registers hold
+        [tiles], shares = grid_of(sizes, R, block), N // 64
+        P = min(tiles, max(1, _PROGRAMS // shares))
+        parts = torch.empty(P, 3, N, W, device=x.device, dtype=torch.float32)
+        _weights_backward[shares, P](
+            x, d_sum, w_gate_up, w_down, parts, R,
+            **sizes, BLOCK=block, BLOCK_N=64, num_warps=4, num_stages=3,
+        )  # fmt: skip
+        total = parts.sum(0)[..., :D]
+        d_gate_up, d_down = total[:2].flatten(0, 1), total[2].T
+    else:
+        d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.view(R, D).T @ act
+    return d_x, d_gate_up.float(), d_down.float()

@@ -1,0 +1,64 @@
+"""How the kernels of the narrow MLP read rows and weights.
+
+Shapes: R rows of D features; N inner features. With M = 0 the rows of x are its last axis. Otherwise x is
+[B, D, M], its features are the positions, and its rows are the B * M columns (MixerBlock). A row is held in two
+parts of D1 and D2 features, powers of two that waste less than one would (81 = 64 + 17 of 32); D2 may be 0.
+Weights come in the activations' precision, padded to D1 + D2 (weights.at).
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def rows_of(tile, R, D: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr):
+    """Of a tile: its rows, where they start in x, and which are real."""
+    if M == 0:
+        r = tile.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        return r, r * D, r < R
+    else:
+        tiles: tl.constexpr = (M + BLOCK - 1) // BLOCK
+        m = (tile % tiles) * BLOCK + tl.arange(0, BLOCK)
+        b = tl.cast(tile // tiles, tl.int64)
+        return b * M + m, b * (D * M) + m, m < M
+
+
+@triton.jit
+def places_of(start, real, FROM: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr, M: tl.constexpr):
+    """Places in x, and which are real, of `WIDTH` features of the rows."""
+    d = FROM + tl.arange(0, WIDTH)
+    step: tl.constexpr = 1 if M == 0 else M
+    return start[:, None] + d[None, :] * step, real[:, None] & (d[None, :] < D)
+
+
+@triton.jit
+def columns_of(ptr, STEP: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr):
+    """Weights whose features lie STEP apart, as columns in two parts (the second is the first where D2 is 0)."""
+    w1 = tl.load(ptr + tl.arange(0, D1)[:, None] * STEP)
+    w2 = w1
+    if D2 > 0:
+        w2 = tl.load(ptr + (D1 + tl.arange(0, D2))[:, None] * STEP)
+    return w1, w2
+
+
+@triton.jit
+def product(x1, x2, w1, w2, D2: tl.constexpr):
+    """x @ w in float32, both in two parts."""
+    out = tl.dot(x1, w1, input_precision="ieee")
+    if D2 > 0:
+        out = tl.dot(x2, w2, out, input_precision="ieee")
+    return out
+
+
+def parts_of(D: int) -> tuple[int, int]:
+    """(D1, D2): powers of two, of 16 or more (D2 or 0), that hold D features with the least waste."""
+    whole = max(16, triton.next_power_of_2(D))
+    half = whole // 2
+    rest = max(16, triton.next_power_of_2(D - half))
+    return (half, rest) if half >= 16 and rest < half else (whole, 0)
+
+
+def grid_of(sizes: dict[str, int], R: int, block: int) -> tuple[int]:
+    """One program for each tile of `block` rows; a tile does not pass from one b to the next."""
+    M = sizes["M"]
+    return (triton.cdiv(M, block) * (R // M) if M else triton.cdiv(R, block),)
