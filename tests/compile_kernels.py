@@ -50,13 +50,10 @@ CASES = [
     *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in STEPS),
     (norm._add_norm_backward, ROW, (4, 3), {}),
     (norm._linear_norm, {**ROW, "E": 128, "EP": 128, "BLOCK": 64}, (4, 3), {}),
-    *((mlp._forward, {**MAZE, **ONE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
-    *((mlp._forward, {**NARROW, **ONE, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
-    (mlp._forward, {**MIXER, **ONE, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
-    *(
-        (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 32, **NO_STEP, **kept}, (4, 3), {})
-        for kept in ({"sum_ptr": None}, {})
-    ),
+    (mlp._forward, {**MAZE, **ONE, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}),
+    (mlp._forward, {**NARROW, **ONE, "BLOCK": 128, "BLOCK_N": 32}, (4, 3), {}),
+    (mlp._forward, {**MIXER, **ONE, "BLOCK": 128, "BLOCK_N": 64}, (4, 2), {}),
+    *((mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 32, **kept}, (4, 3), {}) for kept in ({"sum_ptr": None}, {})),
     (mlp_backward._backward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
     *((mlp_backward._backward, {**sizes, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
     (mlp_backward._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
@@ -83,6 +80,7 @@ CASES = [
     ),
     (attention_backward._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
+    *((noise._take_step, {"BLOCK": 1024, **key}, (4, 3), {}) for key in ({}, {"key_ptr": None})),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),
 ]

@@ -331,7 +331,7 @@ def test_noise_is_the_same_without_gradient_and_changes_none(D):
 def _noise_at(row_ptr, zeros_ptr, key_ptr, out_ptr):
     at = 16 * tl.arange(0, 2)[:, None] + tl.arange(0, 16)[None, :]
     zeros, row = tl.load(zeros_ptr + at), tl.load(row_ptr + tl.arange(0, 2))
-    noise.store_step(zeros, None, zeros_ptr, key_ptr, out_ptr, at, at >= 0, row, 0.5, 1.0, 0, 16)
+    noise.store_step(zeros, None, zeros_ptr, key_ptr, out_ptr, at, at >= 0, row, 0.5, 1.0, 16)
 
 
 def test_places_that_differ_by_2_to_the_32_have_noise_of_their_own():

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
 from models.kernels.mlp_backward import narrow_backward
-from models.kernels.noise import TARGET, Step, store_step
+from models.kernels.noise import TARGET, Step, take_step
 from models.kernels.norm import EPS, SMALL
 from models.kernels.rows import columns_of, grid_of, parts_of, places_of, product, rows_of
 from models.kernels.silu import swiglu
@@ -30,8 +30,7 @@ def _load(x_ptr, plus_ptr, sum_ptr, at, real):
 
 @triton.jit
 def _forward(
-    x_ptr, plus_ptr, sum_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, h_ptr, key_ptr, out_ptr, R,
-    lambda_, noise_scale,
+    x_ptr, plus_ptr, sum_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, R,
     D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -58,14 +57,9 @@ def _forward(
         square += tl.sum(sum2 * sum2, 1)
     scale = tl.rsqrt(square / D + EPS)
     tl.store(scale_ptr + r, scale, real)
-    half: tl.constexpr = D1 // 2  # a half at a time takes fewer registers
-    halves = tl.split(tl.permute(tl.reshape(sum1 * scale[:, None], (BLOCK, 2, half)), (0, 2, 1)))
-    for i in tl.static_range(2):
-        at, inside = places_of(start, real, i * half, half, D, M)
-        store_step(halves[i], norm_ptr, h_ptr, key_ptr, out_ptr, at, inside, r, lambda_, noise_scale, i * half, D1 + D2)
+    tl.store(norm_ptr + at1, (sum1 * scale[:, None]).to(x1.dtype), real1)
     if D2 > 0:
-        norm2 = sum2 * scale[:, None]
-        store_step(norm2, norm_ptr, h_ptr, key_ptr, out_ptr, at2, real2, r, lambda_, noise_scale, D1, D1 + D2)
+        tl.store(norm_ptr + at2, (sum2 * scale[:, None]).to(x1.dtype), real2)
 
 
 class _NarrowMLP(torch.autograd.Function):
@@ -79,7 +73,7 @@ class _NarrowMLP(torch.autograd.Function):
         D1, D2 = parts_of(D)
         ctx.sizes = {"D": D, "D1": D1, "D2": D2, "M": M, "N": N}
         w_gate_up, w_down = weights.at(gate_up, x.dtype, columns=D1 + D2), weights.at(down, x.dtype, rows=D1 + D2)
-        norm, key, out = Step(h, lambda_, noise_scale).outputs(x, save)
+        norm = torch.empty_like(x)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
         sum_ = torch.empty_like(x) if save and plus is not None else None
         block, block_n, stages = 128, 32, 3
@@ -88,12 +82,12 @@ class _NarrowMLP(torch.autograd.Function):
         elif M and plus is None:  # x + plus takes more registers
             block_n, stages = 64, 2
         _forward[grid_of(ctx.sizes, R, block)](
-            x, plus, sum_, w_gate_up, w_down, norm, scale_R, h, key, out, R, lambda_, noise_scale,
+            x, plus, sum_, w_gate_up, w_down, norm, scale_R, R,
             **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=4, num_stages=stages,
         )  # fmt: skip
         ctx.save_for_backward(x if sum_ is None else sum_, w_gate_up, w_down, norm, scale_R)
         ctx.lambda_ = lambda_
-        return out
+        return take_step(norm, Step(h, lambda_, noise_scale), save)
 
     @staticmethod
     @once_differentiable

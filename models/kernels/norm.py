@@ -29,7 +29,7 @@ def _add_norm(
     scale = tl.rsqrt(tl.sum(sum_ * sum_, 1) / D + EPS)
     tl.store(scale_ptr + r, scale, r < R)
     norm = sum_ * scale[:, None]
-    store_step(norm, norm_ptr, h_ptr, key_ptr, out_ptr, at, real, r, lambda_, noise_scale, 0, DP)
+    store_step(norm, norm_ptr, h_ptr, key_ptr, out_ptr, at, real, r, lambda_, noise_scale, DP)
 
 
 @triton.jit
