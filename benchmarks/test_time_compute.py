@@ -121,7 +121,9 @@ def draw(points: dict[str, list[Point]], title: str, file: Path) -> None:
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
 
     figure, both = pyplot.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
-    for axes, key, label in zip(both, ("nfe", "seconds"), ("NFE: outer iterations a puzzle", "seconds"), strict=True):
+    for axes, key, label in zip(
+        both, ("nfe", "seconds"), ("NFE: outer iterations a puzzle", "seconds for all puzzles"), strict=True
+    ):
         for kind, colour, marker in zip(KINDS, ("#0072B2", "#D55E00", "#009E73"), "osD", strict=True):
             if points[kind]:
                 x, y, error = ([point[name] for point in points[kind]] for name in (key, "accuracy", "error"))
@@ -144,15 +146,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy against test-time compute.")
     parser.add_argument("checkpoint")
     parser.add_argument("--data", help="the data set; by default the one that the model was trained on")
-    parser.add_argument("--depth", type=int, default=64)
-    parser.add_argument("--breadth", type=int, default=8)
-    parser.add_argument("--agree", type=int, default=3)
-    parser.add_argument("--halt-q", type=float, nargs="+", default=[0.5, 0.9, 0.99])
+    parser.add_argument("--depth", type=int, default=64, help="outer iterations at most (%(default)s)")
+    parser.add_argument("--breadth", type=int, default=8, help="random starts a puzzle (%(default)s)")
+    agree = "starts with the same answer that end a puzzle early (%(default)s)"
+    parser.add_argument("--agree", type=int, default=3, help=agree)
+    halt_q = "thresholds of sigmoid(q_halt) for streaming (%(default)s)"
+    parser.add_argument("--halt-q", type=float, nargs="+", default=[0.5, 0.9, 0.99], help=halt_q)
     parser.add_argument("--puzzles", type=int, help="so many, evenly spread")
     parser.add_argument("--rows", type=int, default=768, help="trajectories at a time")
-    parser.add_argument("--rule", choices=[rule for rule in RULES if rule != "majority_top_k"], default="majority")
+    rules = [rule for rule in RULES if rule != "majority_top_k"]
+    parser.add_argument("--rule", choices=rules, default="majority", help="which start's answer counts (%(default)s)")
     parser.add_argument("--noise-scale", type=float, help="by default as in training")
-    parser.add_argument("--output", type=Path, default=Path("."))
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder of the .json and .png (%(default)s)")
     return parser.parse_args()
 
 

@@ -54,6 +54,15 @@ def read_columns(file: Path, names: Sequence[str], examples: int) -> dict[str, l
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
+def read_numbers(file: Path, name: str, examples: int) -> np.ndarray:
+    """A column of numbers of a CSV, which must have so many rows; ValueError otherwise."""
+    texts = read_columns(file, [name], examples)[name]
+    try:
+        return np.array(texts, float)
+    except ValueError:
+        raise ValueError(f"{file}: not all in its column {name} are numbers") from None
+
+
 def parse_bins(text: str) -> list[float]:
     """Edges of bins from "0,1,10"; ValueError where they do not ascend."""
     try:

@@ -126,12 +126,12 @@ def read(directory: Path) -> dict[str, Any]:
     return results
 
 
-def _draw(directories: Sequence[Path], output: Path | None, puzzles: int) -> Path:
+def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, ratings: Path | None) -> Path:
     """The page of one folder, or the picture that compares several evaluations."""
     if len(directories) == 1:
         from evaluation.drawing.page import write_page
 
-        return write_page(directories[0], output or directories[0] / "report", puzzles)
+        return write_page(directories[0], output or directories[0] / "report", puzzles, ratings)
     from evaluation.drawing import pictures
 
     file = output or Path("accuracy_vs_depth.png")
@@ -149,10 +149,11 @@ def main() -> None:
     )
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run's or an evaluation's folder")
     parser.add_argument("--puzzles", type=int, default=64, help="so many are run again for the page (64)")
+    parser.add_argument("--ratings", type=Path, metavar="CSV", help="its column `rating` is the puzzles' difficulty")
     parser.add_argument("--output", type=Path, help="another folder for the page, or another file for the picture")
     arguments = parser.parse_args()
     try:
-        print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles)}")
+        print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles, arguments.ratings)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

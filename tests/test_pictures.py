@@ -35,8 +35,9 @@ def sample(depth: int = 16, puzzles: int = 6, breadth: int = 4, **changed: np.nd
         "paths": [
             Paths(0, rng.normal(size=(breadth, depth + 1, 2)), np.array([0.6, 0.3]), np.arange(breadth) % 2 == 0)
         ],
-    }
-    return Sample(**(fields | changed), vocab_size=6, facts={})
+    } | changed
+    difficulty_N = curves.cells_to_fill_in(fields["inputs_NS"], fields["labels_NS"])
+    return Sample(**fields, vocab_size=6, difficulty_N=difficulty_N, difficulty="cells to fill in", facts={})
 
 
 def test_powers():

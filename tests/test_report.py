@@ -15,10 +15,10 @@ from conftest import ROOT, TINY, command
 
 from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
-from dataset.puzzles import Puzzles, TrainingBatches
+from dataset.puzzles import Puzzles, TrainingBatches, evenly_spread
 from dataset.sudoku import random_puzzle
 from evaluation import report
-from evaluation.drawing import curves
+from evaluation.drawing import curves, pictures
 from evaluation.drawing.page import find, write_page
 from evaluation.drawing.sample import Sample, config_of, take_sample
 from models import build
@@ -99,6 +99,20 @@ def test_the_page_of_an_evaluation(run, tmp_path):
     text = check_page(tmp_path / "page")
     assert "4 puzzles x 4 starts x 16 iterations" in text and str(run / "last.safetensors") in text
     assert "What is not here" not in text
+
+
+def test_difficulty_may_be_a_rating(run, sudokus, sampled, tmp_path):
+    found = find(run / "evaluation")
+    examples = len(Puzzles(str(sudokus), "test", torch.device("cpu")))
+    ratings = tmp_path / "test.csv"
+    ratings.write_text("rating\n" + "".join(f"{2.5 * row}\n" for row in range(examples)))
+    rated = take_sample(config_of(found.checkpoint, found.results), 4, ratings)
+    assert rated.difficulty_N.tolist() == [2.5 * row for row in evenly_spread(examples, 4)]
+    assert "rating: " in pictures.halting_steps(rated).axes[0].get_title()
+    assert sampled.difficulty == "cells to fill in"
+    ratings.write_text("rating\n" + "hard\n" * examples)
+    with pytest.raises(ValueError, match="not all in its column rating are numbers"):
+        take_sample(config_of(found.checkpoint, found.results), 4, ratings)
 
 
 def test_the_page_of_a_run_shows_the_evaluations_below_it(run, tmp_path):

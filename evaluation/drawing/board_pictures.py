@@ -71,7 +71,9 @@ def boards(sample: "Sample", kind: Kind) -> "Figure":
 
 
 _SUDOKU_LEGEND = "black: clue; blue: the model's digit; crossed out: wrong"
-_MAZE_LEGEND = "green circle: start; purple star: goal; blue: path; orange: wrong path; yellow: missing path"
+_MAZE_LEGEND = (
+    "green circle: start; purple star: goal; blue: path; orange: path where none is; yellow: any other wrong cell"
+)
 
 
 def _square(axes: "Axes", row: int, column: int, colour: str) -> None:

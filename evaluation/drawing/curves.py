@@ -93,14 +93,14 @@ def by_residual(sample: "Sample", bins: int = 10) -> Bins:
 
 
 class Group(NamedTuple):
-    """Puzzles of about the same difficulty: `low` to `high` cells are to be filled in."""
+    """Puzzles of about the same difficulty, `low` to `high`."""
 
-    low: int
-    high: int
+    low: float
+    high: float
     halting: np.ndarray  # of every trajectory the iteration at which it says "right" first; D + 1: never
 
 
-def difficulty(inputs_NS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
+def cells_to_fill_in(inputs_NS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
     """How many cells the answer changes [N]: a Sudoku's blanks, the length of a maze's path."""
     return np.asarray(((labels_NS >= 0) & (labels_NS != inputs_NS)).sum(1))
 
@@ -113,13 +113,13 @@ def halting_steps(q_halt_DNB: np.ndarray) -> np.ndarray:
 
 def halting_by_difficulty(sample: "Sample") -> list[Group]:
     """Halting steps of up to three groups of puzzles, as equal in size as their difficulty allows, easiest first."""
-    difficulty_N = difficulty(sample.inputs_NS, sample.labels_NS)
+    difficulty_N = sample.difficulty_N
     steps_NB = halting_steps(sample.q_halt_DNB)
     values = np.unique(difficulty_N)
     lowest = values if len(values) <= 3 else np.unique(np.quantile(difficulty_N, (0, 1 / 3, 2 / 3)).round())
     group_N = np.searchsorted(lowest, difficulty_N, side="right")
     members = [np.flatnonzero(group_N == group) for group in np.unique(group_N)]
-    return [Group(int(difficulty_N[m].min()), int(difficulty_N[m].max()), steps_NB[m].reshape(-1)) for m in members]
+    return [Group(difficulty_N[m].min(), difficulty_N[m].max(), steps_NB[m].reshape(-1)) for m in members]
 
 
 def settled_at(right_DX: np.ndarray) -> np.ndarray:

@@ -53,6 +53,12 @@ def find(directory: Path) -> Found:
     return Found(directory / "last.safetensors", None, below, directory / "metrics.jsonl")
 
 
+_CELLS = (
+    "Difficulty is the number of cells that the answer fills in (a Sudoku's blanks, the length of a maze's path); "
+    "data sets keep no rating, but --ratings takes a CSV that does."
+)
+
+
 def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
     """The pictures of a sample; says into `left_out` which there are not, and why."""
     B = sample.breadth
@@ -86,8 +92,8 @@ def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
     yield Picture(
         "halting_steps",
         "Halting steps by difficulty",
-        "Difficulty is the number of cells that the answer fills in (a Sudoku's blanks, the length of a maze's path); "
-        "data sets keep no rating. The mean counts those that never halt as the last iteration.",
+        ("Difficulty is the puzzles' rating." if sample.difficulty == "rating" else _CELLS)
+        + " The mean counts those that never halt as the last iteration.",
         pictures.halting_steps(sample),
     )
     if B > 1:
@@ -109,14 +115,16 @@ def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
         yield Picture("boards", "Boards that settle", text, boards(sample, kind))
 
 
-def _all(found: Found, puzzles: int, facts: dict[str, str], left_out: list[str]) -> Iterator[Picture]:
+def _all(
+    found: Found, puzzles: int, ratings: Path | None, facts: dict[str, str], left_out: list[str]
+) -> Iterator[Picture]:
     if found.evaluations:
         text = "From results.json, over all puzzles evaluated."
         yield Picture("evaluation", "What was evaluated", text, pictures.evaluations(found.evaluations))
     else:
         left_out.append("What was evaluated: no evaluation lies in this run's folder.")
     try:
-        sample = take_sample(config_of(found.checkpoint, found.results), puzzles)
+        sample = take_sample(config_of(found.checkpoint, found.results), puzzles, ratings)
     except (ValueError, OSError) as error:
         left_out.append(f"Everything about trajectories: {error}.")
     else:
@@ -161,8 +169,10 @@ def _html(title: str, facts: dict[str, str], parts: Iterable[tuple[Picture, byte
     return "".join(body) + "</body></html>\n"
 
 
-def write_page(directory: Path, output: Path, puzzles: int) -> Path:
+def write_page(directory: Path, output: Path, puzzles: int, ratings: Path | None = None) -> Path:
     """Writes index.html and a PNG for each picture into `output`; `puzzles` are run again for them.
+
+    With `ratings`, a CSV with a row for each puzzle of the split, its column `rating` is their difficulty.
 
     Raises:
         ValueError: the folder is neither a run's nor an evaluation's, or `puzzles` is no such number.
@@ -175,7 +185,7 @@ def write_page(directory: Path, output: Path, puzzles: int) -> Path:
     parts = []
     output.mkdir(parents=True, exist_ok=True)
     with pictures.style():
-        for picture in _all(found, puzzles, facts, left_out):
+        for picture in _all(found, puzzles, ratings, facts, left_out):
             file = io.BytesIO()
             picture.figure.savefig(file, format="png")
             (output / f"{picture.name}.png").write_bytes(file.getvalue())

@@ -129,7 +129,7 @@ def residual_against_iteration(sample: "Sample") -> "Figure":
         label = f"{name} ({band.trajectories} trajectories)"
         axes.fill_between(iterations, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
         axes.plot(iterations, band.median, color=colour, marker=marker, linestyle=line, label=label)
-    axes.set(xlabel="outer iteration", ylabel="residual (change of the logits, L2)")
+    axes.set(xlabel="outer iteration", ylabel="residual (logits' change, L2, mean over tokens)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _log(axes, "y")
     axes.grid(alpha=0.3)
@@ -150,7 +150,7 @@ def accuracy_against_residual(sample: "Sample") -> "Figure":
     )
     _percent(above, "answers that are right")
     below.bar(bins.edges[:-1], bins.answers, np.diff(bins.edges), align="edge", color=SKY, edgecolor="white")
-    below.set(ylabel="answers", xlabel="residual (change of the logits, L2)")
+    below.set(ylabel="answers", xlabel="residual (logits' change, L2, mean over tokens)")
     _log(below, "x")
     below.grid(alpha=0.3, axis="x")
     above.set_title("How many answers are right, by how far they still move\nbars: binomial error")
@@ -167,9 +167,10 @@ def halting_steps(sample: "Sample") -> "Figure":
         shares = np.bincount(group.halting, minlength=never + 1)[1:] / len(group.halting)
         places = [*range(1, never), never * 1.06 + 0.5]
         axes.bar(places, shares, 0.8 if never < 40 else 1, color=[colour] * (never - 1) + [GREY])
-        cells = f"{group.low}" if group.low == group.high else f"{group.low} to {group.high}"
+        between = f"{group.low:g}" if group.low == group.high else f"{group.low:g} to {group.high:g}"
         mean = np.minimum(group.halting, sample.depth).mean()
-        axes.set_title(f"{cells} cells to fill in: mean {mean:.1f} ({len(group.halting)} trajectories)", fontsize=14)
+        title = f"{sample.difficulty}: {between}; mean {mean:.1f} ({len(group.halting)} trajectories)"
+        axes.set_title(title, fontsize=14)
         axes.grid(alpha=0.3, axis="y")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     ticks = [d for d in curves.powers(sample.depth) if d <= 2 or d >= never / 10]
@@ -235,7 +236,7 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     left.set_title(f"Solved, of {puzzles} unseen puzzles")
     left.legend()
     _log(right, "y")
-    right.set(title="How far the answer still moves", ylabel="residual (change of the logits, L2)")
+    right.set(title="How far the answer still moves", ylabel="residual (logits' change, L2, mean over tokens)")
     right.legend()
     return figure
 

@@ -14,7 +14,8 @@ import torch
 from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
-from evaluation.drawing.curves import principal, telling
+from evaluation.by_group import read_numbers
+from evaluation.drawing.curves import cells_to_fill_in, principal, telling
 from evaluation.evaluate import plan, run_units
 from evaluation.load import build_for_evaluation, load_model
 from evaluation.measure import Seen, Settings, settings_for, together
@@ -53,6 +54,8 @@ class Sample:
     scores_DNB: np.ndarray  # convergence scores; NaN after the first
     q_halt_DNB: np.ndarray
     paths: list[Paths]
+    difficulty_N: np.ndarray
+    difficulty: str  # what that is
     facts: dict[str, str]
 
     @property
@@ -120,25 +123,31 @@ def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, s
     return settings, model.eval(), data, facts
 
 
-def take_sample(config: EvalConfig, puzzles: int) -> Sample:
+def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -> Sample:
     """Runs `puzzles` puzzles, evenly spread over the data, as `config` says.
 
+    Args:
+        ratings: a CSV whose rows are the data's puzzles in order; its column `rating` is their difficulty. Without it
+            that is the number of cells to fill in.
+
     Raises:
-        ValueError: the checkpoint or its data are not there, or do not fit.
+        ValueError: the checkpoint, its data or the CSV are not there, or do not fit.
     """
     settings, model, data, facts = _build(config)
     cut = plan(settings, len(data), puzzles)
+    rating_E = None if ratings is None else read_numbers(ratings, "rating", len(data))
     collector = _Collector()
     for _ in run_units(model, data, settings, cut, cut.units, progress=True, observers={"sample": collector}):
         pass
     seen = [together(collector.seen[depth]) for depth in settings.depths]
     N, B = len(cut.examples_N), settings.breadth
     batch = data.rows(cut.examples_N)
+    inputs_NS, labels_NS = batch.inputs.cpu().numpy(), batch.labels.cpu().numpy()
     none_NB = np.full((N, B), np.nan)
     right_DNB = np.stack([at.values["exact_accuracy"].reshape(N, B) for at in seen]).astype(bool)
     return Sample(
-        batch.inputs.cpu().numpy(),
-        batch.labels.cpu().numpy(),
+        inputs_NS,
+        labels_NS,
         data.task.vocab_size,
         np.stack([at.predictions_RS.reshape(N, B, -1) for at in seen]),
         right_DNB,
@@ -146,6 +155,8 @@ def take_sample(config: EvalConfig, puzzles: int) -> Sample:
         np.stack([at.scores_R.reshape(N, B) for at in seen]),
         np.stack([at.q_halt_R.reshape(N, B) for at in seen]),
         [_paths(model.eval(), data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
+        cells_to_fill_in(inputs_NS, labels_NS) if rating_E is None else rating_E[cut.examples_N],
+        "cells to fill in" if rating_E is None else "rating",
         facts,
     )
 

@@ -161,6 +161,8 @@ def read_from(word: str) -> list[Written]:
         if word == "-" or is_file:
             origin = f"{'standard input' if word == '-' else word}: "
         else:
+            if not any(c in "\n#" for c in word) and (os.sep in word or Path(word).suffix[1:].isalpha()):
+                raise ValueError(f"there is no file {word}") from None
             is_board = "\n" in word or len(word) in _LENGTHS and sum(c in " .#0123456789" for c in word) > len(word) / 2
             origin = "" if is_board else f"{word!r} is neither a file nor a puzzle: "
         raise ValueError(f"{origin}{error}") from None

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
+_TRAIN = "train one (docs/solve.md says how)"
+
+
 def checkpoint_for(kind: Kind) -> Path:
     """The shipped checkpoint for a kind of puzzle.
 
@@ -20,11 +23,15 @@ def checkpoint_for(kind: Kind) -> Path:
     """
     name = "maze_unique_small" if isinstance(kind, Maze) else "sudoku" if kind.size == 9 else None
     if name is None:
-        way = "bash scripts/quickstart.sh trains one" if kind.size == 4 else "train one (docs/solve.md says how)"
+        way = "bash scripts/quickstart.sh trains one" if kind.size == 4 else _TRAIN
         raise ValueError(f"no checkpoint for {kind.name}s comes with this program: {way}; give it as --checkpoint")
     file = FOLDER / name / "last.safetensors"
     if not file.is_file():
         train = "eqr_maze_unique_d44_tuned" if isinstance(kind, Maze) else "eqr_sudoku"
+        if isinstance(kind, Maze) and kind.size != 30:
+            raise ValueError(
+                f"no checkpoint for {kind.name}s comes with this program: {_TRAIN}; give it as --checkpoint"
+            )
         raise ValueError(
             f"{file.relative_to(FOLDER.parent)}, the checkpoint for a {kind.name}, is not there: train one with "
             f"`bash scripts/train.sh {train}`, or download one with `bash scripts/download_artifacts.sh --ckpts-only`, "
