@@ -32,6 +32,7 @@ from models.backend import Backend
 from models.eqr import Relaxed
 from models.kernels import gate_up, mlp_backward, noise, weights
 from models.kernels.attention import attend, self_attention
+from models.kernels.attention_backward import attend_backward
 from models.kernels.blocks import FusedBlock, FusedMixerBlock, FusedRelaxed
 from models.kernels.mlp import mlp_norm
 from models.kernels.noise import Step
@@ -243,6 +244,18 @@ def test_one_large_key_among_small_ones_does_not_overflow(large, H):
         weight[:D] *= 0.02
         weight[D : 2 * D] *= 50.0
     agree(lambda: attention(h, weight, H, rotation_of(rotary)), lambda: layer(h), h, weight, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("K", [24, 32])
+def test_sums_that_float16_cannot_hold_leave_gradients_finite(K):
+    """Output times its gradient, summed over a head, passes 65504; that of the softmax does not."""
+    torch.manual_seed(0)
+    qkv = 0.3 * torch.randn(1, 20, 3 * K, device=DEVICE)
+    qkv[..., 2 * K :] += 100.0
+    out, lse = attend(qkv.half(), 1)
+    d_out = (40.0 + torch.randn_like(out, dtype=torch.float32)).half()
+    assert (out.float() * d_out.float()).sum(-1).max() > 65504
+    assert attend_backward(qkv.half(), 1, out, lse, d_out).isfinite().all()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
