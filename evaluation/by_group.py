@@ -58,9 +58,12 @@ def read_numbers(file: Path, name: str, examples: int) -> np.ndarray:
     """A column of numbers of a CSV, which must have so many rows; ValueError otherwise."""
     texts = read_columns(file, [name], examples)[name]
     try:
-        return np.array(texts, float)
+        numbers = np.array(texts, float)
     except ValueError:
-        raise ValueError(f"{file}: not all in its column {name} are numbers") from None
+        numbers = np.array(math.nan)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{file}: not all in its column {name} are numbers")
+    return numbers
 
 
 def parse_bins(text: str) -> list[float]:

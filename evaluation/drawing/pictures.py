@@ -129,7 +129,7 @@ def residual_against_iteration(sample: "Sample") -> "Figure":
         label = f"{name} ({band.trajectories} trajectories)"
         axes.fill_between(iterations, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
         axes.plot(iterations, band.median, color=colour, marker=marker, linestyle=line, label=label)
-    axes.set(xlabel="outer iteration", ylabel="residual (logits' change, L2, mean over tokens)")
+    axes.set(xlabel="outer iteration", ylabel="residual (logits' mean L2 change)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _log(axes, "y")
     axes.grid(alpha=0.3)
@@ -150,7 +150,7 @@ def accuracy_against_residual(sample: "Sample") -> "Figure":
     )
     _percent(above, "answers that are right")
     below.bar(bins.edges[:-1], bins.answers, np.diff(bins.edges), align="edge", color=SKY, edgecolor="white")
-    below.set(ylabel="answers", xlabel="residual (logits' change, L2, mean over tokens)")
+    below.set(ylabel="answers", xlabel="residual (logits' mean L2 change)")
     _log(below, "x")
     below.grid(alpha=0.3, axis="x")
     above.set_title("How many answers are right, by how far they still move\nbars: binomial error")
@@ -236,7 +236,7 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     left.set_title(f"Solved, of {puzzles} unseen puzzles")
     left.legend()
     _log(right, "y")
-    right.set(title="How far the answer still moves", ylabel="residual (logits' change, L2, mean over tokens)")
+    right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")
     right.legend()
     return figure
 

@@ -75,6 +75,7 @@ def store_step(target, target_ptr, h_ptr, key_ptr, out_ptr, at, real, row, lambd
 
 @triton.jit
 def _take_step(h_ptr, target_ptr, key_ptr, out_ptr, n, lambda_, noise_scale, BLOCK: tl.constexpr):
+    """4 BLOCK elements: one call of the generator for each four, BLOCK apart. out may be the target."""
     if key_ptr is not None:
         noise = normals(tl.load(key_ptr), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))
     for i in tl.static_range(4):
