@@ -21,13 +21,17 @@ Operation = Callable[..., Tensor]
 
 
 class Case(NamedTuple):
-    """A kernel and the plain code of the same arguments; the first `moving` are activations, the others weights."""
+    """A kernel and the plain code of the same arguments; the first `moving` are activations, the others weights.
+
+    Some kernels have no gradient.
+    """
 
     name: str
     kernel: Operation
     plain: Operation
     shapes: list[tuple[int, ...]]
     moving: int
+    gradient: bool = True
 
 
 def _swiglu_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -40,6 +44,16 @@ def rms_norm_64(x: Tensor) -> Tensor:
     if x.dtype != torch.float64:
         return rms_norm(x)
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+
+def _rounded(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    return (x / scale).to(torch.float8_e4m3fn).to(x) * scale
+
+
+def _in_float8(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    gate_up, down = (_rounded(weight, weight.abs().amax() / 448) for weight in (gate_up, down))
+    gate, up = F.linear(_rounded(x), gate_up).chunk(2, dim=-1)
+    return rms_norm_64(x + F.linear(_rounded(F.silu(gate) * up), down))
 
 
 def _step(x: Tensor, h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -70,7 +84,7 @@ def _turn(x_BLHK: Tensor, rotary: Rotary) -> Tensor:
 
 
 def cases(rows: int) -> Iterator[Case]:
-    """Every kernel with a gradient, in the shapes of the shipped configurations."""
+    """Every kernel of the blocks, in the shapes of the shipped configurations."""
     from models.kernels.attention import self_attention
     from models.kernels.mlp import mlp_norm
     from models.kernels.noise import Step
@@ -86,6 +100,12 @@ def cases(rows: int) -> Iterator[Case]:
     for L, D, N in ((900, 128, 512), (900, 44, 256), (81, 512, 1536)):
         yield Case(f"mlp_norm, D {D}", mlp_norm, _swiglu_norm, [(rows, L, D), *weights(D, N)], 1)
         yield Case(f"mlp_norm with a step, D {D}", step, _step, [(rows, L, D), (rows, L, D), *weights(D, N)], 2)
+
+    def in_float8(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        with torch.no_grad():  # the same weights as the plain code, rounded to the activations' precision
+            return mlp_norm(x, gate_up.to(x).float(), down.to(x).float(), float8=True)
+
+    yield Case("mlp_norm in float8, D 512", in_float8, _in_float8, [(rows, 81, 512), *weights(512, 1536)], 1, False)
     for L, D, N in ((81, 512, 256), (97, 512, 512)):
 
         def mixer(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -111,10 +131,12 @@ def cases(rows: int) -> Iterator[Case]:
         yield Case(f"self_attention, {H} heads of {K}", attend, _attention(L, H, K), shapes, 1)
 
 
-def results(operation: Operation, inputs: list[Tensor], weight: Tensor) -> list[Tensor]:
-    """What an operation returns, and the gradients of all its inputs."""
+def results(operation: Operation, inputs: list[Tensor], weight: Tensor, gradient: bool) -> list[Tensor]:
+    """What an operation returns, and the gradients of all its inputs, if it has one."""
     leaves = [t.detach().requires_grad_() for t in inputs]
     out = operation(*leaves)
+    if not gradient:
+        return [out.detach()]
     return [out.detach(), *torch.autograd.grad(out, leaves, weight.to(out))]
 
 
@@ -125,14 +147,15 @@ def errors(case: Case, dtype: torch.dtype, device: torch.device) -> list[float]:
     inputs = [t if i < case.moving else t / t.shape[-1] ** 0.5 for i, t in enumerate(inputs)]
     exact = [t.to(dtype).double() for t in inputs]
     weight = torch.randn(case.shapes[0], device=device)
-    expected = results(case.plain, exact, weight.to(dtype))
+    expected = results(case.plain, exact, weight.to(dtype), case.gradient)
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills new memory with NaN
-    ours = results(case.kernel, [t.to(dtype) if i < case.moving else t for i, t in enumerate(inputs)], weight)
+    given = [t.to(dtype) if i < case.moving else t for i, t in enumerate(inputs)]
+    ours = results(case.kernel, given, weight, case.gradient)
     torch.use_deterministic_algorithms(False)
     found: list[float] = []
-    for got in (ours, results(case.plain, [t.to(dtype) for t in inputs], weight)):
+    for got in (ours, results(case.plain, [t.to(dtype) for t in inputs], weight, case.gradient)):
         apart = [float((a.double() - b).norm() / b.norm()) for a, b in zip(got, expected, strict=True)]
-        found += [apart[0], max(apart[1:], key=lambda value: (value != value, value))]
+        found += [apart[0], max(apart[1:], key=lambda value: (value != value, value), default=0.0)]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Speed of training and evaluation, plain, compiled and with kernels: python -m benchmarks.speed [CONFIG ...]
+"""Speed of training and evaluation, plain, compiled, with kernels, in float8: python -m benchmarks.speed [CONFIG ...]
 
 Every case runs in a process of its own (or in several) with empty compiler caches, one after the other on the same
 device, on random puzzles of the config's shape. A training step is everything: data, refill, forward, backward,
@@ -35,7 +35,12 @@ from training import distributed
 from training.logging import versions
 from training.trainer import Trainer, seed_step
 
-HOW = {"plain": ["kernels=off", "compile=false"], "compiled": ["kernels=off", "compile=true"], "kernels": []}
+HOW = {
+    "plain": ["kernels=off", "compile=false"],
+    "compiled": ["kernels=off", "compile=true"],
+    "kernels": [],
+    "float8": ["kernels=float8"],
+}
 GPU = ("eqr_sudoku", "eqr_maze_unique", "eqr_maze_unique_d44_tuned")
 CPU = {"quickstart": 96, "eqr_maze_unique_d44_tuned": 4}
 """What is measured where nothing is named; on a CPU with so many rows."""
@@ -181,7 +186,7 @@ def line(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of training and evaluation.")
     parser.add_argument("configs", nargs="*")
-    parser.add_argument("--how", nargs="+", choices=HOW, help="all three; on a CPU, without kernels")
+    parser.add_argument("--how", nargs="+", choices=HOW, help="all that there are; on a CPU, without kernels")
     parser.add_argument("--rows", type=int, help="rows of a step, all processes together (768; on a CPU fewer)")
     parser.add_argument("--processes", type=int, default=1, help="one a GPU")
     parser.add_argument("--output", type=Path, default=Path("speed.json"), help="%(default)s")
@@ -199,14 +204,15 @@ def main() -> None:
     print(
         f"{reached['TB/s']:.3g} TB/s in a copy\n\n| {' | '.join(HEAD)} |\n|{' --- |' * 2}{' ---: |' * (len(HEAD) - 2)}"
     )
-    found = []
+    facts: dict[str, Any] = {"device": device, "versions": versions(), "ceilings": reached, "cases": []}
     for name in given.configs or (GPU if on_gpu else CPU):
         rows = given.rows or (768 if on_gpu else CPU.get(name, 4))
-        for how in given.how or (HOW if on_gpu else ("plain", "compiled")):
-            found.append(case(name, how, rows, given.processes, reached["TFLOP/s"]))
-            print(line(found[-1]), flush=True)
-    facts = {"device": device, "versions": versions(), "ceilings": reached, "cases": found}
-    given.output.write_text(json.dumps(facts, indent=1) + "\n")
+        wide = load_pretrain([f"train={name}"]).arch.hidden_size > 128  # others have nothing for float8
+        for how in given.how or [*HOW][: 3 + wide if on_gpu else 2]:
+            found = case(name, how, rows, given.processes, reached["TFLOP/s"])
+            print(line(found), flush=True)
+            facts["cases"].append(found)
+            given.output.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

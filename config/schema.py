@@ -16,8 +16,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Compile = Literal["auto"] | bool
 """auto: compile where there is a GPU but no kernels."""
-KernelsChoice = Literal["auto", "off"]
-"""auto: Triton kernels where the device has them."""
+KernelsChoice = Literal["auto", "off", "float8"]
+"""auto: Triton kernels where the device has them; float8: with products in 8 bits where there is no gradient."""
 AttentionChoice = Literal["auto", "triton", "flash", "sdpa"]
 """auto: the kernel where there are kernels, else sdpa, which is PyTorch's own."""
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]

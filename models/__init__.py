@@ -48,15 +48,15 @@ def _rotary(arch: Arch, prefix: int, seq_len: int) -> Rotary | None:
 
 
 def _stack(arch: Arch, layers: int, seq_len: int, backend: Backend) -> Stack:
-    dim, prefix, attend = arch.hidden_size, arch.puzzle_tokens, backend.attention
+    dim, prefix, attend, float8 = arch.hidden_size, arch.puzzle_tokens, backend.attention, backend.float8
     blocks: list[nn.Module]
     if arch.mlp_t:
         mixers = [MixerBlock(dim, prefix + seq_len, arch.expansion) for _ in range(layers)]
-        blocks = [_kernels().FusedMixerBlock(block) for block in mixers] if backend.kernels else [*mixers]
+        blocks = [_kernels().FusedMixerBlock(block, float8) for block in mixers] if backend.kernels else [*mixers]
     else:
         rotary = _rotary(arch, prefix, seq_len)
         plain = [Block(dim, arch.num_heads, arch.expansion, rotary, attend or sdpa) for _ in range(layers)]
-        blocks = [_kernels().FusedBlock(block, attend) for block in plain] if backend.kernels else [*plain]
+        blocks = [_kernels().FusedBlock(block, attend, float8) for block in plain] if backend.kernels else [*plain]
     return Stack(blocks)
 
 

@@ -9,13 +9,15 @@ from config.schema import Arch, EvalConfig, HRMSRUArch, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
 
 _WIDEST_HEAD = 64
+_NARROW = 128  # rows that one kernel takes through a whole MLP
 
 
 @dataclass(frozen=True)
 class Backend:
     """`kernels`: blocks, noise and scans by Triton; `attention`: None is the kernel, where blocks are fused.
 
-    `graphs`: an outer iteration, or a whole step of training, runs as one CUDA graph.
+    `graphs`: an outer iteration, or a whole step of training, runs as one CUDA graph. `float8`: passes without
+    gradient multiply wide matrices in 8 bits.
     """
 
     kernels: bool = False
@@ -23,6 +25,7 @@ class Backend:
     attention: AttentionFunction | None = sdpa
     why: str = "plain PyTorch"
     graphs: bool = False
+    float8: bool = False
 
 
 PLAIN = Backend()
@@ -62,6 +65,15 @@ def _no_compiler(arch: Arch, device: torch.device) -> str | None:
     return None
 
 
+def _no_float8(arch: Arch, device: torch.device) -> str | None:
+    """Why a model with kernels cannot multiply in 8 bits, or None."""
+    if torch.cuda.get_device_capability(device) < (8, 9):
+        return f"{torch.cuda.get_device_name(device)} does not multiply in 8 bits"
+    if isinstance(arch, HRMSRUArch) or arch.hidden_size <= _NARROW or arch.hidden_size % 16:
+        return f"it is for blocks of more than {_NARROW} features, a multiple of 16"
+    return None
+
+
 def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device) -> Backend:
     """The fastest backend that the configuration and the device allow; `why` says what and why in one line.
 
@@ -79,9 +91,13 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
         raise ValueError(f"attention=triton is a kernel, which cannot be used here: {obstacle or narrow}")
     own = obstacle is None and not wide and attention in ("auto", "triton")
     function = None if own else flash(device, arch.forward_dtype) if attention == "flash" else sdpa
+    float8 = config.kernels == "float8"
+    if float8 and (no_float8 := obstacle or _no_float8(arch, device)):
+        raise ValueError(f"kernels=float8 cannot be had here: {no_float8}")
     if obstacle is None:
         why = ["Triton kernels", *["CUDA graphs"] * graphs, *[f"no attention kernel: {narrow}"] * wide]
-        return Backend(True, False, function, ", ".join(why), graphs)
+        why += ["float8 where there is no gradient"] * float8
+        return Backend(True, False, function, ", ".join(why), graphs, float8)
     no_compiler = _no_compiler(arch, device)
     if compiled is True and no_compiler:
         raise ValueError(f"compile=true cannot be had here: {no_compiler}")

@@ -34,38 +34,45 @@ TYPES = {
 ROW = {"D": 128, "DP": 128, "BLOCK": 32}
 MAZE = {"D": 128, "D1": 128, "D2": 0, "M": 0, "N": 512}
 NARROW = {"D": 44, "D1": 32, "D2": 16, "M": 0, "N": 256}
+NARROW_64 = {"D": 64, "D1": 64, "D2": 0, "M": 0, "N": 256}
 MIXER = {"D": 81, "D1": 64, "D2": 32, "M": 512, "N": 256}
 MIXER_97 = {"D": 97, "D1": 128, "D2": 0, "M": 512, "N": 512}
 HEADS = {"H": 8, "K": 16, "KP": 16, "BLOCK": 64}
 HEADS_22 = {"H": 2, "K": 24, "KP": 32, "BLOCK": 64}
+MADE_AGAIN = {"KEEP": False, "BLOCK": 64, "BLOCK_N": 32}
 NO_STEP = {"h_ptr": None, "key_ptr": None, "out_ptr": None}
-ONE = {"plus_ptr": None, "sum_ptr": None}
 STEPS = [NO_STEP, {"norm_ptr": None, "key_ptr": None}, {"key_ptr": None}, {"norm_ptr": None}, {}]
 SOFTMAX = {"TAIL": 16, "EACH": 8, "TOKENS": 16, "MANY": 64, "BLOCK_N": 64}
 HEADS_64 = {"H": 8, "K": 64, "KP": 64, "KW": 64, "BLOCK": 64, "WIDE": False}
 WIDE = {"KW": 32, "BLOCK_N": 64, "TAIL": 16, "WIDE": True, "delta_ptr": None}
 TILES = {name: f"tensordesc<bf16[{size}]>" for name, size in
          {"x": "128,64", "weight": "64,64", "act": "128,64", "gates": "128,64"}.items()}  # fmt: skip
+TILES_8 = {name: f"tensordesc<fp8e4nv[{size}]>" for name, size in
+           {"x": "128,128", "weight": "64,128", "act": "128,64", "gates": "128,64"}.items()}  # fmt: skip
+WIDE_MLP = {"D": 512, "N": 1536, "EXACT": False, "BLOCK": 128, "BLOCK_N": 64}
 CASES = [
     *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in STEPS),
     (norm._add_norm_backward, ROW, (4, 3), {}),
     (norm._linear_norm, {**ROW, "E": 128, "EP": 128, "BLOCK": 64}, (4, 3), {}),
-    (mlp._forward, {**MAZE, **ONE, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}),
-    (mlp._forward, {**NARROW, **ONE, "BLOCK": 128, "BLOCK_N": 32}, (4, 3), {}),
-    (mlp._forward, {**MIXER, **ONE, "BLOCK": 128, "BLOCK_N": 64}, (4, 2), {}),
-    *((mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 32, **kept}, (4, 3), {}) for kept in ({"sum_ptr": None}, {})),
-    (mlp_backward._backward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
-    *((mlp_backward._backward, {**sizes, "BLOCK": 64, "BLOCK_N": 32}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
+    *((mlp._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
+    *((mlp._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
+    (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
+    (mlp_backward._backward, {**MAZE, "KEEP": True, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
+    *((mlp_backward._backward, {**sizes, **MADE_AGAIN}, (4, 3), {}) for sizes in (NARROW, NARROW_64)),
+    *((mlp_backward._backward, {**sizes, **MADE_AGAIN}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
+    (mlp_backward._weights_backward, {**NARROW, "BLOCK": 64, "BLOCK_N": 64}, (4, 3), {}),
+    (mlp_backward._weights_backward, {**NARROW_64, "BLOCK": 64, "BLOCK_N": 64}, (4, 3), {}),
     (mlp_backward._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
     (mlp_backward._weights_backward, {**MIXER_97, "BLOCK": 16, "BLOCK_N": 64}, (4, 3), {}),
-    (gate_up._gate_up, {"D": 512, "N": 1536, "SAVE": True, "BLOCK": 128, "BLOCK_N": 64, "BLOCK_D": 64}, (4, 3), TILES),
+    (gate_up._gate_up, {**WIDE_MLP, "SAVE": True, "BLOCK_D": 64, "scale_ptr": None}, (4, 3), TILES),
+    (gate_up._gate_up, {**WIDE_MLP, "SAVE": False, "BLOCK_D": 128}, (4, 3), TILES_8),
     (gate_up._gates_backward, {"N": 1536, "BLOCK": 1024}, (4, 3), {}),
     (rotary._rotate, {"H": 8, "K": 16, "PART": 16, "BOUND": True, "BLOCK": 256}, (8, 3), {}),
     (rotary._rotate_odd, {"H": 2, "K": 22, "KS": 24, "PART": 22, "BLOCK": 16}, (4, 3), {}),
     (
         rotary._project,
         {"D": 44, "DP": 64, "H": 2, "K": 22, "KS": 24, "WIDTH": 64, "PART": 22, "BLOCK": 64, "TOKENS": 16},
-        (8, 3),
+        (4, 2),
         {},
     ),
     (attention._forward, {**HEADS, **SOFTMAX}, (4, 3), {}),
@@ -80,7 +87,6 @@ CASES = [
     ),
     (attention_backward._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
-    *((noise._take_step, {"BLOCK": 1024, **key}, (4, 3), {}) for key in ({}, {"key_ptr": None})),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),
 ]

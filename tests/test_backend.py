@@ -123,6 +123,21 @@ def test_kernels_off_and_compile_true_take_the_plain_code(machine):
     assert choose("auto", "auto", True, arch(), GPU).why == "compiled PyTorch, no kernels: compile=true"
 
 
+def test_float8_is_had_by_name_alone(machine):
+    sudoku = arch("train=eqr_sudoku")
+    expected = backend.Backend(True, False, None, "Triton kernels, float8 where there is no gradient", False, True)
+    assert choose("float8", "auto", "auto", sudoku, GPU, graphs=False) == expected
+    assert not choose("auto", "auto", "auto", sudoku, GPU).float8
+    for words, why in ((MAZE, "more than 128 features"), (["train=hrm_sru"], "it is for blocks")):
+        with pytest.raises(ValueError, match=f"^kernels=float8 cannot be had here: .*{why}"):
+            choose("float8", "auto", "auto", arch(*words), GPU)
+    with pytest.raises(ValueError, match="the device is cpu"):
+        choose("float8", "auto", "auto", sudoku, CPU)
+    machine(capability=(8, 0))
+    with pytest.raises(ValueError, match="Some GPU does not multiply in 8 bits"):
+        choose("float8", "auto", "auto", sudoku, GPU)
+
+
 def test_wide_heads_keep_the_other_kernels(machine):
     wide = arch(*MAZE, "arch.num_heads=1")
     why = "Triton kernels, CUDA graphs, no attention kernel: its heads have at most 64 features"

@@ -13,23 +13,22 @@ from models.layers import Block, MixerBlock, Rotary, Stack, rms_norm
 
 
 class FusedBlock(nn.Module):
-    """Block. `attention` is the function of another library, or None for the kernel."""
+    """Block. `attention` is the function of another library, or None for the kernel; `float8` as in mlp_norm."""
 
-    def __init__(self, block: Block, attention: AttentionFunction | None) -> None:
+    def __init__(self, block: Block, attention: AttentionFunction | None, float8: bool = False) -> None:
         super().__init__()
+        self.float8 = float8
         self.self_attn, self.mlp = block.self_attn, block.mlp
         self.own_attention = attention is None
 
-    def forward(self, h_BLD: Tensor, step: Step = TARGET, plus_BLD: Tensor | None = None) -> Tensor:
-        if plus_BLD is not None:
-            h_BLD = h_BLD + plus_BLD
+    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
         attn = self.self_attn
         if self.own_attention:
             mixed = self_attention(h_BLD, attn.qkv_proj.weight, attn.heads, _rotation(attn.rotary))
             h_BLD = linear_norm(h_BLD, mixed, attn.o_proj.weight, h_BLD.shape[-1] // attn.heads)
         else:
             h_BLD = rms_norm(h_BLD + attn(h_BLD))
-        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step)
+        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step, float8=self.float8)
 
 
 def _rotation(rotary: Rotary | None) -> Rotation | None:
@@ -41,14 +40,14 @@ def _rotation(rotary: Rotary | None) -> Rotation | None:
 class FusedMixerBlock(nn.Module):
     """MixerBlock."""
 
-    def __init__(self, block: MixerBlock) -> None:
+    def __init__(self, block: MixerBlock, float8: bool = False) -> None:
         super().__init__()
+        self.float8 = float8
         self.mlp_t, self.mlp = block.mlp_t, block.mlp
 
-    def forward(self, h_BLD: Tensor, step: Step = TARGET, plus_BLD: Tensor | None = None) -> Tensor:
-        gate_up, down = self.mlp_t.gate_up_proj.weight, self.mlp_t.down_proj.weight
-        h_BLD = mlp_norm(h_BLD, gate_up, down, over_positions=True, plus=plus_BLD)
-        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step)
+    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
+        h_BLD = mlp_norm(h_BLD, self.mlp_t.gate_up_proj.weight, self.mlp_t.down_proj.weight, over_positions=True)
+        return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step, float8=self.float8)
 
 
 class FusedRelaxed(Relaxed):
@@ -58,8 +57,7 @@ class FusedRelaxed(Relaxed):
 
     def forward(self, h_BLD: Tensor, inject_BLD: Tensor) -> Tensor:
         *layers, last = self.f.layers
-        x_BLD: Tensor = h_BLD
-        plus_BLD: Tensor | None = inject_BLD
+        x_BLD = h_BLD + inject_BLD
         for layer in layers:
-            x_BLD, plus_BLD = layer(x_BLD, plus_BLD=plus_BLD), None  # what is injected goes into the first only
-        return last(x_BLD, Step(h_BLD.contiguous(), self.lambda_, self.noise_scale), plus_BLD)
+            x_BLD = layer(x_BLD)
+        return last(x_BLD, Step(h_BLD.contiguous(), self.lambda_, self.noise_scale))

@@ -2,6 +2,9 @@
 product, then residual and norm in a pass.
 
 Shapes: R rows of D features; N inner features, a multiple of 128.
+
+Where there is no gradient both products can take 8 bits a number (float8 e4m3, of 4 significant bits and at most 448):
+normed rows, which hold at most sqrt(D), and inner features as they are, weights scaled.
 """
 
 import torch
@@ -19,17 +22,20 @@ from models.kernels.norm import add_norm, add_norm_backward
 from models.kernels.silu import swiglu, swiglu_gradients
 from models.layers import rms_norm
 
-_BLOCK, _BLOCK_N, _BLOCK_D = 128, 64, 64
+_BLOCK, _BLOCK_N, _BLOCK_D = 128, 64, 128  # the last in bytes
 _PROGRAMS = 264  # two for each multiprocessor of an H100
 
 
 @triton.jit
 def _gate_up(
-    x, weight, act, gates, R,
-    D: tl.constexpr, N: tl.constexpr, SAVE: tl.constexpr,
+    x, weight, act, gates, scale_ptr, R,
+    D: tl.constexpr, N: tl.constexpr, SAVE: tl.constexpr, EXACT: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """act [R, N] = silu(gate) * up, and `gates` [R, 2 N] where SAVE: a program takes every n-th tile."""
+    """act [R, N] = silu(gate) * up, and `gates` [R, 2 N] where SAVE: a program takes every n-th tile.
+
+    With a scale [1], the weight is to be multiplied by it.
+    """
     tiles: tl.constexpr = N // BLOCK_N
     for tile in range(tl.program_id(0), tl.cdiv(R, BLOCK) * tiles, tl.num_programs(0)):
         r = (tile // tiles) * BLOCK
@@ -40,8 +46,12 @@ def _gate_up(
             rows = x.load([r, d])
             gate = tl.dot(rows, weight.load([n, d]).T, gate, input_precision="ieee")
             up = tl.dot(rows, weight.load([N + n, d]).T, up, input_precision="ieee")
+        if scale_ptr is not None:
+            scale = tl.load(scale_ptr)
+            gate *= scale
+            up *= scale
         kind = act.dtype
-        act.store([r, n], swiglu(gate, up, kind == tl.float32).to(kind))
+        act.store([r, n], swiglu(gate, up, EXACT).to(kind))
         if SAVE:
             gates.store([r, n], gate.to(kind))
             gates.store([r, N + n], up.to(kind))
@@ -69,15 +79,8 @@ class _WideMLP(torch.autograd.Function):
         R = x_RD.shape[0]
         w_gate_up, w_down = weights.at(gate_up, x.dtype), weights.at(down, x.dtype)
         act = x.new_empty(R, N)
-        gates = x.new_empty(R, 2 * N) if save else act
-        tiles = triton.cdiv(R, _BLOCK) * (N // _BLOCK_N)
-        _gate_up[min(tiles, _PROGRAMS),](
-            TensorDescriptor.from_tensor(x_RD, [_BLOCK, _BLOCK_D]),
-            TensorDescriptor.from_tensor(w_gate_up, [_BLOCK_N, _BLOCK_D]),
-            TensorDescriptor.from_tensor(act, [_BLOCK, _BLOCK_N]),
-            TensorDescriptor.from_tensor(gates, [_BLOCK, _BLOCK_N]),
-            R, D=D, N=N, SAVE=save, BLOCK=_BLOCK, BLOCK_N=_BLOCK_N, BLOCK_D=_BLOCK_D, num_warps=4, num_stages=3,
-        )  # fmt: skip
+        gates = x.new_empty(R, 2 * N) if save else None
+        _multiply(x_RD, w_gate_up, act, x.dtype == torch.float32, gates)
         out, norm, scale_R = add_norm(x, act @ w_down.T, Step(h, lambda_, noise_scale), save)
         ctx.save_for_backward(x, w_gate_up, w_down, gates, act, norm, scale_R)
         ctx.lambda_ = lambda_
@@ -97,11 +100,41 @@ class _WideMLP(torch.autograd.Function):
         return d_x.view_as(x), (d_gates.T @ x.view_as(d_x)).float(), d_down.float(), None, d_h, None, None
 
 
-def wide_mlp_norm(x: Tensor, gate_up: Tensor, down: Tensor, save: bool, step: Step = TARGET) -> Tensor:
+def _multiply(
+    x_RD: Tensor, weight: Tensor, act: Tensor, exact: bool, gates: Tensor | None = None, scale: Tensor | None = None
+) -> None:
+    """Writes act [R, N] and, if they are given, gates [R, 2 N]; `exact`: as float32 needs it."""
+    (R, D), N = x_RD.shape, act.shape[1]
+    block_d = _BLOCK_D // x_RD.element_size()
+    tile = {"BLOCK": _BLOCK, "BLOCK_N": _BLOCK_N, "BLOCK_D": block_d, "num_warps": 4, "num_stages": 3}
+    _gate_up[min(triton.cdiv(R, _BLOCK) * (N // _BLOCK_N), _PROGRAMS),](
+        TensorDescriptor.from_tensor(x_RD, [_BLOCK, block_d]),
+        TensorDescriptor.from_tensor(weight, [_BLOCK_N, block_d]),
+        TensorDescriptor.from_tensor(act, [_BLOCK, _BLOCK_N]),
+        TensorDescriptor.from_tensor(act if gates is None else gates, [_BLOCK, _BLOCK_N]),
+        scale, R, D=D, N=N, SAVE=gates is not None, EXACT=exact, **tile,
+    )  # fmt: skip
+
+
+def _swiglu_in_float8(x_RD: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """SwiGLU(x) [R, D] of normed rows."""
+    (w_gate_up, gate_up_scale), (w_down, down_scale) = weights.in_float8(gate_up), weights.in_float8(down)
+    act = torch.empty(x_RD.shape[0], down.shape[1], device=x_RD.device, dtype=weights.E4M3)
+    _multiply(x_RD.to(weights.E4M3), w_gate_up, act, x_RD.dtype == torch.float32, scale=gate_up_scale)
+    one = torch.ones_like(down_scale)
+    return torch._scaled_mm(act, w_down.T, one, down_scale, out_dtype=x_RD.dtype, use_fast_accum=True)
+
+
+def wide_mlp_norm(
+    x: Tensor, gate_up: Tensor, down: Tensor, save: bool, step: Step = TARGET, float8: bool = False
+) -> Tensor:
     """The step towards norm(x + SwiGLU(x)), over the last axis of x [..., D], with weights [2 N, D] and [D, N].
 
-    `save` what gradients need.
+    `save` what gradients need. With `float8`, where none is needed, x being normed: products in 8 bits.
     """
+    if float8 and not save:
+        x = x.contiguous()
+        return add_norm(x, _swiglu_in_float8(x.flatten(0, -2), gate_up, down), step, save)[0]
     if x.shape[-1] % 8:  # in a descriptor every row begins at a multiple of 16 bytes
         gate, up = F.linear(x, gate_up.to(x.dtype)).chunk(2, dim=-1)
         norm = rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))

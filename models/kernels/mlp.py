@@ -11,37 +11,26 @@ from torch.autograd.function import once_differentiable
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
 from models.kernels.mlp_backward import narrow_backward
-from models.kernels.noise import TARGET, Step, take_step
+from models.kernels.noise import TARGET, Step, store_step
 from models.kernels.norm import EPS, SMALL
 from models.kernels.rows import columns_of, grid_of, parts_of, places_of, product, rows_of
 from models.kernels.silu import swiglu
 
 
 @triton.jit
-def _load(x_ptr, plus_ptr, sum_ptr, at, real):
-    """x, or x + plus, which goes to sum where that is wanted."""
-    x = tl.load(x_ptr + at, real, 0.0)
-    if plus_ptr is not None:
-        x = (x.to(tl.float32) + tl.load(plus_ptr + at, real, 0.0).to(tl.float32)).to(x.dtype)
-        if sum_ptr is not None:
-            tl.store(sum_ptr + at, x, real)
-    return x
-
-
-@triton.jit
 def _forward(
-    x_ptr, plus_ptr, sum_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, R,
+    x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, h_ptr, key_ptr, out_ptr, R, lambda_, noise_scale,
     D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     r, start, real = rows_of(tl.program_id(0), R, D, M, BLOCK)
     at1, real1 = places_of(start, real, 0, D1, D, M)
-    x1 = _load(x_ptr, plus_ptr, sum_ptr, at1, real1)
+    x1 = tl.load(x_ptr + at1, real1, 0.0)
     x2 = x1
     sum1 = x1.to(tl.float32)
     if D2 > 0:
         at2, real2 = places_of(start, real, D1, D2, D, M)
-        x2 = _load(x_ptr, plus_ptr, sum_ptr, at2, real2)
+        x2 = tl.load(x_ptr + at2, real2, 0.0)
         sum2 = x2.to(tl.float32)
     for first in range(0, N, BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)
@@ -57,63 +46,58 @@ def _forward(
         square += tl.sum(sum2 * sum2, 1)
     scale = tl.rsqrt(square / D + EPS)
     tl.store(scale_ptr + r, scale, real)
-    tl.store(norm_ptr + at1, (sum1 * scale[:, None]).to(x1.dtype), real1)
+    half: tl.constexpr = D1 // 2  # a half at a time takes fewer registers
+    halves = tl.split(tl.permute(tl.reshape(sum1 * scale[:, None], (BLOCK, 2, half)), (0, 2, 1)))
+    for i in tl.static_range(2):
+        at, inside = places_of(start, real, i * half, half, D, M)
+        store_step(halves[i], norm_ptr, h_ptr, key_ptr, out_ptr, at, inside, r, lambda_, noise_scale, D1 + D2, i * half)
     if D2 > 0:
-        tl.store(norm_ptr + at2, (sum2 * scale[:, None]).to(x1.dtype), real2)
+        norm2 = sum2 * scale[:, None]
+        store_step(norm2, norm_ptr, h_ptr, key_ptr, out_ptr, at2, real2, r, lambda_, noise_scale, D1 + D2, D1)
 
 
 class _NarrowMLP(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, x: Tensor, plus: Tensor | None, gate_up: Tensor, down: Tensor, over_positions: bool, save: bool,
-        h, lambda_, noise_scale,
-    ) -> Tensor:  # fmt: skip
+        ctx, x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool, save: bool, h, lambda_, noise_scale
+    ) -> Tensor:
         D, M = (x.shape[1], x.shape[2]) if over_positions else (x.shape[-1], 0)
         R, N = x.numel() // D, down.shape[1]
         D1, D2 = parts_of(D)
         ctx.sizes = {"D": D, "D1": D1, "D2": D2, "M": M, "N": N}
         w_gate_up, w_down = weights.at(gate_up, x.dtype, columns=D1 + D2), weights.at(down, x.dtype, rows=D1 + D2)
-        norm = torch.empty_like(x)
+        norm, key, out = Step(h, lambda_, noise_scale).outputs(x, save)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
-        sum_ = torch.empty_like(x) if save and plus is not None else None
-        block, block_n, stages = 128, 32, 3
-        if D1 + D2 == SMALL:
-            block, stages = 64, 2
-        elif M and plus is None:  # x + plus takes more registers
-            block_n, stages = 64, 2
+        block, block_n, stages = (64, 32, 2) if D1 + D2 == SMALL else (128, 64, 2) if M else (128, 32, 3)
         _forward[grid_of(ctx.sizes, R, block)](
-            x, plus, sum_, w_gate_up, w_down, norm, scale_R, R,
+            x, w_gate_up, w_down, norm, scale_R, h, key, out, R, lambda_, noise_scale,
             **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=4, num_stages=stages,
         )  # fmt: skip
-        ctx.save_for_backward(x if sum_ is None else sum_, w_gate_up, w_down, norm, scale_R)
+        ctx.save_for_backward(x, w_gate_up, w_down, norm, scale_R)
         ctx.lambda_ = lambda_
-        return take_step(norm, Step(h, lambda_, noise_scale), save)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor | None, ...]:
         saved: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ctx.saved_tensors
         d_x, d_gate_up, d_down = narrow_backward(*saved, d_out.contiguous(), ctx.lambda_, ctx.sizes)
-        d_h = (1.0 - ctx.lambda_) * d_out if ctx.needs_input_grad[6] else None
-        return d_x, d_x if ctx.needs_input_grad[1] else None, d_gate_up, d_down, None, None, d_h, None, None
+        d_h = (1.0 - ctx.lambda_) * d_out if ctx.needs_input_grad[5] else None
+        return d_x, d_gate_up, d_down, None, None, d_h, None, None
 
 
 def mlp_norm(
-    x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool = False, step: Step = TARGET,
-    plus: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+    x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool = False, step: Step = TARGET, float8: bool = False
+) -> Tensor:
     """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N].
 
-    With `plus` [B, L, D], of x + plus. Over the last axis also the step towards it.
+    Over the last axis also the step towards it, and with `float8`, for normed x without gradient, wide products in
+    8 bits.
     """
-    leaves = (x, plus, gate_up, down, step.h)
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, gate_up, down, step.h))
     if x.shape[1 if over_positions else -1] <= SMALL:
-        plus = None if plus is None else plus.contiguous()
-        return _NarrowMLP.apply(x.contiguous(), plus, gate_up, down, over_positions, save, *step)
-    if plus is not None:
-        x = x + plus
+        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *step)
     if over_positions:
         assert step.h is None
         return wide_mlp_norm(x.transpose(1, 2), gate_up, down, save).transpose(1, 2)
-    return wide_mlp_norm(x, gate_up, down, save, step)
+    return wide_mlp_norm(x, gate_up, down, save, step, float8)

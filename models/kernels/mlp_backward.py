@@ -15,12 +15,12 @@ _PROGRAMS = 264  # two for each multiprocessor of an H100
 @triton.jit
 def _backward(
     x_ptr, gate_up_ptr, down_ptr, norm_ptr, scale_ptr, d_out_ptr, d_x_ptr, d_sum_ptr, d_gates_ptr, act_ptr, R, lambda_,
-    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
+    D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr, KEEP: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Gradient of x, and what those of the weights need.
 
-    That is the gradient of the sum, and with M = 0 the activations [R, N] and the gradients of the gates [R, 2 N].
+    That is the gradient of the sum, and where KEEP the activations [R, N] and the gradients of the gates [R, 2 N].
     """
     r, start, real = rows_of(tl.program_id(0), R, D, M, BLOCK)
     scale = tl.load(scale_ptr + r, real, 0.0)
@@ -59,7 +59,7 @@ def _backward(
         if D2 > 0:
             d_x2 = tl.dot(d_gate, tl.trans(g2), d_x2, input_precision="ieee")
             d_x2 = tl.dot(d_up, tl.trans(u2), d_x2, input_precision="ieee")
-        if M == 0:
+        if KEEP:
             inner = r[:, None] * (2 * N) + n[None, :]
             tl.store(act_ptr + r[:, None] * N + n[None, :], act, real[:, None])
             tl.store(d_gates_ptr + inner, d_gate, real[:, None])
@@ -93,7 +93,7 @@ def _weights_backward(
 ):  # fmt: skip
     """Parts [P, 3, N, D1 + D2] of the gradients of gate, up and down's transpose, each from every P-th tile of rows.
 
-    A program has BLOCK_N inner features; to make their activations again is faster than to write and read them.
+    A program has BLOCK_N inner features, whose activations it makes again.
     """
     W: tl.constexpr = D1 + D2
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -105,7 +105,8 @@ def _weights_backward(
     d_u1, d_w1 = d_g1, d_g1
     d_g2 = tl.zeros((BLOCK_N, D2 if D2 > 0 else D1), tl.float32)
     d_u2, d_w2 = d_g2, d_g2
-    for tile in range(tl.program_id(1), tl.cdiv(M, BLOCK) * (R // M), tl.num_programs(1)):
+    tiles = tl.cdiv(R, BLOCK) if M == 0 else tl.cdiv(M, BLOCK) * (R // M)
+    for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
         _, start, real = rows_of(tile, R, D, M, BLOCK)
         at1, real1 = places_of(start, real, 0, D1, D, M)
         x1, s1 = tl.load(x_ptr + at1, real1, 0.0), tl.load(d_sum_ptr + at1, real1, 0.0)
@@ -133,14 +134,16 @@ def narrow_backward(
     """(d_x, d_gate_up, d_down), the latter in float32, from what `_forward` kept and the gradient of its result."""
     D, N, M, W = sizes["D"], sizes["N"], sizes["M"], w_down.shape[0]
     R, d_x, d_sum = scale_R.shape[0], torch.empty_like(x), torch.empty_like(x)
-    kept = 0 if M else R
-    d_gates, act = x.new_empty(kept, 2 * N), x.new_empty(kept, N)
+    keep = not M and W > 64  # else to make activations again is faster than to write and read them
+    d_gates, act = x.new_empty(R * keep, 2 * N), x.new_empty(R * keep, N)
     _backward[grid_of(sizes, R, 64)](
         x, w_gate_up, w_down, norm, scale_R, d_out, d_x, d_sum, d_gates, act, R, lambda_,
-        **sizes, BLOCK=64, BLOCK_N=32, num_warps=4, num_stages=2 if M else 3,
+        **sizes, KEEP=keep, BLOCK=64, BLOCK_N=32, num_warps=4, num_stages=2 if M else 3,
     )  # fmt: skip
-    if M:
-        block = 16 if W == SMALL or x.dtype == torch.float32 else 32  # what registers hold
+    if keep:
+        d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.view(R, D).T @ act
+    else:
+        block = 16 if W == SMALL or x.dtype == torch.float32 else 32 if M else 64  # what registers hold
         [tiles], shares = grid_of(sizes, R, block), N // 64
         P = min(tiles, max(1, _PROGRAMS // shares))
         parts = torch.empty(P, 3, N, W, device=x.device, dtype=torch.float32)
@@ -150,6 +153,4 @@ def narrow_backward(
         )  # fmt: skip
         total = parts.sum(0)[..., :D]
         d_gate_up, d_down = total[:2].flatten(0, 1), total[2].T
-    else:
-        d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.view(R, D).T @ act
     return d_x, d_gate_up.float(), d_down.float()

@@ -1,4 +1,4 @@
-"""Random latents, in one pass; and the relaxed, noisy step, in a pass or inside the kernel whose norm it goes towards.
+"""Random latents, in one pass; and the relaxed, noisy step, inside the kernels whose norm it goes towards.
 
 Numbers come from Triton's Philox, a counter-based generator: four a call, each a function of (key, place). The
 key is drawn from torch's generator of the device, so that a seeded run repeats and no two calls share one.
@@ -56,10 +56,13 @@ TARGET = Step()
 
 
 @triton.jit
-def store_step(target, target_ptr, h_ptr, key_ptr, out_ptr, at, real, row, lambda_, noise_scale, DP: tl.constexpr):
+def store_step(
+    target, target_ptr, h_ptr, key_ptr, out_ptr, at, real, row, lambda_, noise_scale,
+    DP: tl.constexpr, FROM: tl.constexpr = 0,
+):  # fmt: skip
     """Stores a tile of targets, if there is a target_ptr, and the step of h towards them, if there is an h_ptr.
 
-    Its rows (int64) are padded to DP features; noise is a function of key, row and feature.
+    It has the features from FROM on of rows (int64) padded to DP; noise is a function of key, row and feature.
     """
     if target_ptr is not None:
         tl.store(target_ptr + at, target.to(target_ptr.dtype.element_ty), real)
@@ -67,35 +70,10 @@ def store_step(target, target_ptr, h_ptr, key_ptr, out_ptr, at, real, row, lambd
         h = tl.load(h_ptr + at, real, 0.0).to(tl.float32)
         out = h + lambda_ * (target - h)
         if key_ptr is not None:
-            fours = tl.arange(0, DP // 4)
+            fours = FROM // 4 + tl.arange(0, target.shape[1] // 4)
             a, b, c, d = normals(tl.load(key_ptr), row[:, None] * (DP // 4) + fours[None, :])
             out += noise_scale * tl.reshape(tl.join(tl.join(a, b), tl.join(c, d)), target.shape)
         tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), real)
-
-
-@triton.jit
-def _take_step(h_ptr, target_ptr, key_ptr, out_ptr, n, lambda_, noise_scale, BLOCK: tl.constexpr):
-    """4 BLOCK elements: one call of the generator for each four, BLOCK apart. out may be the target."""
-    if key_ptr is not None:
-        noise = normals(tl.load(key_ptr), tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))
-    for i in tl.static_range(4):
-        at = tl.program_id(0).to(tl.int64) * (4 * BLOCK) + i * BLOCK + tl.arange(0, BLOCK)
-        h = tl.load(h_ptr + at, at < n, 0.0).to(tl.float32)
-        out = h + lambda_ * (tl.load(target_ptr + at, at < n, 0.0).to(tl.float32) - h)
-        if key_ptr is not None:
-            out += noise_scale * noise[i]
-        tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), at < n)
-
-
-def take_step(target: Tensor, step: Step, save: bool) -> Tensor:
-    """`step` towards a target, which it overwrites unless `save`; the target itself where there is no step."""
-    if step.h is None:
-        return target
-    out, n = torch.empty_like(target) if save else target, target.numel()
-    key = _key(target.device) if step.noise_scale > 0 else None
-    grid = (triton.cdiv(n, 4 * _BLOCK),)
-    _take_step[grid](step.h, target, key, out, n, step.lambda_, step.noise_scale, BLOCK=_BLOCK)
-    return out
 
 
 @triton.jit

@@ -16,6 +16,7 @@ TOKENS = 16
 """Positions of a tile, where the longest are wanted."""
 
 NARROW = 64  # the widest row that is projected and turned in one pass
+_PROGRAMS = 528  # four for each multiprocessor of an H100
 
 Rotation = tuple[Tensor, Tensor, int]
 """(cosines [L, K], sines [L, K], features of one half-split rotation), tables in float32."""
@@ -85,34 +86,38 @@ def _project(
     """Rows of D features to queries, keys (turned, in float32) and values, with a weight [3 H KS, DP].
 
     The partners of the features come from products of their own, with the weight's rows exchanged. To `longest`
-    [tiles of TOKENS] goes the squared length of the longest key, all heads of a position together.
+    [tiles of TOKENS] goes the squared length of the longest key, all heads of a position together. A program keeps the
+    weight and takes every n-th tile.
     """
-    token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    d = tl.arange(0, DP)
-    h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + d[None, :], (token[:, None] < tokens) & (d[None, :] < D), 0.0)
     E: tl.constexpr = H * KS
+    parts: tl.constexpr = BLOCK // TOKENS
+    d = tl.arange(0, DP)
     c = tl.arange(0, WIDTH)
     k = c % KS
     first = k % PART < PART // 2
     partner = tl.where(first, c + PART // 2, c - PART // 2)
-    angle = (token % L)[:, None] * K + k[None, :]
-    turns = (token[:, None] < tokens) & ((c < E) & (k < K))[None, :]
-    cos = tl.load(cos_ptr + angle, turns, 0.0)
-    sin = tl.load(sin_ptr + angle, turns, 0.0) * tl.where(first, -1.0, 1.0)[None, :]
     known = (c < E)[None, :]
     own = weight_ptr + c[None, :] * DP + d[:, None]
     other = weight_ptr + partner[None, :] * DP + d[:, None]
-    row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * E) + c[None, :]
-    real = (token[:, None] < tokens) & known
-    for part in tl.static_range(2):
-        turned = tl.dot(h, tl.load(own + part * E * DP, known, 0.0), input_precision="ieee") * cos
-        turned += tl.dot(h, tl.load(other + part * E * DP, known, 0.0), input_precision="ieee") * sin
-        tl.store(row + part * E, (turned * scale if part == 0 else turned).to(h.dtype), real)
-    tiles: tl.constexpr = BLOCK // TOKENS
-    longest = tl.max(tl.reshape(tl.sum(turned * turned, 1), (tiles, TOKENS)), 1)
-    tl.store(longest_ptr + tl.program_id(0) * tiles + tl.arange(0, tiles), longest)
-    values = tl.dot(h, tl.load(own + 2 * E * DP, known, 0.0), input_precision="ieee")
-    tl.store(row + 2 * E, values.to(h.dtype), real)
+    wq, wk, wv = tl.load(own, known, 0.0), tl.load(own + E * DP, known, 0.0), tl.load(own + 2 * E * DP, known, 0.0)
+    other_q, other_k = tl.load(other, known, 0.0), tl.load(other + E * DP, known, 0.0)
+    for tile in range(tl.program_id(0), tl.cdiv(tokens, BLOCK), tl.num_programs(0)):
+        token = tile * BLOCK + tl.arange(0, BLOCK)
+        there = token[:, None] < tokens
+        h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + d[None, :], there & (d[None, :] < D), 0.0)
+        angle = (token % L)[:, None] * K + k[None, :]
+        real = there & known
+        turns = real & (k < K)[None, :]
+        cos = tl.load(cos_ptr + angle, turns, 0.0)
+        sin = tl.load(sin_ptr + angle, turns, 0.0) * tl.where(first, -1.0, 1.0)[None, :]
+        row = qkv_ptr + token.to(tl.int64)[:, None] * (3 * E) + c[None, :]
+        queries = tl.dot(h, wq, input_precision="ieee") * cos + tl.dot(h, other_q, input_precision="ieee") * sin
+        tl.store(row, (queries * scale).to(h.dtype), real)
+        keys = tl.dot(h, wk, input_precision="ieee") * cos + tl.dot(h, other_k, input_precision="ieee") * sin
+        tl.store(row + E, keys.to(h.dtype), real)
+        longest = tl.max(tl.reshape(tl.sum(keys * keys, 1), (parts, TOKENS)), 1)
+        tl.store(longest_ptr + tile * parts + tl.arange(0, parts), longest)
+        tl.store(row + 2 * E, tl.dot(h, wv, input_precision="ieee").to(h.dtype), real)
 
 
 def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> tuple[Tensor, Tensor | None]:
@@ -129,9 +134,10 @@ def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -
     tiles = triton.cdiv(B * L, block)
     qkv_BLE = h_BLD.new_empty(B, L, 3 * heads * KS)
     longest = torch.empty(tiles * block // TOKENS, 1, device=h_BLD.device)
-    _project[(tiles,)](
+    _project[min(tiles, _PROGRAMS),](
         h_BLD, weights.at(qkv, h_BLD.dtype, columns=DP, heads=(0, K)), cos_LK, sin_LK, qkv_BLE, longest, B * L, L,
-        _scale(K), D=D, DP=DP, H=heads, K=K, KS=KS, WIDTH=WIDTH, PART=part, BLOCK=block, TOKENS=TOKENS, num_warps=8,
+        _scale(K), D=D, DP=DP, H=heads, K=K, KS=KS, WIDTH=WIDTH, PART=part, BLOCK=block, TOKENS=TOKENS,
+        num_warps=4, num_stages=2,
     )  # fmt: skip
     return qkv_BLE, longest
 

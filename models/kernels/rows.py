@@ -14,7 +14,7 @@ import triton.language as tl
 def rows_of(tile, R, D: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr):
     """Of a tile: its rows, where they start in x, and which are real."""
     if M == 0:
-        r = tile.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        r = tl.cast(tile, tl.int64) * BLOCK + tl.arange(0, BLOCK)
         return r, r * D, r < R
     else:
         tiles: tl.constexpr = (M + BLOCK - 1) // BLOCK

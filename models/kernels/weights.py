@@ -4,13 +4,17 @@ Heads of attention whose K features are no multiple of 8 lie `stride(K)` apart, 
 one begins at a multiple of 16 bytes, and is read four times faster than one that does not.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
-_made = WeakIdKeyDictionary()  # parameter -> (its version, {wanted: tensor})
+E4M3 = torch.float8_e4m3fn
+_made = WeakIdKeyDictionary()  # parameter -> (its version, {wanted: what was made})
 
 
 def forget() -> None:
@@ -48,17 +52,30 @@ def at(
     Kept until the weight changes, so that an outer iteration, which uses it dozens of times, makes it once. Seen are
     changes that PyTorch counts, a new place in memory, and steps of optimizers; not a write through `weight.data`.
     """
-    wanted = dtype, rows, columns, heads
+    made: Tensor = _kept(weight, _make, dtype, rows, columns, heads)
+    return made
+
+
+def in_float8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(`weight` in float8 e4m3, its largest number as large as that can be; what to multiply it by: [1] float32).
+
+    Detached, and kept as those of `at` are.
+    """
+    made: tuple[Tensor, Tensor] = _kept(weight, _make_float8)
+    return made
+
+
+def _kept(weight: Tensor, make: Callable[..., Any], *how: object) -> Any:
     if weight.is_inference():  # its changes are not counted
-        return _make(weight, *wanted)
+        return make(weight, *how)
     version = weight._version, weight.data_ptr(), weight.device
     known = _made.get(weight)
     if known is None or known[0] != version:
         known = _made[weight] = (version, {})
+    wanted = make, *how
     if wanted not in known[1]:
-        known[1][wanted] = _make(weight, *wanted)
-    made: Tensor = known[1][wanted]
-    return made
+        known[1][wanted] = make(weight, *how)
+    return known[1][wanted]
 
 
 def _make(weight: Tensor, dtype: torch.dtype, rows: int, columns: int, heads: tuple[int, int] | None) -> Tensor:
@@ -66,3 +83,10 @@ def _make(weight: Tensor, dtype: torch.dtype, rows: int, columns: int, heads: tu
         made = spread(weight.detach(), *heads) if heads else weight.detach()
         m, n = made.shape
         return F.pad(made, (0, max(0, columns - n), 0, max(0, rows - m))).to(dtype, copy=True)
+
+
+def _make_float8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        whole = weight.detach().float()
+        scale = whole.abs().amax().clamp_min(torch.finfo(torch.float32).tiny).view(1) / torch.finfo(E4M3).max
+        return (whole / scale).to(E4M3), scale
