@@ -56,7 +56,7 @@ def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record
         puzzles = evaluation["puzzles"]
         spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
         value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
-        cells.append(f"{value}{spent} on {where} (seed {run['seed']})")
+        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {run['steps']:,} steps)")
     return "; ".join(cells) or "not run"
 
 

@@ -57,7 +57,7 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "maze_unique": Task("maze_unique_small", "maze-30x30-unique-1k", 200),
+    "maze_unique": Task("maze_unique", "maze-30x30-unique-1k", 80),
     "sudoku": Task("sudoku", "sudoku-9x9-check", 90),
 }
 
@@ -218,7 +218,7 @@ def _run(given: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 for a mistake or a failed check, 128 + signal, or that of the program that failed."""
     parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run a recorded experiment again, or check it.")
-    parser.add_argument("task", choices=TASKS, help="the small maze model, or Sudoku-Extreme")
+    parser.add_argument("task", choices=TASKS, help="mazes with one path, or Sudoku-Extreme")
     parser.add_argument("--check", action="store_true", help="evaluate the shipped checkpoint and compare, no more")
     parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
     parser.add_argument("--source-dir", type=Path, metavar="D", help="sudoku: take train.csv and test.csv from here")

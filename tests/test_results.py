@@ -25,7 +25,7 @@ from results import blocks, record, recorded, reproduce, ship, tables
 from training import checkpoint
 
 PAPER = recorded.read(recorded.RUNS.parent / "paper.json")
-SHIPPED = {"maze_unique_small": 300_000, "sudoku": 12_000_000}
+SHIPPED = {"maze_unique": 600_000, "sudoku": 12_000_000}
 """The most bytes that a shipped checkpoint may have."""
 
 
@@ -170,7 +170,7 @@ def test_a_table_puts_ours_beside_the_papers(found):
     )
     one, four = found["evaluations"]
     one["metrics"]["4"]["all/exact_accuracy"] = 0.75
-    cell = "75.00 ± 13.06 on 11 puzzles that are not the paper's (seed 0)"
+    cell = "75.00 ± 13.06 on 11 puzzles that are not the paper's (seed 0, 40 steps)"
     texts = blocks.blocks(paper, [found])
     assert f"| EqR | `eqr_sudoku` | 4 | 1 | 86.4 | arXiv 2605.21488 | {cell} |" in texts["sudoku"]
     assert "not run" in texts["maze_unique"] and "sudoku.png" in texts["sudoku"]
@@ -414,13 +414,13 @@ def test_training_that_is_stopped_saves_first(number, code, tmp_path):
             raise
 
 
-@pytest.mark.parametrize("missing", ["results/runs/maze_unique_small.json", "checkpoints/maze_unique_small"])
+@pytest.mark.parametrize("missing", ["results/runs/maze_unique.json", "checkpoints/maze_unique"])
 def test_what_is_missing_is_named(missing, found, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
     monkeypatch.setattr(reproduce, "RUNS", tmp_path / "results" / "runs")
     if missing.startswith("checkpoints"):
         (tmp_path / "results" / "runs").mkdir(parents=True)
-        (tmp_path / "results" / "runs" / "maze_unique_small.json").write_text(record.to_text(found))
+        (tmp_path / "results" / "runs" / "maze_unique.json").write_text(record.to_text(found))
     assert reproduce.main(["maze_unique", "--check"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert missing in line and "is not there" in line

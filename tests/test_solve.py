@@ -214,7 +214,7 @@ def test_a_checkpoint_that_is_not_there(size, words, tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "checkpoints")
     with pytest.raises(ValueError, match=f"{words}.*--checkpoint"):
         shipped.checkpoint_for(Sudoku(size))
-    with pytest.raises(ValueError, match="maze_unique_small/last.safetensors.*eqr_maze_unique"):
+    with pytest.raises(ValueError, match="maze_unique/last.safetensors.*eqr_maze_unique"):
         shipped.checkpoint_for(Maze(30))
     file = tmp_path / "checkpoints" / "sudoku" / "last.safetensors"
     file.parent.mkdir(parents=True)

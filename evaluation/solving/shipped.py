@@ -21,13 +21,13 @@ def checkpoint_for(kind: Kind) -> Path:
     Raises:
         ValueError: one sentence: there is none, and how to come by one.
     """
-    name = "maze_unique_small" if isinstance(kind, Maze) else "sudoku" if kind.size == 9 else None
+    name = "maze_unique" if isinstance(kind, Maze) else "sudoku" if kind.size == 9 else None
     if name is None:
         way = "bash scripts/quickstart.sh trains one" if kind.size == 4 else _TRAIN
         raise ValueError(f"no checkpoint for {kind.name}s comes with this program: {way}; give it as --checkpoint")
     file = FOLDER / name / "last.safetensors"
     if not file.is_file():
-        train = "eqr_maze_unique_d44_tuned" if isinstance(kind, Maze) else "eqr_sudoku"
+        train = "eqr_maze_unique_tuned" if isinstance(kind, Maze) else "eqr_sudoku"
         if isinstance(kind, Maze) and kind.size != 30:
             raise ValueError(
                 f"no checkpoint for {kind.name}s comes with this program: {_TRAIN}; give it as --checkpoint"
