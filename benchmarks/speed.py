@@ -151,7 +151,8 @@ def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        raise RuntimeError(f"{' '.join(words)}: {done.stdout[-500:]}{done.stderr[-1500:]}")
+        said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        raise RuntimeError(f"{' '.join(words)}: {said[0] if said else done.stdout[-500:] + done.stderr[-1500:]}")
     result: dict[str, Any] = json.loads(lines[0])
     return result
 
@@ -186,7 +187,16 @@ def line(found: dict[str, Any]) -> str:
     return " | ".join(["", *cells, f"{found['iteration share']:.0%}", f"{found['first step s']:.1f} s", ""]).strip()
 
 
-def main() -> None:
+def ways(name: str) -> list[str]:
+    """How a config can be computed here. Raises ValueError: there is no such config."""
+    arch = load_pretrain([f"train={name}"]).arch
+    if not torch.cuda.is_available():
+        return ["plain", "compiled"]
+    return [how for how in HOW if how != "float8" or not backend.no_float8(arch, torch.device("cuda"))]
+
+
+def main() -> int:
+    """Exit code: 1 for a mistake, or where a case failed."""
     parser = argparse.ArgumentParser(description="Speed of training and evaluation.")
     parser.add_argument("configs", nargs="*")
     parser.add_argument("--how", nargs="+", choices=HOW, help="all that there are; on a CPU, without kernels")
@@ -195,9 +205,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("speed.json"), help="%(default)s")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.case:
-        print(json.dumps(measure(given.configs, given.case)), flush=True)
-        return
+    try:
+        if given.case:
+            print(json.dumps(measure(given.configs, given.case)), flush=True)
+        else:
+            run(given)
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measures, prints and writes one case after the other."""
+    names = given.configs or (GPU if torch.cuda.is_available() else CPU)
+    cases = [(name, how) for name in names for how in given.how or ways(name)]
     on_gpu = torch.cuda.is_available()
     device = (
         f"{given.processes} x {torch.cuda.get_device_name()}" if on_gpu else f"CPU, {torch.get_num_threads()} threads"
@@ -208,15 +230,13 @@ def main() -> None:
         f"{reached['TB/s']:.3g} TB/s in a copy\n\n| {' | '.join(HEAD)} |\n|{' --- |' * 2}{' ---: |' * (len(HEAD) - 2)}"
     )
     facts: dict[str, Any] = {"device": device, "versions": versions(), "ceilings": reached, "cases": []}
-    for name in given.configs or (GPU if on_gpu else CPU):
+    for name, how in cases:
         rows = given.rows or (768 if on_gpu else CPU.get(name, 4))
-        wide = load_pretrain([f"train={name}"]).arch.hidden_size > 128  # others have nothing for float8
-        for how in given.how or [*HOW][: 3 + wide if on_gpu else 2]:
-            found = case(name, how, rows, given.processes, reached["TFLOP/s"])
-            print(line(found), flush=True)
-            facts["cases"].append(found)
-            given.output.write_text(json.dumps(facts, indent=1) + "\n")
+        found = case(name, how, rows, given.processes, reached["TFLOP/s"])
+        print(line(found), flush=True)
+        facts["cases"].append(found)
+        given.output.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

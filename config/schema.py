@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Compile = Literal["auto"] | bool
 """auto: compile where there is a GPU but no kernels."""
 KernelsChoice = Literal["auto", "off", "float8"]
-"""auto: Triton kernels where the device has them; float8: with products in 8 bits where there is no gradient."""
+"""auto: Triton kernels where the device has them; float8: and the SwiGLUs of wide layers in 8 bits without gradient."""
 AttentionChoice = Literal["auto", "triton", "flash", "sdpa"]
 """auto: the kernel where there are kernels, else sdpa, which is PyTorch's own."""
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]

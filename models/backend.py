@@ -9,7 +9,7 @@ from config.schema import Arch, EvalConfig, HRMSRUArch, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
 
 _WIDEST_HEAD = 64
-_NARROW = 128  # rows that one kernel takes through a whole MLP
+SMALL = 128  # the widest row that a kernel with a matrix product holds
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Backend:
     """`kernels`: blocks, noise and scans by Triton; `attention`: None is the kernel, where blocks are fused.
 
     `graphs`: an outer iteration, or a whole step of training, runs as one CUDA graph. `float8`: passes without
-    gradient multiply wide matrices in 8 bits.
+    gradient take 8 bits a number in the products of SwiGLUs over more than 128 features.
     """
 
     kernels: bool = False
@@ -65,12 +65,14 @@ def _no_compiler(arch: Arch, device: torch.device) -> str | None:
     return None
 
 
-def _no_float8(arch: Arch, device: torch.device) -> str | None:
-    """Why a model with kernels cannot multiply in 8 bits, or None."""
+def no_float8(arch: Arch, device: torch.device) -> str | None:
+    """Why kernels cannot multiply in 8 bits, or None."""
+    if obstacle := _obstacle(arch, device):
+        return obstacle
     if torch.cuda.get_device_capability(device) < (8, 9):
         return f"{torch.cuda.get_device_name(device)} does not multiply in 8 bits"
-    if isinstance(arch, HRMSRUArch) or arch.hidden_size <= _NARROW or arch.hidden_size % 16:
-        return f"it is for blocks of more than {_NARROW} features, a multiple of 16"
+    if isinstance(arch, HRMSRUArch) or arch.hidden_size <= SMALL or arch.hidden_size % 16:
+        return f"it is for blocks of more than {SMALL} features, a multiple of 16"
     return None
 
 
@@ -92,8 +94,8 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
     own = obstacle is None and not wide and attention in ("auto", "triton")
     function = None if own else flash(device, arch.forward_dtype) if attention == "flash" else sdpa
     float8 = config.kernels == "float8"
-    if float8 and (no_float8 := obstacle or _no_float8(arch, device)):
-        raise ValueError(f"kernels=float8 cannot be had here: {no_float8}")
+    if float8 and (why_not := obstacle or no_float8(arch, device)):
+        raise ValueError(f"kernels=float8 cannot be had here: {why_not}")
     if obstacle is None:
         why = ["Triton kernels", *["CUDA graphs"] * graphs, *[f"no attention kernel: {narrow}"] * wide]
         why += ["float8 where there is no gradient"] * float8

@@ -102,9 +102,11 @@ def _differences(config: Record, base: Record, prefix: str = "") -> list[str]:
 
 
 def training_words(run: Record) -> list[str]:
-    """What `scripts/train.sh` must be given to train a recorded run again."""
-    name = run["config"]["run_name"]
-    return [name, *_differences(run["config"], portable(load_pretrain([f"train={name}"])).model_dump(mode="json"))]
+    """What `scripts/train.sh` must be given to train a recorded run again, up to the step at which it ended."""
+    config, name = run["config"], run["config"]["run_name"]
+    if config["max_steps"]:
+        config = config | {"max_steps": run["steps"]}
+    return [name, *_differences(config, portable(load_pretrain([f"train={name}"])).model_dump(mode="json"))]
 
 
 def evaluation_words(run: Record, evaluation: Record) -> list[str]:

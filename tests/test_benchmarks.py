@@ -20,6 +20,20 @@ def test_they_say_how_they_are_used(name, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith(f"usage: {name}"), done.stderr
 
 
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (["quickstart", "--how", "float8"], "kernels=float8 cannot be had here"),
+        (["nosuch"], "nosuch"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words, why, tmp_path):
+    done = run("speed.py", *words, cwd=tmp_path)
+    assert done.returncode == 1 and not (tmp_path / "speed.json").exists()
+    [error] = done.stderr.splitlines()
+    assert error.startswith("error: ") and why in error
+
+
 def test_speed_prints_a_table_and_writes_what_it_found(tmp_path):
     done = run("speed.py", "quickstart", "--how", "plain", "--rows", "4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -101,10 +101,10 @@ def test_mlp_over_features(B, L, D):
 
 
 def test_products_in_float8():
-    """Without the numbers between 3.75 and 4 and their like in the result: the interpreter rounds those to half."""
+    """Into float32: the interpreter rounds a number just below a power of two to half of it, where it is float8."""
     torch.manual_seed(0)
     x, layer = rms_norm(torch.randn(70, 192, device=DEVICE)), SwiGLU(192, 4).to(DEVICE)
-    weight, scale = weights.in_float8(layer.gate_up_proj.weight)
+    weight, scale, _ = weights.in_float8(layer.gate_up_proj.weight)
     assert weight.float().abs().max() == 448
     assert (weight.float() * scale - layer.gate_up_proj.weight).abs().max() <= 16 * scale
     act = torch.empty(70, layer.down_proj.weight.shape[1], device=DEVICE)
@@ -112,6 +112,23 @@ def test_products_in_float8():
     gate_up._multiply(rounded, weight, act, True, scale=scale)
     gate, up = (rounded.float() @ (weight.float() * scale).T).chunk(2, -1)
     torch.testing.assert_close(act, F.silu(gate) * up)
+
+
+def test_float8_weights_follow_updates():
+    weight = torch.nn.Parameter(torch.randn(16, 32, device=DEVICE))
+    optimizer, ema = torch.optim.AdamW([weight], lr=0.1, fused=True), EMA({"weight": weight}, 0.9)
+
+    def fresh() -> bool:
+        made, scale, _ = weights.in_float8(weight)
+        return torch.equal(made, (weight.detach() / scale).to(torch.float8_e4m3fn))
+
+    assert fresh() and weights.in_float8(weight)[0] is weights.in_float8(weight)[0]
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert fresh()
+    with ema.applied():
+        assert fresh()
+    assert fresh()
 
 
 def test_float8_is_for_passes_without_gradient_alone():
@@ -304,7 +321,7 @@ def test_relaxed_without_noise(B, L, D):
     torch.manual_seed(0)
     block, h, inject = Block(D, 2, 1, None).to(DEVICE), leaf(B, L, D), leaf(B, L, D)
     plain = Relaxed(Stack([block]), 0.7, 0.0)
-    fused = FusedRelaxed(Stack([FusedBlock(block, sdpa)]), 0.7, 0.0)
+    fused = FusedRelaxed(Stack([FusedBlock(block, sdpa, False)]), 0.7, 0.0)
     assert fused.state_dict().keys() == plain.state_dict().keys()
     agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *block.parameters(), tolerance=5e-6)
     with torch.no_grad():
@@ -315,7 +332,8 @@ def test_relaxed_without_noise(B, L, D):
 def test_relaxed_of_mixers(blocks):
     torch.manual_seed(0)
     mixers, h, inject = [MixerBlock(136, 21, 1).to(DEVICE) for _ in range(blocks)], leaf(2, 21, 136), leaf(2, 21, 136)
-    plain, fused = Relaxed(Stack(mixers), 0.7, 0.0), FusedRelaxed(Stack(map(FusedMixerBlock, mixers)), 0.7, 0.0)
+    both = Stack(mixers), Stack(FusedMixerBlock(block, False) for block in mixers)
+    plain, fused = Relaxed(both[0], 0.7, 0.0), FusedRelaxed(both[1], 0.7, 0.0)
     agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *plain.parameters(), tolerance=5e-6)
     with torch.no_grad():
         torch.testing.assert_close(fused(h, inject), plain(h, inject))

@@ -216,6 +216,9 @@ def test_a_checkpoint_that_is_not_there(size, words, tmp_path, monkeypatch):
         shipped.checkpoint_for(Sudoku(size))
     with pytest.raises(ValueError, match="maze_unique/last.safetensors.*eqr_maze_unique"):
         shipped.checkpoint_for(Maze(30))
+    for size in (4, 9, 20):
+        with pytest.raises(ValueError, match="no checkpoint for .*docs/solve.md"):
+            shipped.checkpoint_for(Maze(size))
     file = tmp_path / "checkpoints" / "sudoku" / "last.safetensors"
     file.parent.mkdir(parents=True)
     file.touch()

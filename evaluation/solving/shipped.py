@@ -21,17 +21,14 @@ def checkpoint_for(kind: Kind) -> Path:
     Raises:
         ValueError: one sentence: there is none, and how to come by one.
     """
-    name = "maze_unique" if isinstance(kind, Maze) else "sudoku" if kind.size == 9 else None
-    if name is None:
-        way = "bash scripts/quickstart.sh trains one" if kind.size == 4 else _TRAIN
+    sizes = {30: ("maze_unique", "eqr_maze_unique_tuned")} if isinstance(kind, Maze) else {9: ("sudoku", "eqr_sudoku")}
+    if kind.size not in sizes:
+        quickstart = kind.size == 4 and not isinstance(kind, Maze)
+        way = "bash scripts/quickstart.sh trains one" if quickstart else _TRAIN
         raise ValueError(f"no checkpoint for {kind.name}s comes with this program: {way}; give it as --checkpoint")
+    name, train = sizes[kind.size]
     file = FOLDER / name / "last.safetensors"
     if not file.is_file():
-        train = "eqr_maze_unique_tuned" if isinstance(kind, Maze) else "eqr_sudoku"
-        if isinstance(kind, Maze) and kind.size != 30:
-            raise ValueError(
-                f"no checkpoint for {kind.name}s comes with this program: {_TRAIN}; give it as --checkpoint"
-            )
         raise ValueError(
             f"{file.relative_to(FOLDER.parent)}, the checkpoint for a {kind.name}, is not there: train one with "
             f"`bash scripts/train.sh {train}`, or download one with `bash scripts/download_artifacts.sh --ckpts-only`, "

@@ -15,7 +15,7 @@ from models.layers import Block, MixerBlock, Rotary, Stack, rms_norm
 class FusedBlock(nn.Module):
     """Block. `attention` is the function of another library, or None for the kernel; `float8` as in mlp_norm."""
 
-    def __init__(self, block: Block, attention: AttentionFunction | None, float8: bool = False) -> None:
+    def __init__(self, block: Block, attention: AttentionFunction | None, float8: bool) -> None:
         super().__init__()
         self.float8 = float8
         self.self_attn, self.mlp = block.self_attn, block.mlp
@@ -40,7 +40,7 @@ def _rotation(rotary: Rotary | None) -> Rotation | None:
 class FusedMixerBlock(nn.Module):
     """MixerBlock."""
 
-    def __init__(self, block: MixerBlock, float8: bool = False) -> None:
+    def __init__(self, block: MixerBlock, float8: bool) -> None:
         super().__init__()
         self.float8 = float8
         self.mlp_t, self.mlp = block.mlp_t, block.mlp

@@ -4,7 +4,8 @@ product, then residual and norm in a pass.
 Shapes: R rows of D features; N inner features, a multiple of 128.
 
 Where there is no gradient both products can take 8 bits a number (float8 e4m3, of 4 significant bits and at most 448):
-normed rows, which hold at most sqrt(D), and inner features as they are, weights scaled.
+inner features and the rows as they are, which are normed over D features or L positions and so are at most the root of
+that, and weights scaled.
 """
 
 import torch
@@ -118,10 +119,9 @@ def _multiply(
 
 def _swiglu_in_float8(x_RD: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """SwiGLU(x) [R, D] of normed rows."""
-    (w_gate_up, gate_up_scale), (w_down, down_scale) = weights.in_float8(gate_up), weights.in_float8(down)
+    (w_gate_up, gate_up_scale, _), (w_down, down_scale, one) = weights.in_float8(gate_up), weights.in_float8(down)
     act = torch.empty(x_RD.shape[0], down.shape[1], device=x_RD.device, dtype=weights.E4M3)
     _multiply(x_RD.to(weights.E4M3), w_gate_up, act, x_RD.dtype == torch.float32, scale=gate_up_scale)
-    one = torch.ones_like(down_scale)
     return torch._scaled_mm(act, w_down.T, one, down_scale, out_dtype=x_RD.dtype, use_fast_accum=True)
 
 
@@ -134,7 +134,7 @@ def wide_mlp_norm(
     """
     if float8 and not save:
         x = x.contiguous()
-        return add_norm(x, _swiglu_in_float8(x.flatten(0, -2), gate_up, down), step, save)[0]
+        return add_norm(x, _swiglu_in_float8(x.flatten(0, -2), gate_up, down), step, save=False)[0]
     if x.shape[-1] % 8:  # in a descriptor every row begins at a multiple of 16 bytes
         gate, up = F.linear(x, gate_up.to(x.dtype)).chunk(2, dim=-1)
         norm = rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))

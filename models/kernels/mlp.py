@@ -8,11 +8,12 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.backend import SMALL
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
 from models.kernels.mlp_backward import narrow_backward
 from models.kernels.noise import TARGET, Step, store_step
-from models.kernels.norm import EPS, SMALL
+from models.kernels.norm import EPS
 from models.kernels.rows import columns_of, grid_of, parts_of, places_of, product, rows_of
 from models.kernels.silu import swiglu
 

@@ -9,11 +9,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.backend import SMALL
 from models.kernels import weights
 from models.kernels.noise import TARGET, Step, store_step
 
 EPS = tl.constexpr(1e-5)
-SMALL = 128  # the widest row that a kernel with a matrix product holds
 
 
 @triton.jit

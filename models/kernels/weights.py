@@ -56,12 +56,12 @@ def at(
     return made
 
 
-def in_float8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(`weight` in float8 e4m3, its largest number as large as that can be; what to multiply it by: [1] float32).
+def in_float8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(`weight` in float8 e4m3, its largest number as large as that can be; what to multiply it by; 1: [1] float32).
 
     Detached, and kept as those of `at` are.
     """
-    made: tuple[Tensor, Tensor] = _kept(weight, _make_float8)
+    made: tuple[Tensor, Tensor, Tensor] = _kept(weight, _make_float8)
     return made
 
 
@@ -85,8 +85,8 @@ def _make(weight: Tensor, dtype: torch.dtype, rows: int, columns: int, heads: tu
         return F.pad(made, (0, max(0, columns - n), 0, max(0, rows - m))).to(dtype, copy=True)
 
 
-def _make_float8(weight: Tensor) -> tuple[Tensor, Tensor]:
+def _make_float8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with torch.inference_mode(False):
         whole = weight.detach().float()
         scale = whole.abs().amax().clamp_min(torch.finfo(torch.float32).tiny).view(1) / torch.finfo(E4M3).max
-        return (whole / scale).to(E4M3), scale
+        return (whole / scale).to(E4M3), scale, torch.ones_like(scale)
