@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
-_TRAIN = "train one (docs/solve.md says how)"
-
-
 def checkpoint_for(kind: Kind) -> Path:
     """The shipped checkpoint for a kind of puzzle.
 
@@ -24,7 +21,7 @@ def checkpoint_for(kind: Kind) -> Path:
     sizes = {30: ("maze_unique", "eqr_maze_unique_tuned")} if isinstance(kind, Maze) else {9: ("sudoku", "eqr_sudoku")}
     if kind.size not in sizes:
         quickstart = kind.size == 4 and not isinstance(kind, Maze)
-        way = "bash scripts/quickstart.sh trains one" if quickstart else _TRAIN
+        way = "bash scripts/quickstart.sh trains one" if quickstart else "train one (docs/solve.md says how)"
         raise ValueError(f"no checkpoint for {kind.name}s comes with this program: {way}; give it as --checkpoint")
     name, train = sizes[kind.size]
     file = FOLDER / name / "last.safetensors"
