@@ -101,21 +101,33 @@ def way(one: Record) -> str:
     return ("streaming, " if one["settings"]["streaming"] else "") + selection(one)
 
 
+def _noise(one: Record) -> str:
+    noise = one["settings"]["noise_scale"]
+    return "-" if noise is None else f"{noise:g}"
+
+
+def _machine(one: Record) -> str:
+    """Such as "H200, float8": what an evaluation ran on."""
+    device = "CPU" if one["device"] == "cpu" else one["device"].removeprefix("NVIDIA ")
+    return device + (", float8" if "float8" in one["backend"] else "")
+
+
 def evaluated(paper: Record, recorded: Sequence[Record]) -> str:
     """A line for every depth of every evaluation."""
     rows = []
     for run in recorded:
         for one in run["evaluations"]:
-            noise = one["settings"]["noise_scale"]
             puzzles = _on(paper, one)
             for depth, metrics in one["metrics"].items():
-                row = [run["name"], depth, way(one), "-" if noise is None else f"{noise:g}", puzzles]
-                row += [percent(exact(one, depth), one["puzzles"]), f"{metrics['nfe/mean']:.1f}"]
+                row = [run["name"], depth, way(one), _noise(one), puzzles]
+                vote = metrics.get("selection/majority/exact_accuracy")
+                row += [percent(exact(one, depth), one["puzzles"]), "" if vote is None else f"{100 * vote:.2f}"]
+                row += [f"{metrics['nfe/mean']:.1f}"]
                 row += [f"{metrics['all/q_halt_accuracy']:.2%}", f"{metrics['all/q_halt_ece']:.2%}"]
-                rows.append([*row, f"{one['work']['process_seconds']:,.0f}"])
-    head = ["run", "depth", "answer", "noise", "puzzles", "exact, % ± standard error", "NFE"]
-    head += ["q_halt acc.", "calibration error", "seconds of work (all depths)"]
-    return table(head, rows, "lrlrlrrrrr") if rows else "not run\n"
+                rows.append([*row, f"{one['work']['process_seconds']:,.0f}", _machine(one)])
+    head = ["run", "depth", "answer", "noise", "puzzles", "exact, % ± standard error", "majority, %", "NFE"]
+    head += ["q_halt acc.", "calibration error", "seconds of work (all depths)", "on"]
+    return table(head, rows, "lrlrlrrrrrrl") if rows else "not run\n"
 
 
 def grouped(recorded: Sequence[Record]) -> str:
@@ -130,9 +142,9 @@ def grouped(recorded: Sequence[Record]) -> str:
                 for group in by_depth[depth]:
                     value = percent(group[name]["share"], group[name]["puzzles"]) if name in group else "-"
                     puzzles = f"{group['puzzles']:,}{training}"
-                    rows.append([run["name"], depth, way(one), column, group["group"], puzzles, value])
-    head = ["run", "depth", "answer", "by", "group", "puzzles", "exact, % ± standard error"]
-    return table(head, rows, "lrlllrr") if rows else "not run\n"
+                    rows.append([run["name"], depth, way(one), _noise(one), column, group["group"], puzzles, value])
+    head = ["run", "depth", "answer", "noise", "by", "group", "puzzles", "exact, % ± standard error"]
+    return table(head, rows, "lrlrllrr") if rows else "not run\n"
 
 
 def commands(recorded: Sequence[Record]) -> str:

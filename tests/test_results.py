@@ -191,7 +191,7 @@ def test_accuracy_by_groups_is_kept_and_shown(run, work, tmp_path):
     (tmp_path / "four" / "by_source.json").write_text(json.dumps(by))
     found = record.record(run, [tmp_path / "four"]) | {"name": "tiny"}
     assert found["evaluations"][0]["by"] == {"source": by}
-    assert "| tiny | 4 | best converged of 4 | source | 17_clue | 4 | 50.00 ± 25.00 |" in blocks.grouped([found])
+    assert "| tiny | 4 | best converged of 4 | 0.5 | source | 17_clue | 4 | 50.00 ± 25.00 |" in blocks.grouped([found])
 
 
 def test_training_puzzles_are_called_so(found, work):
