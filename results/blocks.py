@@ -50,13 +50,24 @@ def _on(paper: Record, one: Record) -> str:
     return f"{one['puzzles']:,} {names.get(dataset, f'of {dataset}')}"
 
 
+def _theirs(number: Record) -> str:
+    """Such as "97.4 at 1400.6" NFE, or "100 after 100k steps"."""
+    spent = f" at {number['nfe']:g}" if "nfe" in number else ""
+    return f"{number['exact']:g}{spent}" + (f" after {number['steps'] // 1000}k steps" if "steps" in number else "")
+
+
+def _model(number: Record, name: str) -> str:
+    return name + (f", noise {number['noise_scale']:g}" if "noise_scale" in number else "")
+
+
 def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record]) -> str:
     depth, cells = str(number.get("depth", 1)), []
     for run, evaluation in measured(number, task, recorded):
         puzzles = evaluation["puzzles"]
         spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
         value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
-        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {run['steps']:,} steps)")
+        eight_bits = ", float8" if "kernels" in evaluation["settings"] else ""
+        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {run['steps']:,} steps{eight_bits})")
     return "; ".join(cells) or "not run"
 
 
@@ -64,10 +75,9 @@ def comparison(task: Record, paper: Record, recorded: Sequence[Record]) -> str:
     """The paper's numbers of a task, ours beside them."""
     rows = []
     for number in task["numbers"]:
-        theirs = f"{number['exact']:g}" + (f" at {number['nfe']:g}" if "nfe" in number else "")
         depth, breadth = (str(number.get(name, 1)) for name in ("depth", "breadth"))
-        model = number["model"] + (f", noise {number['noise_scale']:g}" if "noise_scale" in number else "")
-        row = [model, f"`{number['config']}`", depth, breadth, theirs, paper["sources"][number["source"]]]
+        row = [_model(number, number["model"]), f"`{number['config']}`", depth, breadth, _theirs(number)]
+        row += [paper["sources"][number["source"]]]
         rows.append([*row, _ours(number, task, paper, recorded)])
     head = ["model", "config", "depth", "breadth", "paper", "where", "ours ± standard error"]
     sets = f"Exact accuracy in percent. Test set of the paper: {task['paper_test_set']}; ours: {task['our_test_set']}."
@@ -80,7 +90,7 @@ def summary(paper: Record, recorded: Sequence[Record]) -> str:
     for task in (paper[name] for name in TASKS):
         for number in (number for number in task["numbers"] if number.get("summary")):
             depth, breadth = (str(number.get(name, 1)) for name in ("depth", "breadth"))
-            row = [f"`{number['config']}`", depth, breadth, f"{number['exact']:g}"]
+            row = [_model(number, f"`{number['config']}`"), depth, breadth, _theirs(number)]
             rows.append([*row, _ours(number, task, paper, recorded)])
     return table(["config", "depth", "breadth", "paper", "ours ± standard error"], rows, "lrrrr")
 
@@ -109,7 +119,7 @@ def _noise(one: Record) -> str:
 def _machine(one: Record) -> str:
     """Such as "H200, float8": what an evaluation ran on."""
     device = "CPU" if one["device"] == "cpu" else one["device"].removeprefix("NVIDIA ")
-    return device + (", float8" if "float8" in one["backend"] else "")
+    return device + (", float8" if "kernels" in one["settings"] else "")
 
 
 def evaluated(paper: Record, recorded: Sequence[Record]) -> str:

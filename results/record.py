@@ -23,9 +23,9 @@ POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
 _NO_NUMBER_CHANGES = {
     *("checkpoint", "dataset_data_path", "eval_dir", "shard", "max_eval_steps"),
-    *("device", "kernels", "attention", "compile", "cuda_graphs"),
+    *("device", "attention", "compile", "cuda_graphs"),
 }
-"""Settings of an evaluation that are places, or ways to compute the same."""
+"""Settings of an evaluation that are places, or ways to compute the same. Of `kernels` only float8 is kept."""
 _FIRST, _THEN = ("step", "weights"), ("device", "processes", "backend", "versions", "seconds", "work")
 """What stands in a record as results.json says it."""
 
@@ -108,6 +108,8 @@ def evaluation(directory: Path, arch: Record) -> Record:
         raise ValueError(f"{directory} evaluates another model than this run's")
     settings = {name: value for name, value in found["settings"].items() if name not in _NO_NUMBER_CHANGES}
     settings |= {name: found["arch"].get(name) for name in FROM_ARCH}
+    if settings.pop("kernels", None) == "float8":
+        settings["kernels"] = "float8"
     puzzles = int(next(iter(found["metrics"].values()))["puzzles"])
     limited = found["settings"]["max_puzzles"] or found["settings"]["max_eval_steps"]
     settings["max_puzzles"] = puzzles if limited else None

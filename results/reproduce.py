@@ -153,7 +153,7 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
         raise ValueError(f"data/{data} has {total} test puzzles, but {one['puzzles']} others were recorded")
     depths = [int(depth) for depth in one["metrics"]]
     depths = [depth for depth in depths if deepest is None or depth <= deepest] or [min(depths)]
-    settings = one["settings"] | {"halt_max_steps": depths, "max_puzzles": most}
+    settings = one["settings"] | {"halt_max_steps": depths, "max_puzzles": most, "kernels": "auto"}
     with tempfile.TemporaryDirectory() as folder:
         script("eval.sh", str(checkpoint), *evaluation_words(run, one | {"settings": settings}), f"eval_dir={folder}")
         least = compare(one, evaluation(Path(folder), run["config"]["arch"]))
@@ -173,7 +173,7 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     folders = [directory / f"evaluation_{number}" for number in range(len(run["evaluations"]))]
     for one, folder in zip(run["evaluations"], folders, strict=True):
         if not (folder / "results.json").is_file():
-            settings = one["settings"] | {"max_puzzles": one["puzzles"]}
+            settings = one["settings"] | {"max_puzzles": one["puzzles"], "kernels": "auto"}  # float8 is not everywhere
             words = evaluation_words(run, one | {"settings": settings})
             print(script("eval.sh", str(directory), *words, f"eval_dir={folder}"))
     write_whole(file := directory / "record.json", to_text(record(directory, folders)))

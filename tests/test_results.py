@@ -98,6 +98,16 @@ def test_evaluations_are_added_or_replaced(found, run, work):
     assert recorded.exact(four, 4) == four["metrics"]["4"]["convergence_top_k/cumulative_exact_acc_top1"]
 
 
+def test_eight_bits_are_another_evaluation(found, run, work, tmp_path):
+    shutil.copytree(work / "one", tmp_path / "one")
+    file = tmp_path / "one" / "results.json"
+    file.write_text(file.read_text().replace('"kernels": "auto"', '"kernels": "float8"'))
+    both = record.record(run, [tmp_path / "one"], found)
+    assert both["evaluations"][:2] == found["evaluations"] and len(both["evaluations"]) == 3
+    assert 'kernels="float8"' in recorded.evaluation_words(found, both["evaluations"][2])
+    assert ", float8 |" in blocks.evaluated(PAPER, [both | {"name": "tiny"}])
+
+
 def test_slices_of_training_add_up():
     log = [{"step": step, "train/samples_per_second": rate} for step, rate in ((10, 40.0), (20, 80.0))]
     assert record.training_time(log, 8, processes=2) == (3.0, 6.0)
