@@ -39,7 +39,7 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
             at = {int(depth): exact(one, depth) for depth in one["metrics"]}
             errors = [100 * standard_error(share, one["puzzles"]) for share in at.values()]
             label = (f"{run['name']}, " if len(recorded) > 1 else "") + selection(one)
-            label += "" if noise is None else f", noise {noise:g}"
+            label += f", noise {noise:g}" if len(noises) > 1 and noise is not None else ""
             label += f" ({one['puzzles']})" if one["puzzles"] < most else ""
             again, colour = divmod(pair, len(COLOURS))
             marker = pictures.MARKERS[(noises.index(noise or 0) + again) % len(pictures.MARKERS)]
