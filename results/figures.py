@@ -21,6 +21,10 @@ def _lines(task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Recor
     return sorted(found, key=lambda line: [line[1]["settings"][name] or 0 for name in order])
 
 
+def _colour(pair: int) -> str:
+    return COLOURS[pair % len(COLOURS)]
+
+
 def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
     """Draws a task's runs into `file`, a PNG: bars are standard errors, crosses the paper's numbers.
 
@@ -41,15 +45,13 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
             label = (f"{run['name']}, " if len(recorded) > 1 else "") + selection(one)
             label += f", noise {noise:g}" if len(noises) > 1 and noise is not None else ""
             label += f" ({one['puzzles']})" if one["puzzles"] < most else ""
-            again, colour = divmod(pair, len(COLOURS))
-            marker = pictures.MARKERS[(noises.index(noise or 0) + again) % len(pictures.MARKERS)]
+            marker = pictures.MARKERS[(noises.index(noise or 0) + pair // len(COLOURS)) % len(pictures.MARKERS)]
             values = [100 * share for share in at.values()]
-            by_depth.errorbar(list(at), values, errors, color=COLOURS[colour], marker=marker, capsize=4, label=label)
+            by_depth.errorbar(list(at), values, errors, color=_colour(pair), marker=marker, capsize=4, label=label)
         for run in recorded:
             on_the_way = [(step, 100 * share) for step, _, share in run["evaluations_on_the_way"]["rows"]]
             first = next((number for number, (name, _) in enumerate(pairs) if name == run["name"]), len(pairs))
-            its_colour = COLOURS[first % len(COLOURS)]
-            by_step.plot(*zip(*on_the_way, strict=True), marker=".", color=its_colour, label=run["name"])
+            by_step.plot(*zip(*on_the_way, strict=True), marker=".", color=_colour(first), label=run["name"])
         configs = {run["config"]["run_name"] for run in recorded}
         shown = [one for one in task["numbers"] if one["config"] in configs and not one.get("streaming")]
         for number in shown:
