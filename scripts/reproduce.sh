@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run a recorded experiment again, from data to comparison; or check its shipped checkpoint against what was recorded.
-#   bash scripts/reproduce.sh maze_unique|sudoku [--check] [--puzzles N] [--source-dir D] [--run RUN_DIR]
+#   bash scripts/reproduce.sh maze_unique|maze_unique_small|sudoku [--check] [--puzzles N] [--source-dir D] [--run RUN_DIR]
 # Training needs a GPU; --check and --run do not.
 # Data, runs and NPROC_PER_NODE as in train.sh; results/README.md says more.
 set -euo pipefail

@@ -36,6 +36,13 @@ EXPERIMENTS = {
         MAZE_ARCH | TUNED,
         {"epochs": 150_000, "lr": 3e-4, "weight_decay": 0.5},
     ),
+    "trm_maze_unique_tuned": (
+        TRMArch,
+        MAZE,
+        263_938,
+        MAZE_ARCH,
+        {"epochs": 150_000, "lr": 3e-4, "weight_decay": 0.5},
+    ),
     "eqr_maze_unique_d64_tuned": (
         EqRArch,
         MAZE,
