@@ -32,11 +32,11 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
     of puzzles where it was not the largest.
     """
     with pictures.style():
-        figure = pictures.new_figure(15, 5.5)
+        figure = pictures.new_figure(15, 7)
         by_depth, by_step = figure.subplots(1, 2)
         lines = _lines(task, recorded)
         most = max((one["puzzles"] for _, one in lines), default=0)
-        noises = sorted({one["settings"]["noise_scale"] or 0 for _, one in lines})
+        noises = sorted({one["settings"]["noise_scale"] for _, one in lines} - {None})
         pairs = list(dict.fromkeys((run["name"], selection(one)) for run, one in lines))
         for run, one in lines:
             noise, pair = one["settings"]["noise_scale"], pairs.index((run["name"], selection(one)))
@@ -45,7 +45,8 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
             label = (f"{run['name']}, " if len(recorded) > 1 else "") + selection(one)
             label += f", noise {noise:g}" if len(noises) > 1 and noise is not None else ""
             label += f" ({one['puzzles']})" if one["puzzles"] < most else ""
-            marker = pictures.MARKERS[(noises.index(noise or 0) + pair // len(COLOURS)) % len(pictures.MARKERS)]
+            kind = 0 if noise is None else noises.index(noise)
+            marker = pictures.MARKERS[(kind + pair // len(COLOURS)) % len(pictures.MARKERS)]
             values = [100 * share for share in at.values()]
             by_depth.errorbar(list(at), values, errors, color=_colour(pair), marker=marker, capsize=4, label=label)
         for run in recorded:
@@ -63,12 +64,12 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
             by_depth.annotate(f"{value:g} ({breadth})", (depth, value), **where)
         by_depth.set_xscale("log", base=2)
         by_depth.set_xticks([4**power for power in range(6)], [str(4**power) for power in range(6)])
-        by_depth.set_xlim(0.8, 3000)
+        by_depth.set_xlim(0.8, 3 * by_depth.dataLim.x1)  # room for the labels of the paper's numbers
         by_depth.set(xlabel="depth (outer iterations)", ylabel="exact accuracy, %", title="trained")
         by_step.set(xlabel="training step", ylabel="exact accuracy, %", title="while training")
         figure.suptitle(f"{task['title']}; ours on {task['ours_are']}")
         for axes in (by_depth, by_step):
             axes.grid(alpha=0.3)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=12)
+                axes.legend(fontsize=11, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
         figure.savefig(file)

@@ -48,7 +48,7 @@ BUILDERS = {
 """What builds data/NAME: for the first two the README's commands."""
 
 
-class Task(NamedTuple):
+class Check(NamedTuple):
     """How a shipped checkpoint is checked."""
 
     check_data: str  # whose test puzzles --check takes
@@ -56,9 +56,9 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "maze_unique": Task("maze-30x30-unique-1k", 80),
-    "maze_unique_small": Task("maze-30x30-unique-1k", 200),
-    "sudoku": Task("sudoku-9x9-check", 90),
+    "maze_unique": Check("maze-30x30-unique-1k", 80),
+    "maze_unique_small": Check("maze-30x30-unique-1k", 200),
+    "sudoku": Check("sudoku-9x9-check", 90),
 }
 """What scripts/reproduce.sh can be asked for: the names of results/runs/NAME.json and of checkpoints/NAME/."""
 
@@ -219,7 +219,7 @@ def _run(given: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 for a mistake or a failed check, 128 + signal, or that of the program that failed."""
     parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run a recorded experiment again, or check it.")
-    parser.add_argument("task", choices=TASKS, help="mazes with one path (D 128, D 44), Sudoku-Extreme")
+    parser.add_argument("task", choices=TASKS, help="mazes with one path (264K parameters; 42K), Sudoku-Extreme")
     parser.add_argument("--check", action="store_true", help="evaluate the shipped checkpoint and compare, no more")
     parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
     parser.add_argument("--source-dir", type=Path, metavar="D", help="sudoku: take train.csv and test.csv from here")
