@@ -13,11 +13,12 @@ import torch
 from conftest import ROOT, command, only_run, tiny_split
 from safetensors.torch import load_file
 
+import pretrain
 from config.load import load_pretrain
 from dataset.layout import write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
 from models import build
-from training import checkpoint
+from training import checkpoint, loop
 from training.distributed import World
 from training.trainer import NotFinite, Trainer, seed_step
 
@@ -35,6 +36,13 @@ def make_trainer(words: list[str]) -> Trainer:
 def same_tensors(one: Path, other: Path) -> bool:
     a, b = load_file(one), load_file(other)
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def evaluated(run: Path) -> list[tuple[float | None, ...]]:
+    """Step, accuracy (on the subset or on all) and the best so far of every evaluation in a run's log."""
+    names = ("step", "eval/all/exact_accuracy", "final/all/exact_accuracy", "eval/best")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [tuple(line.get(name) for name in names) for line in lines if "eval/best" in line]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -239,6 +247,56 @@ def test_a_signal_ends_an_evaluation_too(tiny, tmp_path):
     write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(11, 1)}, ["<blank>"])
     done = command("pretrain.py", f"resume={run}")
     assert done.returncode == 0 and json.loads((run / "final.json").read_text())["step"] == 2, done.stderr
+
+
+STOPPED_WITHIN = """
+import os, signal, sys
+import pretrain
+from training import loop
+
+evaluate = loop._Run._evaluate
+
+def stopped_within(run, puzzles):
+    if run.world.rank == 0 and run.trainer.step == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return evaluate(run, puzzles)
+
+loop._Run._evaluate = stopped_within
+sys.exit(pretrain.main(sys.argv[1:]))
+"""
+
+
+def test_several_processes_stop_together_after_an_evaluation(tiny, tmp_path):
+    """One of them hears of it within the evaluation, alone: they end that, and agree after the next step."""
+    program = tmp_path / "program.py"
+    program.write_text(STOPPED_WITHIN)
+    words = [*tiny, "eval_interval_steps=2", "max_steps=6"]
+    run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
+    assert "stopped at step 3" in run.stderr, run.stderr
+    directory = only_run(tmp_path)
+    assert checkpoint.load(directory).step == 3 and [step for step, *_ in evaluated(directory)] == [2]
+
+
+@pytest.mark.parametrize("stopped", [5, 12])
+def test_an_evaluation_that_a_stop_cut_off_is_made_after_all(tiny, tmp_path, monkeypatch, stopped):
+    """SIGTERM comes with an evaluation: the run that goes on is the one that never stopped, evaluations and all."""
+    evaluate = loop._Run._evaluate
+
+    def evaluate_in_vain(run, puzzles):
+        if run.trainer.step == stopped and not run.noted:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(run, puzzles)
+
+    words = [*tiny, "eval_interval_steps=5", "max_steps=12", "eval_puzzles=10"]
+    pretrain.run(load_pretrain([*words, f"checkpoint_path={tmp_path / 'whole'}"]), ALONE)
+    with monkeypatch.context() as patched, pytest.raises(loop.Stopped):
+        patched.setattr(loop._Run, "_evaluate", evaluate_in_vain)
+        pretrain.run(load_pretrain([*words, f"checkpoint_path={tmp_path / 'halves'}"]), ALONE)
+    whole, halves = only_run(tmp_path / "whole"), only_run(tmp_path / "halves")
+    assert command("pretrain.py", f"resume={halves}").returncode == 0
+    assert same_tensors(halves / "best.safetensors", whole / "best.safetensors")
+    assert evaluated(halves) == evaluated(whole)
+    assert [step for step, *_ in evaluated(whole)] == [5, 10, 12, 12]
 
 
 def test_no_run_goes_on_from_weights_alone(tiny, tmp_path):

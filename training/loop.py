@@ -107,24 +107,24 @@ class _Run:
         self.bar = tqdm(
             total=trainer.total_steps, initial=trainer.step, disable=not main, unit="step", dynamic_ncols=True
         )
-        self.best = self._best_so_far()
+        self.best, self.evaluated = self._so_far()
         self._open_window()
 
     def run(self) -> dict[str, float]:
         trainer, config = self.trainer, self.config
         values: dict[str, float] = {}
         try:
-            while trainer.step < trainer.total_steps:
+            while True:
+                if self._evaluation_due() and trainer.step > self.evaluated:  # also one that a stop cut off
+                    values = self._evaluate(self.subset)
+                if trainer.step >= trainer.total_steps:
+                    break
                 self._add(trainer.train_step())
-                at_end = trainer.step == trainer.total_steps
-                evaluation = self._due(config.eval_interval_steps) or at_end
-                saving = self._due(config.checkpoint_interval_steps) or at_end
-                if self._due(config.log_interval_steps) or evaluation or saving or self._alone_and_stopped():
+                saving = self._due(config.checkpoint_interval_steps) or self._evaluation_due()
+                if self._due(config.log_interval_steps) or saving or self._alone_and_stopped():
                     self._look()
                 if saving:
                     self._save("last")
-                if evaluation:
-                    values = self._evaluate(self.subset)
             return values if values and self.subset is None else self._evaluate(None)
         finally:
             self.bar.close()
@@ -134,12 +134,16 @@ class _Run:
     def _due(self, interval: int | None) -> bool:
         return interval is not None and self.trainer.step % interval == 0
 
+    def _evaluation_due(self) -> bool:
+        return self._due(self.config.eval_interval_steps) or self.trainer.step >= self.trainer.total_steps
+
     def _alone_and_stopped(self) -> bool:
         """A lone process stops after any step; several agree on it when they look."""
         return self.world.size == 1 and bool(self.noted)
 
     def _stop_if_noted(self) -> None:
-        if self.noted:
+        """Within an evaluation, before which the run was saved; several processes, out of step there, go on."""
+        if self._alone_and_stopped():
             raise Stopped(self.noted[0])
 
     def _open_window(self) -> None:
@@ -200,12 +204,8 @@ class _Run:
     def _evaluate(self, puzzles: int | None) -> dict[str, float]:
         """Evaluates the average on a fixed subset, or on all, and logs it. The best on the subset is kept."""
         started = time.perf_counter()
-        try:
-            with self.trainer.ema.applied() if self.trainer.ema else nullcontext():
-                values = self.evaluate(puzzles, self._stop_if_noted)
-        except Stopped:
-            self._save("last")
-            raise
+        with self.trainer.ema.applied() if self.trainer.ema else nullcontext():
+            values = self.evaluate(puzzles, self._stop_if_noted)
         exact, size = values["all/exact_accuracy"], int(values["puzzles"])
         if puzzles == self.subset and exact >= self.best:
             self.best = exact
@@ -219,10 +219,12 @@ class _Run:
         self._open_window()
         return values
 
-    def _best_so_far(self) -> float:
-        """The best exact accuracy of a run that goes on, from its log; the same in every process."""
-        best = -1.0
+    def _so_far(self) -> tuple[float, int]:
+        """Of a run that goes on, from its log: the best exact accuracy and the step last evaluated."""
+        best, step = -1.0, 0
         if self.log is not None and self.log.file.exists():
-            for line in self.log.file.read_text().splitlines():
-                best = max(best, json.loads(line).get("eval/best", -1.0))
-        return float(self.world.from_main(best))
+            for values in map(json.loads, self.log.file.read_text().splitlines()):
+                if "eval/best" in values:
+                    best, step = max(best, values["eval/best"]), values["step"]
+        found: tuple[float, int] = self.world.from_main((best, step))
+        return found
