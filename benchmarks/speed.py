@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import torch
 
 from benchmarks.model_table import gigaflops, task_of
 from config.load import load_pretrain
-from dataset.layout import Metadata, Split, write_dataset
+from dataset.layout import Split, puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, Task, TrainingBatches
 from evaluation.trajectory import Residuals, trajectory
 from models import backend, build, place
@@ -59,22 +60,12 @@ def synchronize() -> None:
 
 def random_split(task: Task, count: int) -> Split:
     """`count` puzzles of random tokens."""
-    rng = np.random.default_rng(0)
-    inputs, labels = rng.integers(1, task.vocab_size, (2, count, task.seq_len)).astype(np.uint8)
-    indices = np.arange(count + 1, dtype=np.int32)
-    metadata = Metadata(
-        pad_id=0,
-        ignore_label_id=0,
-        blank_identifier_id=0,
-        vocab_size=task.vocab_size,
-        seq_len=task.seq_len,
-        num_puzzle_identifiers=task.num_puzzle_identifiers,
-        total_groups=count,
-        mean_puzzle_examples=1.0,
-        sets=["all"],
-        total_samples=count,
+    tokens = np.random.default_rng(0).integers(1, task.vocab_size, (2, count, task.seq_len))
+    inputs, labels = tokens.astype(np.uint8)
+    split = puzzle_split(inputs, labels, task.vocab_size)
+    return replace(
+        split, metadata=split.metadata.model_copy(update={"num_puzzle_identifiers": task.num_puzzle_identifiers})
     )
-    return Split(inputs, labels, np.zeros(count, np.int32), indices, indices, metadata)
 
 
 def block_medians(step: Callable[[], object], steps: int, blocks: int = 5) -> float:

@@ -299,9 +299,9 @@ class EvalConfig(Strict):
         return self
 
     def _check_streaming(self) -> None:
-        for name in ("halt_q", "halt_residual", "agree"):
+        for name in ("halt_q", "halt_residual", "agree", "halt_min_steps", "halt_patience", "look_interval"):
             value = self.model_dump()[name]
-            if value is not None and not self.streaming:
+            if value != EvalConfig.model_fields[name].default and not self.streaming:
                 raise ValueError(f"{name}={value} has no effect without streaming=true")
         if self.streaming and self.halt_max_steps and len(self.halt_max_steps) > 1:
             raise ValueError(

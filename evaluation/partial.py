@@ -57,6 +57,7 @@ def describe(
             "dataset": _fingerprint(metadata, puzzles, cut),
             "arch": arch.model_dump(mode="json"),
             "device": puzzles.device.type,
+            "backend": backend,
         },
         "units": len(cut.units),
         "puzzles": len(cut.examples_N),

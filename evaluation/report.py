@@ -6,6 +6,7 @@ python -m evaluation.report EVAL_DIR EVAL_DIR ...     # accuracy_vs_depth.png, w
 
 import argparse
 import csv
+import io
 import json
 import math
 import os
@@ -91,14 +92,13 @@ def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, f
     settings |= {f"versions/{name}": value for name, value in facts["versions"].items()}
     settings |= {f"arch/{name}": value for name, value in facts["arch"].items()}
     names = sorted({name for values in metrics.values() for name in values})
-    unfinished = directory / ".results.csv.unfinished"
-    with open(unfinished, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["depth", *names, *settings])
-        for depth, values in metrics.items():
-            numbers = [_json_number(values.get(name, math.nan)) for name in names]
-            writer.writerow([depth, *numbers, *settings.values()])
-    os.replace(unfinished, directory / "results.csv")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["depth", *names, *settings])
+    for depth, values in metrics.items():
+        numbers = [_json_number(values.get(name, math.nan)) for name in names]
+        writer.writerow([depth, *numbers, *settings.values()])
+    write_whole(directory / "results.csv", table.getvalue())
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 Memory on the device depends on the number of slots alone, not on depth, breadth or the amount of data. The host
 looks at the pool every few iterations; a slot that halts in between keeps everything as it was at that
-iteration, so that results do not depend on how often it looks.
+iteration, so that without noise results do not depend on how often it looks.
 
 Shapes: R slots, N puzzles, S tokens, V vocabulary, W the window of the convergence score.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from dataset.puzzles import Batch, Puzzles
 from evaluation.measure import Clock, Seen, Settings, look, together
 from evaluation.trajectory import Starts, begin, perturbed
-from models.reasoner import Readout, Reasoner, State
+from models.reasoner import Readout, Reasoner, State, where_rows
 from models.recursion import Latents
 
 
@@ -68,7 +68,7 @@ def iterate(model: Reasoner, slots: Slots, settings: Settings) -> Slots:
 
 def _where(rows_R: Tensor, yes: Slots, no: Slots) -> Slots:
     def choose(old: Tensor, new: Tensor) -> Tensor:
-        return old if old is new else torch.where(rows_R.view(-1, *[1] * (old.ndim - 1)), old, new)
+        return old if old is new else where_rows(rows_R, old, new)
 
     chosen: Slots = _map(choose, yes, no)
     return chosen

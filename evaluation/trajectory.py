@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dataset.puzzles import Batch
-from models.reasoner import Readout, Reasoner, State
+from models.reasoner import Readout, Reasoner, State, where_rows
 from models.recursion import Latents
 
 _BLOCK = 64
@@ -58,8 +58,7 @@ def perturbed(state: State, std: float) -> State:
     """The latents of rows that have made an iteration, with noise of that scale added."""
     if not std:
         return state
-    moving = state.steps > 0
-    noisy = tuple(z + std * torch.randn_like(z) * moving.view(-1, *[1] * (z.ndim - 1)) for z in state.latents)
+    noisy = tuple(where_rows(state.steps > 0, z + std * torch.randn_like(z), z) for z in state.latents)
     return state._replace(latents=noisy)
 
 

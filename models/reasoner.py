@@ -35,7 +35,8 @@ class Readout(NamedTuple):
     q_continue: Tensor  # [B] float32: used by HRM only
 
 
-def _where_rows(rows_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+def where_rows(rows_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`yes` in the rows where `rows_B` (bool [B]) holds, `no` in the others; both are [B, ...]."""
     return torch.where(rows_B.view(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 
@@ -94,11 +95,11 @@ class Reasoner(nn.Module):
         fresh = self.start(batch)
         rows = state.halted
         return State(
-            tuple(_where_rows(rows, new, old) for new, old in zip(fresh.latents, state.latents, strict=True)),
-            inputs=_where_rows(rows, batch.inputs, state.inputs),
-            labels=_where_rows(rows, batch.labels, state.labels),
-            puzzle_ids=_where_rows(rows, batch.puzzle_ids, state.puzzle_ids),
-            steps=_where_rows(rows, fresh.steps, state.steps),
+            tuple(where_rows(rows, new, old) for new, old in zip(fresh.latents, state.latents, strict=True)),
+            inputs=where_rows(rows, batch.inputs, state.inputs),
+            labels=where_rows(rows, batch.labels, state.labels),
+            puzzle_ids=where_rows(rows, batch.puzzle_ids, state.puzzle_ids),
+            steps=where_rows(rows, fresh.steps, state.steps),
             halted=torch.zeros_like(rows),
         )
 

@@ -34,15 +34,6 @@ ALONE = World(0, 1, torch.device("cpu"))
 TRM = ["train=trm_sudoku", "arch.forward_dtype=float32", "arch.L_layers=1", "arch.H_cycles=2", "arch.L_cycles=1"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors here are small; more threads than idle cores would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def trained(words: list[str], steps: int = 2) -> Trainer:
     """A trainer after a few steps, with weights and averages that differ."""
     config = load_pretrain(words)

@@ -37,15 +37,6 @@ RANDOM = ("noise_scale=0.05", "H_init_std=1", "L_init_std=1")
 """Gives the golden EqR, which was trained without noise and random starts, both."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors here are small; more threads than idle cores would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def golden_checkpoint(name: str) -> str:
     return str(GOLDEN / "checkpoints" / f"{name}_maze9.pth")
 

@@ -37,15 +37,6 @@ ALONE = World(0, 1, torch.device("cpu"))
 TASK = Task(9, 7, 4)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors here are small; more threads than idle cores would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def same_draws():
     torch.manual_seed(0)

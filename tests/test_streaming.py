@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
-from test_evaluation import ALONE, golden_model, one_thread, partly_solved  # noqa: F401
+from test_evaluation import ALONE, golden_model, partly_solved  # noqa: F401
 
 from benchmarks import test_time_compute
 from config.load import load_eval
@@ -312,6 +312,7 @@ def test_a_model_that_overflows_is_wrong_and_has_no_confidence(partly_solved, ha
     "words, part",
     [
         (["halt_q=0.9"], "halt_q=0.9 has no effect without streaming=true"),
+        (["halt_patience=9"], "halt_patience=9 has no effect without streaming=true"),
         (["streaming=true", "halt_max_steps=[1,4]"], "takes one halt_max_steps"),
         (["streaming=true", "different_init=4", "agree=2"], "needs halt_q or halt_residual"),
         (["streaming=true", "halt_q=0.5", "agree=2"], "cannot be larger than different_init=1"),

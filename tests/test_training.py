@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, command, only_run, tiny_split
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 import pretrain
 from config.load import load_pretrain
-from dataset.layout import write_dataset
+from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
 from models import build
 from training import checkpoint, loop
@@ -215,6 +216,19 @@ def test_mistakes_end_with_one_sentence(tiny_data, words, sentence):
     assert run.returncode == 1
     [line] = run.stderr.strip().splitlines()
     assert line.startswith("error: ") and sentence in line
+
+
+def test_a_resumed_run_keeps_its_kind_of_puzzles(tiny, tmp_path):
+    """An attention model has no weights that depend on the number of tokens."""
+    tokens = np.ones((40, 9), np.uint8)
+    write_dataset(tmp_path / "longer", dict.fromkeys(("train", "test"), puzzle_split(tokens, tokens, 6)), ["<blank>"])
+    assert command("pretrain.py", *tiny, "arch.mlp_t=false", "max_steps=2").returncode == 0
+    directory = only_run(tmp_path)
+    before = (directory / "config.yaml").read_text()
+    run = command("pretrain.py", f"resume={directory}", "max_steps=4", f"dataset.data_path={tmp_path / 'longer'}")
+    [line] = run.stderr.strip().splitlines()
+    assert run.returncode == 1 and "8 tokens out of 6 with 3 identifiers, but these have 9 out of 6 with 1" in line
+    assert (directory / "config.yaml").read_text() == before
 
 
 def test_a_resumed_run_keeps_its_architecture(tiny, tmp_path):

@@ -158,8 +158,15 @@ class Trainer:
         """Goes on from a checkpoint. False if it holds no slots, so that rows start anew.
 
         Raises:
-            ValueError: the checkpoint does not fit.
+            ValueError: the checkpoint does not fit, or is of other puzzles.
         """
+        there, here = saved.task, self.batches.puzzles.task
+        if there != here:
+            raise ValueError(
+                f"{origin} was trained on puzzles of {there.seq_len} tokens out of {there.vocab_size} with "
+                f"{there.num_puzzle_identifiers} identifiers, but these have {here.seq_len} out of {here.vocab_size} "
+                f"with {here.num_puzzle_identifiers}: start from its weights (load_checkpoint), or give its data"
+            )
         checkpoint.put(self.model, saved.model, origin)
         checkpoint.put_optimizer_moments(self.optimizer, self.names, saved.optimizer)
         if self.ema is not None:

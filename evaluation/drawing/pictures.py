@@ -6,6 +6,7 @@ Shapes: N puzzles, B starts a puzzle, D iterations.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW, GREY = (
     "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #F0E442 #666666".split()
 )
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"
 STYLE: Any = {
     "font.size": 14,
     "axes.titlesize": 15,
@@ -218,7 +219,9 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     """Exact accuracy and residual against depth as results.json has them, a line an evaluation."""
     figure = new_figure(13, 5.2)
     left, right = figure.subplots(1, 2)
-    for result, colour, marker in zip(results, (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY), MARKERS, strict=False):
+    for result, colour, marker in zip(
+        results, cycle((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)), cycle(MARKERS), strict=False
+    ):
         by_depth = {int(depth): values for depth, values in result["metrics"].items()}
         depths = sorted(by_depth)
         breadth = result["settings"]["different_init"]
@@ -233,7 +236,9 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
         _depths(axes, sorted({int(depth) for result in results for depth in result["metrics"]}))
     puzzles = int(next(iter(results[0]["metrics"].values()))["puzzles"])
     _percent(left, "exact accuracy")
-    left.set_title(f"Solved, of {puzzles} unseen puzzles")
+    of = {"test": "unseen ", "train": "training "}
+    splits = {of.get(result["settings"].get("split"), "") for result in results}
+    left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzles")
     left.legend()
     _log(right, "y")
     right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")

@@ -4,7 +4,7 @@ The trajectories are those of an evaluation with the same settings and number of
 Shapes: N puzzles, B starts a puzzle, D iterations, S tokens, F numbers of a latent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, s
         config = config.model_copy(update={"different_init": 1})
         arch, model, _ = build_for_evaluation(loaded, config, data.task, world.device)
     settings = settings_for(config, arch)
-    settings.depths[:] = range(1, max(settings.depths) + 1)
+    settings = replace(settings, depths=list(range(1, max(settings.depths) + 1)))
     facts = {
         "model": arch.name,
         "checkpoint": str(loaded.origin),
