@@ -21,38 +21,58 @@ def _lines(task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Recor
     return sorted(found, key=lambda line: [line[1]["settings"][name] or 0 for name in order])
 
 
-def _colour(pair: int) -> str:
-    return COLOURS[pair % len(COLOURS)]
+def _label(run: Record, one: Record, several: bool, noisy: bool, most: int) -> str:
+    noise = one["settings"]["noise_scale"]
+    label = (f"{run['name']}, " if several else "") + selection(one)
+    label += f", noise {noise:g}" if noisy and noise is not None else ""
+    label += ", float8" if "kernels" in one["settings"] else ""
+    return label + (f" ({one['puzzles']})" if one["puzzles"] < most else "")
+
+
+def _on_the_way(recorded: Sequence[Record]) -> list[tuple[str, list[int], list[float]]]:
+    """(name, steps, percent) of every run that is not only the beginning of another one."""
+    rows = {run["name"]: run["evaluations_on_the_way"]["rows"] for run in recorded}
+    whole = {
+        name: mine
+        for name, mine in rows.items()
+        if not any(other[: len(mine)] == mine for its, other in rows.items() if its != name and len(other) > len(mine))
+    }
+    return [(name, [row[0] for row in mine], [100 * row[2] for row in mine]) for name, mine in whole.items()]
 
 
 def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
     """Draws a task's runs into `file`, a PNG: bars are standard errors, crosses the paper's numbers.
 
-    A colour stands for a run and its number of starts, a marker for the noise of an evaluation. Labels say the number
-    of puzzles where it was not the largest.
+    Of several runs each has its colour, and a marker stands for a number of starts; of one run a number of starts has
+    its colour, and a marker stands for the noise of an evaluation. Labels say the number of puzzles where it was not
+    the largest.
     """
+    several, lines = len(recorded) > 1, _lines(task, recorded)
+    most = max((one["puzzles"] for _, one in lines), default=0)
+    noises = sorted({one["settings"]["noise_scale"] for _, one in lines} - {None})
+    ways = list(dict.fromkeys(selection(one) for _, one in lines))
+    names = [run["name"] for run in recorded]
     with pictures.style():
         figure = pictures.new_figure(15, 7)
         by_depth, by_step = figure.subplots(1, 2)
-        lines = _lines(task, recorded)
-        most = max((one["puzzles"] for _, one in lines), default=0)
-        noises = sorted({one["settings"]["noise_scale"] for _, one in lines} - {None})
-        pairs = list(dict.fromkeys((run["name"], selection(one)) for run, one in lines))
         for run, one in lines:
-            noise, pair = one["settings"]["noise_scale"], pairs.index((run["name"], selection(one)))
+            noise, way = one["settings"]["noise_scale"], ways.index(selection(one))
+            kind = noises.index(noise) if noise in noises else 0
+            colour, marker = (names.index(run["name"]), way) if several else (way, kind)
             at = {int(depth): exact(one, depth) for depth in one["metrics"]}
-            errors = [100 * standard_error(share, one["puzzles"]) for share in at.values()]
-            label = (f"{run['name']}, " if len(recorded) > 1 else "") + selection(one)
-            label += f", noise {noise:g}" if len(noises) > 1 and noise is not None else ""
-            label += f" ({one['puzzles']})" if one["puzzles"] < most else ""
-            kind = 0 if noise is None else noises.index(noise)
-            marker = pictures.MARKERS[(kind + pair // len(COLOURS)) % len(pictures.MARKERS)]
-            values = [100 * share for share in at.values()]
-            by_depth.errorbar(list(at), values, errors, color=_colour(pair), marker=marker, capsize=4, label=label)
-        for run in recorded:
-            on_the_way = [(step, 100 * share) for step, _, share in run["evaluations_on_the_way"]["rows"]]
-            first = next((number for number, (name, _) in enumerate(pairs) if name == run["name"]), len(pairs))
-            by_step.plot(*zip(*on_the_way, strict=True), marker=".", color=_colour(first), label=run["name"])
+            by_depth.errorbar(
+                list(at),
+                [100 * share for share in at.values()],
+                [100 * standard_error(share, one["puzzles"]) for share in at.values()],
+                color=COLOURS[colour % len(COLOURS)],
+                marker=pictures.MARKERS[marker % len(pictures.MARKERS)],
+                linestyle="--" if several and way else "-",
+                capsize=4,
+                label=_label(run, one, several, len(noises) > 1, most),
+            )
+        for name, steps, percent in _on_the_way(recorded):
+            colour = COLOURS[names.index(name) % len(COLOURS)]
+            by_step.plot([step / 1000 for step in steps], percent, marker=".", color=colour, label=name)
         configs = {run["config"]["run_name"] for run in recorded}
         shown = [one for one in task["numbers"] if one["config"] in configs and not one.get("streaming")]
         for number in shown:
@@ -66,7 +86,7 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
         by_depth.set_xticks([4**power for power in range(6)], [str(4**power) for power in range(6)])
         by_depth.set_xlim(0.8, 3 * by_depth.dataLim.x1)  # room for the labels of the paper's numbers
         by_depth.set(xlabel="depth (outer iterations)", ylabel="exact accuracy, %", title="trained")
-        by_step.set(xlabel="training step", ylabel="exact accuracy, %", title="while training")
+        by_step.set(xlabel="training step, thousands", ylabel="exact accuracy, %", title="while training")
         figure.suptitle(f"{task['title']}; ours on {task['ours_are']}")
         for axes in (by_depth, by_step):
             axes.grid(alpha=0.3)
