@@ -37,6 +37,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise ValueError("--json prints nothing but JSON, so it does not go with --watch")
     if given.gif and not given.gif.parent.is_dir():
         raise ValueError(f"--gif {given.gif} needs the folder {given.gif.parent}, which does not exist")
+    if given.gif and given.gif.exists() and not given.gif.is_file():
+        raise ValueError(f"--gif {given.gif} should be a file to write, but it is a folder or a device")
     return given
 
 

@@ -21,6 +21,7 @@ if __package__ in (None, ""):  # run as a file: make the repository importable
 
 import torch
 
+from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.evaluate import metrics_by_depth, plan, run_units
@@ -175,14 +176,17 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measures, prints, writes."""
+    if min(arguments.depth, arguments.breadth, arguments.rows) < 1:
+        raise ValueError("--depth, --breadth and --rows should be at least 1")
     world = distributed.start("auto")
-    config = EvalConfig(
-        checkpoint=arguments.checkpoint,
-        halt_max_steps=[arguments.depth],
-        different_init=arguments.breadth,
-        global_batch_size=arguments.rows,
-        noise_scale=arguments.noise_scale,
-    )
+    values = {
+        "checkpoint": arguments.checkpoint,
+        "halt_max_steps": [arguments.depth],
+        "different_init": arguments.breadth,
+        "global_batch_size": arguments.rows,
+        "noise_scale": arguments.noise_scale,
+    }
+    config = validate(EvalConfig, values)
     loaded = load_model(config.checkpoint)
     data = Puzzles(arguments.data or loaded.data_path, "test", world.device)
     arch, model, backend = build_for_evaluation(loaded, config, data.task, world.device)

@@ -49,7 +49,7 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
 _SHOULD_BE = {
     "device": "auto, cpu, cuda or cuda:N",
     "compile": "auto, true or false",
-    "run_name": "letters, digits and any of . + - _",
+    "run_name": "letters, digits and any of . + - _ (and a number in quotes: run_name=\"'2024'\")",
 }
 
 
@@ -106,10 +106,15 @@ def _override(word: str) -> str:
 
 
 def _parsed(words: list[str]) -> list[Override]:
-    try:
-        overrides = OverridesParser.create().parse_overrides([_override(word) for word in words])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_first_line(error)) from None
+    parser, overrides = OverridesParser.create(), []
+    for word in words:
+        try:
+            overrides.append(parser.parse_override(_override(word)))
+        except (HydraException, OmegaConfBaseException) as error:
+            key = word.split("=")[0]
+            raise ValueError(
+                f"{word} cannot be read, or needs quotes, {key}=\"'...'\" ({_first_line(error)})"
+            ) from None
     for override in overrides:
         if override.is_sweep_override():
             raise ValueError(f"{override.key_or_group} has several values: give one, or a list [a,b] where one is due")
@@ -154,16 +159,17 @@ def load_pretrain(words: list[str]) -> PretrainConfig:
 def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     """The configuration of a run that goes on: its own (`base`), changed by `key=value` words.
 
-    `train=NAME` may be given again, and changes nothing.
+    `train=NAME` may be given again, and changes nothing. `resume=PATH` is taken as it stands, without quotes.
 
     Raises:
         ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
     """
-    words = [word for word in words if not word.startswith("train=")]
+    resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
+    words = [word for word in words if not word.startswith(("train=", "resume="))]
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
-    values = OmegaConf.create(base.model_dump() | {"load_checkpoint": None})
+    values = OmegaConf.create(base.model_dump() | {"load_checkpoint": None, "resume": resumed[-1] if resumed else None})
     try:
         for override in _parsed(words):
             OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+NonNegative = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
+"""What fits into 32 bits, an integer or a float."""
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Compile = Literal["auto"] | bool
@@ -41,7 +42,7 @@ class BaseArch(Strict):
     loss: Loss = Loss()
     hidden_size: Positive
     num_heads: Positive
-    expansion: Annotated[float, Field(gt=0)] = 4
+    expansion: Annotated[float, Field(ge=0.1, le=100)] = 4
     halt_max_steps: Positive = 16
     halt_exploration_prob: Share = 0.1
     learned_halting: bool = True
@@ -174,7 +175,7 @@ class PretrainConfig(Strict):
     gradient_accumulation_steps: Positive = 1
     epochs: Positive
     max_steps: Positive | None = None
-    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    max_seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
     optimizer: Literal["adam_atan2", "adam_atan2_package"] = "adam_atan2"
     lr: NonNegative

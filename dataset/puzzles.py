@@ -75,9 +75,14 @@ class TrainingBatches:
     An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with
     its examples in random order. What does not fill a batch at the end of an epoch is dropped; groups
     too few for one batch are drawn again within it.
+
+    Raises:
+        ValueError: there are no puzzles.
     """
 
     def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
+        if not len(puzzles):
+            raise ValueError("there is nothing to train on: the data set's train split has no puzzles")
         self.puzzles, self.batch_size, self.seed = puzzles, batch_size, seed
         metadata = puzzles.split.metadata
         examples = int(metadata.total_groups * metadata.mean_puzzle_examples)

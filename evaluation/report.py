@@ -128,6 +128,8 @@ def read(directory: Path) -> dict[str, Any]:
 
 def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, ratings: Path | None) -> Path:
     """The page of one folder, or the picture that compares several evaluations."""
+    if ratings is not None and not ratings.is_file():
+        raise ValueError(f"--ratings {ratings} is not a file: give a CSV with a column `rating`")
     if len(directories) == 1:
         from evaluation.drawing.page import write_page
 

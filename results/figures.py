@@ -71,8 +71,8 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
                 label=_label(run, one, several, len(noises) > 1, most),
             )
         for name, steps, percent in _on_the_way(recorded):
-            colour = COLOURS[names.index(name) % len(COLOURS)]
-            by_step.plot([step / 1000 for step in steps], percent, marker=".", color=colour, label=name)
+            look = {"marker": ".", "color": COLOURS[names.index(name) % len(COLOURS)], "label": name}
+            by_step.plot([step / 1000 for step in steps], percent, **look)
         configs = {run["config"]["run_name"] for run in recorded}
         shown = [one for one in task["numbers"] if one["config"] in configs and not one.get("streaming")]
         for number in shown:

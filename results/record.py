@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from config.load import validate
+from config.load import choices, validate
 from config.schema import PretrainConfig
 from evaluation import report
 from results.recorded import FROM_ARCH, RUNS, Record, portable, read, with_all
@@ -78,8 +78,9 @@ def curves(log: Sequence[dict[str, float]]) -> Record:
     }
 
 
-def _config(file: Path) -> PretrainConfig:
+def run_config(directory: Path) -> PretrainConfig:
     """A run's configuration, portable. Raises ValueError, in one sentence that names the file, where it is none."""
+    file = directory / "config.yaml"
     try:
         values = yaml.safe_load(file.read_text())
     except (ValueError, yaml.YAMLError):
@@ -146,7 +147,7 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         ValueError: one sentence: a folder is not what it should be, or `earlier` is of another run.
     """
     log = _log(directory)
-    config = _config(directory / "config.yaml")
+    config = run_config(directory)
     values = config.model_dump(mode="json")
     if earlier is not None and portable(validate(PretrainConfig, earlier["config"])) != config:
         raise ValueError(f"{directory} is another run than the one recorded as {earlier['name']}: give another name")
@@ -155,7 +156,11 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
     said = {name: given.get(name) or (earlier or {}).get(name) for name in ("hardware", "note", "commit", "processes")}
     wall, spent = training_time(log, config.global_batch_size, said["processes"] or 1)
     kept = {_which(one): one for one in (earlier or {"evaluations": []})["evaluations"]}
-    kept |= {_which(one): one for one in (evaluation(folder, values["arch"]) for folder in evaluations)}
+    for folder in evaluations:
+        one = evaluation(folder, values["arch"])
+        if one["step"] != log[-1]["step"]:
+            raise ValueError(f"{folder} evaluates step {one['step']}, but the run is at step {log[-1]['step']}")
+        kept[_which(one)] = one
     return {
         "name": directory.name,
         "config": values,
@@ -197,6 +202,8 @@ def main(words: Sequence[str] | None = None) -> int:
         earlier = read(file) if file.exists() else None
         more = {name: vars(given)[name] for name in ("hardware", "commit", "note", "processes")}
         found = record(given.directory, given.evaluations, earlier, **more) | {"name": given.name}
+        if (name := found["config"]["run_name"]) not in choices("train"):
+            raise ValueError(f"{given.directory} has run_name={name}, but a record is of a recipe in config/train")
         file.parent.mkdir(exist_ok=True)
         report.write_whole(file, to_text(found))
     except (ValueError, OSError) as error:

@@ -43,7 +43,7 @@ def with_all(found: Record, file: Path, names: Sequence[str]) -> Record:
 
 def runs(folder: Path = RUNS) -> list[Record]:
     """All recorded runs, in the order of their names."""
-    return [read(file) for file in sorted(folder.glob("*.json"))]
+    return [read(file, "name", "config", "evaluations") for file in sorted(folder.glob("*.json"))]
 
 
 def portable(config: PretrainConfig) -> PretrainConfig:

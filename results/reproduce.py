@@ -18,7 +18,7 @@ import torch
 
 from dataset.layout import read_split
 from evaluation.report import write_whole
-from results.record import evaluation, record, to_text
+from results.record import evaluation, record, run_config, to_text
 from results.recorded import (
     ROOT,
     RUNS,
@@ -145,7 +145,11 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
     """
     plain = {"split": "test", "different_init": 1, "streaming": False}
     plain |= {"perturb_std": 0.0, "ema": True, "max_puzzles": None}
-    fitting = [one for one in run["evaluations"] if one["dataset"] == data and plain.items() <= one["settings"].items()]
+    fitting = [
+        one
+        for one in run["evaluations"]
+        if one["dataset"] == data and plain.items() <= one["settings"].items() and "kernels" not in one["settings"]
+    ]
     if not fitting:
         raise ValueError(f"the record of {run['name']} has no evaluation of one start a puzzle on all of {data}")
     one = max(fitting, key=lambda one: len(one["metrics"]))
@@ -165,6 +169,8 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
 
 def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> Path:
     """Builds, trains (unless `directory` is a run already), evaluates and records; returns the new record's file."""
+    if directory is not None and (name := run_config(directory).run_name) != run["config"]["run_name"]:
+        raise ValueError(f"{directory} is a run of {name}, not of {run['config']['run_name']}")
     own = Path(run["config"]["dataset"]["data_path"]).name
     sets = dict.fromkeys([own, *(one["dataset"] for one in run["evaluations"])])
     totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in sets}

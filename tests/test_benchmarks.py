@@ -21,15 +21,17 @@ def test_they_say_how_they_are_used(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, why",
+    "name, words, why",
     [
-        (["quickstart", "--how", "float8"], "kernels=float8 cannot be had here"),
-        (["nosuch"], "nosuch"),
+        ("speed.py", ["quickstart", "--how", "float8"], "kernels=float8 cannot be had here"),
+        ("speed.py", ["nosuch"], "nosuch"),
+        ("test_time_compute.py", ["nosuch", "--depth", "0"], "--depth, --breadth and --rows should be at least 1"),
+        ("test_time_compute.py", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
     ],
 )
-def test_a_mistake_is_one_sentence(words, why, tmp_path):
-    done = run("speed.py", *words, cwd=tmp_path)
-    assert done.returncode == 1 and not (tmp_path / "speed.json").exists()
+def test_a_mistake_is_one_sentence(name, words, why, tmp_path):
+    done = run(name, *words, cwd=tmp_path)
+    assert done.returncode == 1 and not list(tmp_path.iterdir())
     [error] = done.stderr.splitlines()
     assert error.startswith("error: ") and why in error
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from pydantic import TypeAdapter
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import models.eqr
@@ -499,6 +499,20 @@ def test_the_command_that_exports(saved, tiny_data, tmp_path):
     run = export(str(tmp_path / "none"), str(tmp_path / "other.pth"))
     assert run.returncode == 1 and not (tmp_path / "other.pth").exists()
     assert run.stderr.startswith("error: there is no checkpoint") and len(run.stderr.splitlines()) == 1
+    run = export(str(saved.parent), str(tmp_path / "none" / "out.pth"))
+    assert run.returncode == 1 and run.stderr.startswith("error: ") and len(run.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_leaves_what_was_there(saved, monkeypatch):
+    def full(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    before, there = saved.read_bytes(), sorted(saved.parent.iterdir())
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="was not written: No space left"):
+        checkpoint.save(saved, checkpoint.load(saved))
+    assert saved.read_bytes() == before and sorted(saved.parent.iterdir()) == there
 
 
 @pytest.mark.parametrize("name", ["eqr", "trm"])

@@ -171,6 +171,13 @@ def test_every_picture_can_be_drawn(share):
     draw_all(sample(17, 3, 5, right_DNB=right_DNB), Sudoku(4))
 
 
+def test_one_trajectory_is_not_several():
+    one = sample(puzzles=1, breadth=1)
+    titles = [axes.get_title() for axes in pictures.halting_steps(one).axes]
+    labels = pictures.residual_against_iteration(one).axes[0].get_legend_handles_labels()[1]
+    assert all(text.endswith("(1 trajectory)") for text in titles + labels) and titles and labels
+
+
 def test_what_stands_still_can_be_drawn():
     """A residual of exactly 0 has no place on a log scale."""
     still_DNB = np.zeros((16, 6, 1))

@@ -184,6 +184,7 @@ def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch):
         ([tmp_path], "neither a run's folder"),
         ([tmp_path / "unfinished"], "is not finished"),
         ([run, "--puzzles", 0], "--puzzles should be at least 1, not 0"),
+        ([run, "--ratings", tmp_path / "no.csv"], "no.csv is not a file: give a CSV"),
         ([run, run], "results.json does not exist"),
     ]:
         with pytest.raises(SystemExit, match=f"^error: [^\n]*{sentence}[^\n]*$"):

@@ -132,6 +132,13 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
     wrong = tmp_path / "wrong"
     shutil.copytree(work / "one", wrong)
     (wrong / "results.json").write_text((wrong / "results.json").read_text().replace('"H_cycles": 1', '"H_cycles": 2'))
+    early = tmp_path / "early"
+    shutil.copytree(work / "one", early)
+    (early / "results.json").write_text((early / "results.json").read_text().replace('"step": 40', '"step": 20'))
+    named = tmp_path / "named"
+    shutil.copytree(run, named)
+    config = (run / "config.yaml").read_text()
+    (named / "config.yaml").write_text(config.replace("run_name: quickstart", "run_name: mine"))
     damaged = []
     for name, text, evaluated in [
         ("config.yaml", "", []),
@@ -151,6 +158,8 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
         (["tiny", str(tmp_path)], "metrics.jsonl"),
         (["tiny", str(other)], "another run"),
         (["tiny", str(run), str(wrong)], "another model"),
+        (["tiny", str(run), str(early)], "evaluates step 20, but the run is at step 40"),
+        (["new", str(named)], "has run_name=mine, but a record is of a recipe in config/train"),
         (["tiny", str(run), str(tmp_path)], "does not exist"),
         *((["tiny", *words], sentence) for words, sentence in damaged),
         (["../tiny", str(run)], "NAME"),
@@ -378,6 +387,12 @@ def test_nothing_is_trained_without_a_gpu(task, tmp_path):
     assert done.returncode == 1 and done.stdout == "" and list(tmp_path.iterdir()) == []
     [line] = done.stderr.splitlines()
     assert line.startswith("error: training needs a GPU")
+
+
+def test_only_a_run_of_the_recipe_is_compared(run, capsys):
+    assert reproduce.main(["maze_unique", "--run", str(run)]) == 1
+    assert capsys.readouterr().err == f"error: {run} is a run of quickstart, not of eqr_maze_unique_tuned\n"
+    assert not list(run.glob("evaluation_*"))
 
 
 def test_that_data_are_there_already_is_said(work, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -164,6 +165,9 @@ def test_no_solution_and_several(run, puzzles, capsys):
         (["." * 16, "--depth", "0"], "error: --depth and --breadth should be at least 1"),
         (["." * 16, "--json", "--watch"], "error: --json prints nothing but JSON"),
         (["." * 16, "--gif", "no/folder/a.gif"], "error: --gif no/folder/a.gif needs the folder no/folder"),
+        (["." * 16, "--gif", str(ROOT)], f"error: --gif {ROOT} should be a file to write, but it is a folder"),
+        (["/dev/null"], "error: /dev/null: there is no puzzle in it"),
+        ([str(ROOT)], f"error: {ROOT} is a folder"),
         (["." * 16 + "\n" + "." * 16, "--gif", "a.gif"], "error: --gif shows one puzzle, but there are 2"),
         (["." * 16, "--checkpoint", "no/run"], "error: there is no checkpoint no/run"),
         (["." * 81, "--checkpoint", str(MAZE9)], f"error: {MAZE9} does not fit the model"),
@@ -194,6 +198,15 @@ def test_files_of_other_systems(begin, end, tmp_path):
     file = tmp_path / "puzzles.txt"
     file.write_bytes(f"{begin}2....4.3.......4{end}{'.' * 16}{end}".encode())
     assert [puzzle.tokens_S[0] for puzzle in read_from(str(file))] == [3, 1]
+
+
+def test_a_pipe_is_read_as_a_file():
+    """As the shell's <(...) makes it."""
+    reader, writer = os.pipe()
+    with open(reader), open(writer, "w") as pipe:
+        pipe.write(NINE)
+        pipe.close()
+        assert read_from(f"/dev/fd/{reader}")[0].kind == Sudoku(9)
 
 
 def test_more_starts_than_memory_holds(run, puzzles, capsys):
@@ -231,6 +244,19 @@ def test_the_gif_has_a_picture_an_iteration(run, puzzles, maze, tmp_path, capsys
         told(capsys, *words, "--depth", str(seconds), "--gif", str(file))
         with Image.open(file) as image:
             assert image.n_frames == seconds + 1 and image.info["loop"] == 0
+
+
+@pytest.mark.parametrize("error, code", [(OSError(28, "No space left on device"), 1), (KeyboardInterrupt(), 130)])
+def test_a_gif_that_is_cut_off_changes_nothing(error, code, run, puzzles, tmp_path, capsys, monkeypatch):
+    def cut_off(self, file, *_, **__):
+        file.write_bytes(b"GIF")
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", cut_off)
+    (tmp_path / "old.gif").write_text("old")
+    for name in ("old.gif", "new.gif"):
+        assert told(capsys, puzzles[0][0], "--checkpoint", run, "--gif", str(tmp_path / name))[0] == code
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
 def test_watching_without_a_terminal_prints_every_frame(run, puzzles, capsys):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,32 @@ def test_a_resumed_run_keeps_its_kind_of_puzzles(tiny, tmp_path):
     [line] = run.stderr.strip().splitlines()
     assert run.returncode == 1 and "8 tokens out of 6 with 3 identifiers, but these have 9 out of 6 with 1" in line
     assert (directory / "config.yaml").read_text() == before
+
+
+def test_a_run_goes_on_from_any_path(tiny, tmp_path):
+    assert command("pretrain.py", *tiny, "max_steps=2").returncode == 0
+    odd = tmp_path / "it's (a), run=1"
+    only_run(tmp_path).rename(odd)
+    run = command("pretrain.py", f"resume={odd}", "max_steps=4")
+    assert run.returncode == 0 and checkpoint.load(odd).step == 4, run.stderr
+
+
+def test_nothing_to_train_on_is_one_sentence(tiny, tmp_path):
+    empty = replace(tiny_split(1, 0), inputs=np.zeros((0, 8), np.uint8), labels=np.zeros((0, 8), np.uint8))
+    one = np.zeros(1, np.int32)
+    empty = replace(empty, puzzle_identifiers=one[:0], puzzle_indices=one, group_indices=one)
+    empty = replace(empty, metadata=empty.metadata.model_copy(update={"total_groups": 0, "total_samples": 0}))
+    write_dataset(tmp_path / "empty", {"train": empty, "test": tiny_split(11, 1)}, ["<blank>"])
+    run = command("pretrain.py", *tiny, f"dataset.data_path={tmp_path / 'empty'}", "max_steps=2")
+    assert run.returncode == 1 and run.stderr.startswith("error: there is nothing to train on"), run.stderr
+
+
+def test_ctrl_c_before_the_first_step(tiny, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "run", interrupted)
+    assert pretrain.main(tiny) == 130
 
 
 def test_a_resumed_run_keeps_its_architecture(tiny, tmp_path):

@@ -56,6 +56,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         ValueError: a weight is not finite; whatever stands at `path` stays.
+        OSError: the disk is full, or the folder not to be written to; likewise.
     """
     for name, tensor in checkpoint.model.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -69,11 +70,16 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    save_file(_flatten(checkpoint), unfinished, metadata)
-    os.chmod(unfinished, 0o666 & ~_umask())  # as any other file: safetensors makes it readable for its owner only
-    with open(unfinished, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        save_file(_flatten(checkpoint), unfinished, metadata)
+        os.chmod(unfinished, 0o666 & ~_umask())  # as any other file: safetensors makes it readable for its owner only
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} was not written: {error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _umask() -> int:

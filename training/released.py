@@ -202,8 +202,12 @@ def export(source: str | Path, target: Path) -> None:
         shadow = {released_name(name): t for name, t in checkpoint.ema.items()}
         content["ema"] = {"mu": checkpoint.config.ema_rate, "shadow": shadow}
     unfinished = target.with_name(f".{target.name}.unfinished")
-    torch.save(content, unfinished)
-    unfinished.replace(target)
+    try:
+        with open(unfinished, "wb") as file:
+            torch.save(content, file)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -80,6 +80,10 @@ def _log(axes: "Axes", which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _trajectories(count: int) -> str:
+    return f"{count} trajector{'y' if count == 1 else 'ies'}"
+
+
 def accuracy_against_depth(sample: "Sample") -> "Figure":
     """A line for each breadth."""
     figure = new_figure(8.5, 5.5)
@@ -127,7 +131,7 @@ def residual_against_iteration(sample: "Sample") -> "Figure":
     looks = {"solved": (BLUE, "o", "-"), "unsolved": (VERMILLION, "s", "--")}
     for name, band in curves.residual_bands(sample).items():
         colour, marker, line = looks[name]
-        label = f"{name} ({band.trajectories} trajectories)"
+        label = f"{name} ({_trajectories(band.trajectories)})"
         axes.fill_between(iterations, band.low, band.high, color=colour, alpha=0.22, linewidth=0)
         axes.plot(iterations, band.median, color=colour, marker=marker, linestyle=line, label=label)
     axes.set(xlabel="outer iteration", ylabel="residual (logits' mean L2 change)")
@@ -170,7 +174,7 @@ def halting_steps(sample: "Sample") -> "Figure":
         axes.bar(places, shares, 0.8 if never < 40 else 1, color=[colour] * (never - 1) + [GREY])
         between = f"{group.low:g}" if group.low == group.high else f"{group.low:g} to {group.high:g}"
         mean = np.minimum(group.halting, sample.depth).mean()
-        title = f"{sample.difficulty}: {between}; mean {mean:.1f} ({len(group.halting)} trajectories)"
+        title = f"{sample.difficulty}: {between}; mean {mean:.1f} ({_trajectories(len(group.halting))})"
         axes.set_title(title, fontsize=14)
         axes.grid(alpha=0.3, axis="y")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
@@ -238,7 +242,7 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     _percent(left, "exact accuracy")
     of = {"test": "unseen ", "train": "training "}
     splits = {of.get(result["settings"].get("split"), "") for result in results}
-    left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzles")
+    left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != 1)}")
     left.legend()
     _log(right, "y")
     right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")

@@ -26,6 +26,8 @@ _MILLISECONDS, _LAST_MILLISECONDS = 250, 2500
 def write_gif(file: Path, kind: Kind, puzzle_S: np.ndarray, trace: "Trace") -> None:
     """Writes an endless GIF: the puzzle, the board after each iteration with changed cells marked, a rest.
 
+    If this fails, the file is as it was before.
+
     Raises:
         ValueError: Pillow is not installed.
         OSError: the file cannot be written.
@@ -45,7 +47,12 @@ def write_gif(file: Path, kind: Kind, puzzle_S: np.ndarray, trace: "Trace") -> N
         draw.text((_MARGIN, side + 2 * _MARGIN), frame.caption, _INK, small)
         images.append(image.quantize(64, dither=Image.Dither.NONE))
     pauses = [_MILLISECONDS] * (len(images) - 1) + [_LAST_MILLISECONDS]
-    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=pauses, loop=0)
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        images[0].save(unfinished, "GIF", save_all=True, append_images=images[1:], duration=pauses, loop=0)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _draw_sudoku(

@@ -153,7 +153,9 @@ def read_from(word: str) -> list[Written]:
     """
     if word == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise ValueError("give a puzzle, a file with puzzles, or puzzles on standard input (--help says more)")
-    is_file = os.path.isfile(word)
+    if os.path.isdir(word):
+        raise ValueError(f"{word} is a folder: give a file with puzzles, or a puzzle")
+    is_file = os.path.exists(word)  # or a pipe
     content = sys.stdin.buffer.read() if word == "-" else Path(word).read_bytes() if is_file else os.fsencode(word)
     try:
         return read(content.decode("utf-8-sig", errors="replace"))
