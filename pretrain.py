@@ -1,6 +1,5 @@
 """Train a reasoner: python pretrain.py train=NAME [key=value ...] (scripts/train.sh does this for you)."""
 
-import json
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from evaluation.load import load_model, weights_into
 from models import backend, build, place
 from training import checkpoint, distributed
 from training.distributed import World
-from training.logging import describe_run, new_run_directory
+from training.logging import describe_run, new_run_directory, write_final
 from training.loop import Stopped, resume, train
 from training.trainer import NotFinite, Trainer, seed_step
 
@@ -68,7 +67,7 @@ def run(config: PretrainConfig, world: World) -> None:
             print(f"stopped at step {trainer.step}; go on with resume={directory}", file=sys.stderr)
         raise
     if world.is_main:
-        (directory / "final.json").write_text(json.dumps({"step": trainer.step, **final}, indent=1) + "\n")
+        write_final(directory, trainer.step, final)
         print(f"done: {directory}")
 
 

@@ -1,8 +1,8 @@
 """Evaluate a model in depth and breadth: all depths are read off the same trajectories.
 
-The work is cut into units of whole puzzles. A trajectory's start is a function of (seed, puzzle, restart), the
-noise in a unit one of (seed, unit), and sums are added in the order of units, so that any number of processes, in
-one go or with interruptions, reports the same numbers.
+The work is cut into units of whole puzzles. A trajectory's start is a function of (seed, puzzle, restart), puzzles
+counted among those evaluated, the noise in a unit one of (seed, unit), and sums are added in the order of units, so
+that any number of processes, in one go or with interruptions, reports the same numbers.
 
 Shapes: N puzzles, B trajectories a puzzle, R rows at a time, S tokens.
 """
@@ -210,7 +210,7 @@ def evaluate(
 ) -> dict[int, dict[str, float]]:
     """Metrics by depth. `puzzles` limits the evaluation to so many, evenly spread over the data.
 
-    `between` is called between batches, and may raise to end the evaluation.
+    `between` is called between batches, in streaming between units, and may raise to end the evaluation.
 
     Returns for each depth the released programs' names (`all/...`, and for breadth > 1 `different_init/...`,
     `majority_vote/...`, `convergence_top_k/...`), `all/residual`, `selection/...`, `nfe/...`, and `puzzles`, the

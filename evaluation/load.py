@@ -72,7 +72,7 @@ def build_for_evaluation(
 ) -> tuple[Arch, Reasoner, str]:
     """(the architecture as evaluated, the model with its weights on its device, what computes it and why).
 
-    Breadth greater than one gives TRM random starts of std `different_init_reset_std`.
+    Breadth greater than one gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`.
     """
     if loaded.task is not None and loaded.task[:2] != task[:2]:
         raise ValueError(

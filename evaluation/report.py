@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.logging import fit_for_json
+
 # column heading -> metric
 _COLUMNS = {
     "exact": "all/exact_accuracy",
@@ -78,14 +80,10 @@ def default_directory(checkpoint: Path) -> Path:
     return checkpoint.parent / f"eval_{checkpoint.stem}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _json_number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, float]]) -> None:
     """results.json (facts and metrics by depth) and results.csv (a row a depth, every setting a column)."""
     directory.mkdir(parents=True, exist_ok=True)
-    by_depth = {str(d): {name: _json_number(v) for name, v in values.items()} for d, values in metrics.items()}
+    by_depth = {str(d): fit_for_json(values) for d, values in metrics.items()}
     write_whole(directory / "results.json", json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
     settings = {f"settings/{name}": value for name, value in facts["settings"].items() if name != "halt_max_steps"}
     settings |= {name: facts[name] for name in ("checkpoint", "step", "weights", "dataset", "processes", "device")}
@@ -95,9 +93,8 @@ def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, f
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["depth", *names, *settings])
-    for depth, values in metrics.items():
-        numbers = [_json_number(values.get(name, math.nan)) for name in names]
-        writer.writerow([depth, *numbers, *settings.values()])
+    for depth, values in by_depth.items():
+        writer.writerow([depth, *(values.get(name) for name in names), *settings.values()])
     write_whole(directory / "results.csv", table.getvalue())
 
 

@@ -337,6 +337,7 @@ def test_an_evaluation_that_a_stop_cut_off_is_made_after_all(tiny, tmp_path, mon
     assert command("pretrain.py", f"resume={halves}").returncode == 0
     assert same_tensors(halves / "best.safetensors", whole / "best.safetensors")
     assert evaluated(halves) == evaluated(whole)
+    assert "NaN" not in "".join((whole / name).read_text() for name in ("metrics.jsonl", "final.json"))
     assert [step for step, *_ in evaluated(whole)] == [5, 10, 12, 12]
 
 

@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl always, W&B where logged in or asked for."""
 
 import json
+import math
 import netrc
 import os
 import platform
@@ -97,6 +98,19 @@ def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
         return _start_wandb(directory, config, "offline")
 
 
+def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity: None in their place (a precision where nothing was called right, say)."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def write_final(directory: Path, step: int, values: dict[str, float]) -> None:
+    """final.json: the last evaluation, which says that the run has ended."""
+    text = json.dumps({"step": step, **fit_for_json(values)}, indent=1)
+    unfinished = directory / ".final.json.unfinished"
+    unfinished.write_text(text + "\n")
+    unfinished.replace(directory / "final.json")
+
+
 class MetricsLog:
     """Appends to metrics.jsonl and W&B. On resuming, lines after `step` are dropped first."""
 
@@ -112,7 +126,7 @@ class MetricsLog:
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line: the step and its values."""
         with open(self.file, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json.dumps({"step": step, **fit_for_json(values)}) + "\n")
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
