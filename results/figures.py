@@ -45,7 +45,7 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
 
     Of several runs each has its colour, and a marker stands for a number of starts; of one run a number of starts has
     its colour, and a marker stands for the noise of an evaluation. Labels say the number of puzzles where it was not
-    the largest.
+    the largest. The inset of several runs is what is near 100%.
     """
     several, lines = len(recorded) > 1, _lines(task, recorded)
     most = max((one["puzzles"] for _, one in lines), default=0)
@@ -55,21 +55,27 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
     with pictures.style():
         figure = pictures.new_figure(15, 7)
         by_depth, by_step = figure.subplots(1, 2)
+        if several:
+            near_100 = by_depth.inset_axes((0.58, 0.08, 0.4, 0.72), ylim=(94, 100.4), xlim=(7, 80), xscale="log")
+            near_100.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
+            near_100.set_xticks([], minor=True)
+            near_100.grid(alpha=0.3)
         for run, one in lines:
             noise, way = one["settings"]["noise_scale"], ways.index(selection(one))
             kind = noises.index(noise) if noise in noises else 0
             colour, marker = (names.index(run["name"]), way) if several else (way, kind)
             at = {int(depth): exact(one, depth) for depth in one["metrics"]}
-            by_depth.errorbar(
-                list(at),
-                [100 * share for share in at.values()],
-                [100 * standard_error(share, one["puzzles"]) for share in at.values()],
-                color=COLOURS[colour % len(COLOURS)],
-                marker=pictures.MARKERS[marker % len(pictures.MARKERS)],
-                linestyle="--" if several and way else "-",
-                capsize=4,
-                label=_label(run, one, several, len(noises) > 1, most),
-            )
+            for axes in (by_depth, *([near_100] if several else [])):
+                axes.errorbar(
+                    list(at),
+                    [100 * share for share in at.values()],
+                    [100 * standard_error(share, one["puzzles"]) for share in at.values()],
+                    color=COLOURS[colour % len(COLOURS)],
+                    marker=pictures.MARKERS[marker % len(pictures.MARKERS)],
+                    linestyle="--" if several and way else "-",
+                    capsize=4,
+                    label=_label(run, one, several, len(noises) > 1, most),
+                )
         for name, steps, percent in _on_the_way(recorded):
             look = {"marker": ".", "color": COLOURS[names.index(name) % len(COLOURS)], "label": name}
             by_step.plot([step / 1000 for step in steps], percent, **look)
