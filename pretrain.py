@@ -86,9 +86,10 @@ def main(words: list[str]) -> int:
     except torch.cuda.OutOfMemoryError:
         print("error: out of GPU memory; raise gradient_accumulation_steps (same result)", file=sys.stderr)
         return 1
-    except (Stopped, KeyboardInterrupt) as stopped:  # the latter before the first step
-        number = getattr(stopped, "signal", signal.SIGINT)
-        return 0 if number == signal.SIGALRM else 128 + number
+    except Stopped as stopped:
+        return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal
+    except KeyboardInterrupt:  # before the first step
+        return 128 + signal.SIGINT
     finally:
         distributed.stop()
     return 0
