@@ -180,6 +180,7 @@ class PretrainConfig(Strict):
     optimizer: Literal["adam_atan2", "adam_atan2_package"] = "adam_atan2"
     lr: NonNegative
     lr_min_ratio: Share = 1.0
+    lr_decay_steps: Positive | None = None
     lr_warmup_steps: Count = 2000
     weight_decay: NonNegative
     beta1: Decay = 0.9
@@ -217,6 +218,10 @@ class PretrainConfig(Strict):
             raise ValueError(
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} must divide "
                 f"global_batch_size={self.global_batch_size}"
+            )
+        if self.lr_decay_steps and self.lr_min_ratio == 1:
+            raise ValueError(
+                f"lr_decay_steps={self.lr_decay_steps} has no effect with lr_min_ratio=1.0: 0 lets the rate fall to 0"
             )
         return self
 

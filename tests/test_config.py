@@ -70,6 +70,7 @@ COMMON = {
     "lr": 1e-4,
     "lr_warmup_steps": 2000,
     "lr_min_ratio": 1.0,
+    "lr_decay_steps": None,
     "weight_decay": 1.0,
     "beta1": 0.9,
     "beta2": 0.95,
@@ -257,6 +258,7 @@ def test_a_wrong_value_says_key_and_value(word, parts):
         (["arch.puzzle_emb_len=2", "arch.puzzle_emb_ndim=1025"], ["1025", "does not fit"]),
         (["gradient_accumulation_steps=5"], ["gradient_accumulation_steps=5", "global_batch_size=768"]),
         (["resume=a", "load_checkpoint=b"], ["resume", "load_checkpoint", "not both"]),
+        (["lr_decay_steps=9"], ["lr_decay_steps=9 has no effect with lr_min_ratio=1.0"]),
     ],
 )
 def test_what_does_not_go_together_is_named(words, parts):
@@ -268,6 +270,7 @@ def test_what_does_go_together_is_not_refused():
     load_pretrain(["train=eqr_sudoku", "arch.hidden_size=24", "arch.pos_encodings=rope"])  # mlp_t uses no positions
     load_pretrain(["train=eqr_sudoku", "arch.puzzle_emb_len=2", "arch.puzzle_emb_ndim=1024"])
     load_pretrain(["train=eqr_sudoku", "gradient_accumulation_steps=6"])
+    load_pretrain(["train=eqr_sudoku", "lr_decay_steps=15000", "lr_min_ratio=0"])
 
 
 @pytest.mark.parametrize("board", [("null", "null"), ("9", "null"), ("9", "8"), ("3", "30")])

@@ -62,6 +62,15 @@ def test_schedule():
     assert learning_rate(500, 100, 2.0, 10, 1.0) == 2.0
 
 
+def test_a_schedule_that_falls_at_the_end():
+    rates = [learning_rate(s, total=100, base=2.0, warmup=10, min_ratio=0.0, decay=40) for s in range(1, 101)]
+    assert rates[4] == pytest.approx(1.0) and set(rates[9:60]) == {2.0}
+    assert rates[60] < 2.0 and rates[79] == pytest.approx(1.0) and rates[99] == pytest.approx(0.0)
+    for longer in (90, 500):  # no longer than what the warmup leaves
+        whole = [learning_rate(s, 100, 2.0, 10, 0.1) for s in range(1, 101)]
+        assert [learning_rate(s, 100, 2.0, 10, 0.1, longer) for s in range(1, 101)] == whole
+
+
 def test_ema_averages_and_gives_the_weights_back():
     p = nn.Parameter(torch.zeros(3))
     ema = EMA({"p": p}, rate=0.75)

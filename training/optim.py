@@ -87,11 +87,15 @@ class SignSGD:
         self.weights.grad[rows] = 0.0
 
 
-def learning_rate(step: int, total: int, base: float, warmup: int, min_ratio: float) -> float:
-    """Rate of update `step` (from 1): linear warmup, then a cosine to min_ratio * base at `total`."""
+def learning_rate(step: int, total: int, base: float, warmup: int, min_ratio: float, decay: int | None = None) -> float:
+    """Rate of update `step` (from 1): linear warmup, then constant, then a cosine to min_ratio * base at `total`.
+
+    The cosine takes the last `decay` steps; None: all after the warmup.
+    """
     if step < warmup:
         return base * step / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    start = warmup if decay is None else max(warmup, total - decay)
+    progress = min(1.0, max(0, step - start) / max(1, total - start))
     return base * (min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 

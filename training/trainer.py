@@ -120,7 +120,8 @@ class Trainer:
     def rate(self, base: float) -> float:
         """The learning rate of the current step."""
         config = self.config
-        return learning_rate(self.step, self.total_steps, base, config.lr_warmup_steps, config.lr_min_ratio)
+        shape = (config.lr_warmup_steps, config.lr_min_ratio, config.lr_decay_steps)
+        return learning_rate(self.step, self.total_steps, base, *shape)
 
     # -- checkpoints -------------------------------------------------------------------------------
 
