@@ -3,7 +3,17 @@
 import shlex
 from collections.abc import Sequence
 
-from results.recorded import FROM_ARCH, Record, evaluation_words, exact, percent, selection, training_words
+from results.recorded import (
+    FROM_ARCH,
+    Record,
+    begun_from,
+    evaluation_words,
+    exact,
+    percent,
+    selection,
+    steps,
+    training_words,
+)
 
 TASKS = ("sudoku", "maze_unique")
 
@@ -66,8 +76,9 @@ def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record
         puzzles = evaluation["puzzles"]
         spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
         value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
+        spent_on = steps(run, begun_from(run, recorded))
         eight_bits = ", float8" if "kernels" in evaluation["settings"] else ""
-        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {run['steps']:,} steps{eight_bits})")
+        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {spent_on}{eight_bits})")
     return "; ".join(cells) or "not run"
 
 
@@ -161,7 +172,8 @@ def commands(recorded: Sequence[Record]) -> str:
     """What trains and evaluates every run again."""
     lines = []
     for run in recorded:
-        lines += [f"# {run['name']}", f"bash scripts/train.sh {shlex.join(training_words(run))}"]
+        words = training_words(run, begun_from(run, recorded), f"RUN_DIR_OF_{run.get('after')}")
+        lines += [f"# {run['name']}", f"bash scripts/train.sh {shlex.join(words)}"]
         lines += [
             f"bash scripts/eval.sh RUN_DIR {shlex.join(evaluation_words(run, one))}" for one in run["evaluations"]
         ]

@@ -4,77 +4,85 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.drawing import pictures
-from results.recorded import Record, exact, selection, standard_error
+from results.recorded import Record, begun_from, exact, selection, standard_error
 
 COLOURS = (pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY)
 
 
 def _lines(task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """(run, evaluation) for each line against depth, those of fewer starts and of less noise first."""
-    found = [
-        (run, one)
-        for run in recorded
-        for one in run["evaluations"]
-        if one["dataset"] == task["data"] and not one["settings"]["streaming"] and one["settings"]["split"] == "test"
-    ]
-    order = ("different_init", "noise_scale")
-    return sorted(found, key=lambda line: [line[1]["settings"][name] or 0 for name in order])
+    """(run, evaluation) for each line against depth, those of fewer starts first.
+
+    Of a run's evaluations with so many starts: with the noise it was trained with, on most puzzles, at most depths.
+    """
+    found: dict[tuple[int, str], tuple[Record, Record]] = {}
+    for run in recorded:
+        fitting = [
+            one
+            for one in run["evaluations"]
+            if one["dataset"] == task["data"]
+            and not one["settings"]["streaming"]
+            and one["settings"]["split"] == "test"
+            and one["settings"]["noise_scale"] == run["config"]["arch"].get("noise_scale")
+        ]
+        for one in sorted(fitting, key=lambda one: (one["puzzles"], len(one["metrics"]))):
+            found[one["settings"]["different_init"], run["name"]] = (run, one)
+    return [found[key] for key in sorted(found)]
 
 
-def _label(run: Record, one: Record, several: bool, noisy: bool, most: int) -> str:
-    noise = one["settings"]["noise_scale"]
-    label = (f"{run['name']}, " if several else "") + selection(one)
-    label += f", noise {noise:g}" if noisy and noise is not None else ""
-    label += ", float8" if "kernels" in one["settings"] else ""
+def _label(run: Record, one: Record, most: int) -> str:
+    label = f"{run['name']}, {selection(one)}" + (", float8" if "kernels" in one["settings"] else "")
     return label + (f" ({one['puzzles']})" if one["puzzles"] < most else "")
 
 
 def _on_the_way(recorded: Sequence[Record]) -> list[tuple[str, list[int], list[float]]]:
-    """(name, steps, percent) of every run that is not only the beginning of another one."""
+    """(name, steps, percent) of every run that is not only the beginning of another one.
+
+    Steps are counted from the beginning of the run from whose weights one began.
+    """
+    begun = {run["name"]: begun_from(run, recorded) for run in recorded if run["config"]["load_checkpoint"]}
+    steps = {name: earlier["steps"] for name, earlier in begun.items() if earlier}
     rows = {run["name"]: run["evaluations_on_the_way"]["rows"] for run in recorded}
     whole = {
         name: mine
         for name, mine in rows.items()
         if not any(other[: len(mine)] == mine for its, other in rows.items() if its != name and len(other) > len(mine))
     }
-    return [(name, [row[0] for row in mine], [100 * row[2] for row in mine]) for name, mine in whole.items()]
+    return [
+        (name, [steps.get(name, 0) + row[0] for row in mine], [100 * row[2] for row in mine])
+        for name, mine in whole.items()
+    ]
 
 
 def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
     """Draws a task's runs into `file`, a PNG: bars are standard errors, crosses the paper's numbers.
 
-    Of several runs each has its colour, and a marker stands for a number of starts; of one run a number of starts has
-    its colour, and a marker stands for the noise of an evaluation. Labels say the number of puzzles where it was not
-    the largest. The inset of several runs is what is near 100%.
+    Each run has its colour, a marker stands for a number of starts, and lines of several starts are dashed. Labels say
+    the number of puzzles where it was not the largest. The inset is what is near 100%.
     """
-    several, lines = len(recorded) > 1, _lines(task, recorded)
+    lines = _lines(task, recorded)
     most = max((one["puzzles"] for _, one in lines), default=0)
-    noises = sorted({one["settings"]["noise_scale"] for _, one in lines} - {None})
     ways = list(dict.fromkeys(selection(one) for _, one in lines))
     names = [run["name"] for run in recorded]
     with pictures.style():
         figure = pictures.new_figure(15, 7)
         by_depth, by_step = figure.subplots(1, 2)
-        if several:
-            near_100 = by_depth.inset_axes((0.58, 0.08, 0.4, 0.72), ylim=(94, 100.4), xlim=(7, 80), xscale="log")
-            near_100.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
-            near_100.set_xticks([], minor=True)
-            near_100.grid(alpha=0.3)
+        near_100 = by_depth.inset_axes((0.58, 0.08, 0.4, 0.66), ylim=(94, 100.4), xlim=(7, 80), xscale="log")
+        near_100.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
+        near_100.set_xticks([], minor=True)
+        near_100.grid(alpha=0.3)
         for run, one in lines:
-            noise, way = one["settings"]["noise_scale"], ways.index(selection(one))
-            kind = noises.index(noise) if noise in noises else 0
-            colour, marker = (names.index(run["name"]), way) if several else (way, kind)
+            way = ways.index(selection(one))
             at = {int(depth): exact(one, depth) for depth in one["metrics"]}
-            for axes in (by_depth, *([near_100] if several else [])):
+            for axes in (by_depth, near_100):
                 axes.errorbar(
                     list(at),
                     [100 * share for share in at.values()],
                     [100 * standard_error(share, one["puzzles"]) for share in at.values()],
-                    color=COLOURS[colour % len(COLOURS)],
-                    marker=pictures.MARKERS[marker % len(pictures.MARKERS)],
-                    linestyle="--" if several and way else "-",
+                    color=COLOURS[names.index(run["name"]) % len(COLOURS)],
+                    marker=pictures.MARKERS[way % len(pictures.MARKERS)],
+                    linestyle="--" if way else "-",
                     capsize=4,
-                    label=_label(run, one, several, len(noises) > 1, most),
+                    label=_label(run, one, most),
                 )
         for name, steps, percent in _on_the_way(recorded):
             look = {"marker": ".", "color": COLOURS[names.index(name) % len(COLOURS)], "label": name}

@@ -1,4 +1,4 @@
-"""Records a run: python -m results.record NAME RUN_DIR [EVAL_DIR ...] [--hardware TEXT] [--commit HASH] [--note TEXT]
+"""Records a run: python -m results.record NAME RUN_DIR [EVAL_DIR ...] [--after NAME] [--hardware TEXT] [--note TEXT]
 
 Writes results/runs/NAME.json: configuration, commit, seed, hardware, versions, seconds, the training curve, and every
 evaluation. Given again with more evaluations it adds them, and puts those of equal settings in place of the old ones.
@@ -17,7 +17,7 @@ import yaml
 from config.load import choices, validate
 from config.schema import PretrainConfig
 from evaluation import report
-from results.recorded import FROM_ARCH, RUNS, Record, portable, read, with_all
+from results.recorded import FROM_ARCH, RUNS, Record, begun_from, portable, read, runs, with_all
 
 POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
@@ -141,7 +141,8 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         directory: the run's folder.
         evaluations: folders that evaluate.py wrote.
         earlier: what was recorded of the run before: its evaluations are kept, and what is not `given` anew.
-        given: `hardware`, `commit` (for a run whose folder does not know it), `note`, `processes`; None: not given.
+        given: `after` (the recorded run from whose end it went on), `hardware`, `commit` (for a run whose folder does
+            not know it), `note`, `processes`; None: not given.
 
     Raises:
         ValueError: one sentence: a folder is not what it should be, or `earlier` is of another run.
@@ -153,7 +154,8 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         raise ValueError(f"{directory} is another run than the one recorded as {earlier['name']}: give another name")
     versions = read(directory / "versions.json", "commit")
     commit = versions.pop("commit")
-    said = {name: given.get(name) or (earlier or {}).get(name) for name in ("hardware", "note", "commit", "processes")}
+    names = ("after", "hardware", "note", "commit", "processes")
+    said = {name: given.get(name) or (earlier or {}).get(name) for name in names}
     wall, spent = training_time(log, config.global_batch_size, said["processes"] or 1)
     kept = {_which(one): one for one in (earlier or {"evaluations": []})["evaluations"]}
     for folder in evaluations:
@@ -163,6 +165,7 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         kept[_which(one)] = one
     return {
         "name": directory.name,
+        "after": said["after"],
         "config": values,
         "seed": config.seed,
         "commit": said["commit"] or "unknown" if commit == "unknown" else commit,
@@ -190,6 +193,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("name", metavar="NAME", help="results/runs/NAME.json is written")
     parser.add_argument("directory", type=Path, metavar="RUN_DIR", help="the folder that training wrote")
     parser.add_argument("evaluations", nargs="*", type=Path, metavar="EVAL_DIR", help="folders of its evaluations")
+    parser.add_argument("--after", help="the recorded run from whose end, or from whose weights, it went on")
     parser.add_argument("--hardware", help="what it was trained on, such as '1 x H200'")
     parser.add_argument("--commit", help="for a run whose folder does not say of which commit it is")
     parser.add_argument("--note", help="whatever else a reader should know")
@@ -200,10 +204,13 @@ def main(words: Sequence[str] | None = None) -> int:
         if not re.fullmatch(r"[\w.+-]+", given.name):
             raise ValueError(f"NAME should be letters, digits and any of . + - _, but it is {given.name!r}")
         earlier = read(file) if file.exists() else None
-        more = {name: vars(given)[name] for name in ("hardware", "commit", "note", "processes")}
+        more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note", "processes")}
         found = record(given.directory, given.evaluations, earlier, **more) | {"name": given.name}
         if (name := found["config"]["run_name"]) not in choices("train"):
             raise ValueError(f"{given.directory} has run_name={name}, but a record is of a recipe in config/train")
+        if found["config"]["load_checkpoint"] and not found["after"]:
+            raise ValueError(f"{given.directory} began from weights: say with --after of which recorded run")
+        begun_from(found, runs(RUNS))
         file.parent.mkdir(exist_ok=True)
         report.write_whole(file, to_text(found))
     except (ValueError, OSError) as error:

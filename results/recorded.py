@@ -101,12 +101,36 @@ def _differences(config: Record, base: Record, prefix: str = "") -> list[str]:
     return words
 
 
-def training_words(run: Record) -> list[str]:
-    """What `scripts/train.sh` must be given to train a recorded run again, up to the step at which it ended."""
+def begun_from(run: Record, recorded: Sequence[Record]) -> Record | None:
+    """The recorded run from whose end a run went on, if it did. Raises ValueError where it is not among `recorded`."""
+    found = [one for one in recorded if one["name"] == run.get("after")]
+    if run.get("after") and not found:
+        raise ValueError(f"{run['name']} went on from {run['after']}, which is not recorded")
+    return found[0] if found else None
+
+
+def training_words(run: Record, earlier: Record | None = None, directory: str = "RUN_DIR") -> list[str]:
+    """What `scripts/train.sh` must be given to train a recorded run again, up to the step at which it ended.
+
+    Args:
+        run: the record.
+        earlier: that of the run it went on from: as that run, or from its weights.
+        directory: the folder of the latter.
+    """
     config, name = run["config"], run["config"]["run_name"]
     if config["max_steps"]:
         config = config | {"max_steps": run["steps"]}
+    if earlier and not config["load_checkpoint"]:
+        return [f"resume={directory}", *_differences(config, earlier["config"])]
+    if earlier:
+        config = config | {"load_checkpoint": directory}
     return [name, *_differences(config, portable(load_pretrain([f"train={name}"])).model_dump(mode="json"))]
+
+
+def steps(run: Record, earlier: Record | None) -> str:
+    """How many steps it was trained, such as "50,000 + 18,000 steps" where it began from another run's weights."""
+    begun = f"{earlier['steps']:,} + " if earlier and run["config"]["load_checkpoint"] else ""
+    return f"{begun}{run['steps']:,} steps"
 
 
 def evaluation_words(run: Record, evaluation: Record) -> list[str]:

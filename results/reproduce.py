@@ -23,11 +23,13 @@ from results.recorded import (
     ROOT,
     RUNS,
     Record,
+    begun_from,
     chance,
     evaluation_words,
     exact,
     percent,
     read,
+    runs,
     selection,
     training_words,
 )
@@ -167,6 +169,14 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
     return fine
 
 
+def train(run: Record) -> Path:
+    """Trains a recorded run again, and before it the run that it went on from; returns its folder."""
+    earlier = begun_from(run, runs(RUNS))
+    words = training_words(run, earlier, str(train(earlier)) if earlier else "")
+    [done] = [line for line in script("train.sh", *words).splitlines() if line.startswith("done: ")]
+    return Path(done.removeprefix("done: "))
+
+
 def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> Path:
     """Builds, trains (unless `directory` is a run already), evaluates and records; returns the new record's file."""
     if directory is not None and (name := run_config(directory).run_name) != run["config"]["run_name"]:
@@ -174,16 +184,14 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     own = Path(run["config"]["dataset"]["data_path"]).name
     sets = dict.fromkeys([own, *(one["dataset"] for one in run["evaluations"])])
     totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in sets}
-    if directory is None:
-        [done] = [line for line in script("train.sh", *training_words(run)).splitlines() if line.startswith("done: ")]
-        directory = Path(done.removeprefix("done: "))
+    directory = directory or train(run)
     folders = [directory / f"evaluation_{number}" for number in range(len(run["evaluations"]))]
     for one, folder in zip(run["evaluations"], folders, strict=True):
         if not (folder / "results.json").is_file():
             settings = one["settings"] | {"max_puzzles": one["puzzles"], "kernels": "auto"}  # float8 is not everywhere
             words = evaluation_words(run, one | {"settings": settings})
             print(script("eval.sh", str(directory), *words, f"eval_dir={folder}"))
-    write_whole(file := directory / "record.json", to_text(record(directory, folders)))
+    write_whole(file := directory / "record.json", to_text(record(directory, folders, after=run.get("after"))))
     for one, folder in zip(run["evaluations"], folders, strict=True):
         whole = one["settings"]["max_puzzles"] is None and one["settings"]["split"] == "test"
         if whole and totals[one["dataset"]] != one["puzzles"]:

@@ -88,6 +88,33 @@ def test_a_record_holds_what_repeats_the_run(found, run):
     assert recorded.evaluation_words(found, found["evaluations"][0]) == ["halt_max_steps=[1,4]"]
 
 
+def test_a_run_that_went_on_from_another_names_it(found, monkeypatch, tmp_path):
+    first = found | {"name": "first", "steps": 30}
+    changes = {"lr": 1e-3, "max_steps": 40}
+    resumed = found | {"name": "resumed", "after": "first", "config": found["config"] | changes}
+    loaded = resumed | {"name": "loaded", "config": resumed["config"] | {"load_checkpoint": "first"}}
+    runs = [first, resumed, loaded]
+    assert recorded.begun_from(resumed, runs) is first and recorded.begun_from(first, runs) is None
+    with pytest.raises(ValueError, match="resumed went on from first, which is not recorded"):
+        recorded.begun_from(resumed, runs[1:])
+
+    words = recorded.training_words(resumed, first, "DIR")
+    assert words == ["resume=DIR", "lr=0.001"]
+    name, *words = recorded.training_words(loaded, first, "DIR")
+    assert name == "quickstart" and {'load_checkpoint="DIR"', "lr=0.001", "max_steps=40"} <= set(words)
+    assert recorded.steps(resumed, first) == "40 steps" and recorded.steps(loaded, first) == "30 + 40 steps"
+    assert "train.sh resume=RUN_DIR_OF_first lr=0.001" in blocks.commands(runs)
+
+    for one in runs:
+        (tmp_path / f"{one['name']}.json").write_text(record.to_text(one))
+    trained = []
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path)
+    monkeypatch.setattr(reproduce, "script", lambda *words: trained.append(words) or f"done: run{len(trained)}\n")
+    assert reproduce.train(resumed) == Path("run2")
+    assert [words[:3] for words in trained][1] == ("train.sh", "resume=run1", "lr=0.001")
+    assert trained[0][:2] == ("train.sh", "quickstart") and "lr=0.01" in trained[0]
+
+
 def test_evaluations_are_added_or_replaced(found, run, work):
     first = record.record(run, [work / "one"], hardware="a", note="b")
     both = record.record(run, [work / "four"], first, note="c")
@@ -139,6 +166,10 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
     shutil.copytree(run, named)
     config = (run / "config.yaml").read_text()
     (named / "config.yaml").write_text(config.replace("run_name: quickstart", "run_name: mine"))
+    begun = tmp_path / "begun"
+    shutil.copytree(run, begun)
+    began = re.sub("resume: .*", "resume: null", config).replace("load_checkpoint: null", "load_checkpoint: a/b")
+    (begun / "config.yaml").write_text(began)
     damaged = []
     for name, text, evaluated in [
         ("config.yaml", "", []),
@@ -160,6 +191,8 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
         (["tiny", str(run), str(wrong)], "another model"),
         (["tiny", str(run), str(early)], "evaluates step 20, but the run is at step 40"),
         (["new", str(named)], "has run_name=mine, but a record is of a recipe in config/train"),
+        (["new", str(begun)], "began from weights: say with --after"),
+        (["new", str(begun), "--after", "other"], "new went on from other, which is not recorded"),
         (["tiny", str(run), str(tmp_path)], "does not exist"),
         *((["tiny", *words], sentence) for words, sentence in damaged),
         (["../tiny", str(run)], "NAME"),
@@ -260,6 +293,24 @@ def test_figures_are_drawn(found, tmp_path):
     empty["evaluations_on_the_way"]["rows"] = []
     draw(task, [found, empty], tmp_path / "sudoku.png")
     assert (tmp_path / "sudoku.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_figure_shows(found):
+    pytest.importorskip("matplotlib")
+    from results.figures import _lines, _on_the_way
+
+    task = as_task(found)["sudoku"]
+    one, noisy = found["evaluations"]
+    fewer = one | {"puzzles": 5}
+    four = copy.deepcopy(noisy)
+    four["settings"]["noise_scale"] = one["settings"]["noise_scale"]
+    found["evaluations"] = [fewer, one, fewer, noisy, four]
+    assert [shown for _, shown in _lines(task, [found])] == [one, four], "training's noise, and most puzzles"
+
+    begun = copy.deepcopy(found) | {"name": "begun", "after": "tiny"}
+    begun["config"]["load_checkpoint"] = "tiny"
+    begun["evaluations_on_the_way"]["rows"] = [[10, 11, 0.5]]
+    assert _on_the_way([found, begun])[1] == ("begun", [50], [50.0])
 
 
 # -- shipped checkpoints -----------------------------------------------------------------------------------------
