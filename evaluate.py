@@ -4,8 +4,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 from config.load import load_eval
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
@@ -18,6 +16,7 @@ from evaluation.measure import settings_for
 from evaluation.merge import write_results
 from evaluation.outcomes import PerPuzzle
 from evaluation.partial import Partial, append, describe
+from models.backend import out_of_memory
 from training import distributed
 from training.distributed import World
 
@@ -54,6 +53,7 @@ def run(config: EvalConfig, world: World) -> None:
     with partial.append_to((shard, shards), world) as file:
         mine = left[world.rank :: world.size]
         for part in run_units(model, puzzles, settings, cut, mine, world.is_main, observers):
+            part.check()
             append(file, part)
             done.append(part)
     everyone = [part for parts in world.gather_objects(done) for part in parts]
@@ -79,8 +79,8 @@ def main(words: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except torch.cuda.OutOfMemoryError:
-        print("error: out of GPU memory; give a smaller global_batch_size (and a new eval_dir)", file=sys.stderr)
+    except (RuntimeError, MemoryError) as error:
+        print(f"error: {out_of_memory(error)}; give a smaller global_batch_size (and a new eval_dir)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from config.load import load_pretrain, resume_config
 from config.schema import PretrainConfig
 from dataset.puzzles import Puzzles, TrainingBatches
@@ -83,8 +81,9 @@ def main(words: list[str]) -> int:
     except (ValueError, NotFinite, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except torch.cuda.OutOfMemoryError:
-        print("error: out of GPU memory; raise gradient_accumulation_steps (same result)", file=sys.stderr)
+    except (RuntimeError, MemoryError) as error:
+        what = backend.out_of_memory(error)
+        print(f"error: {what}; raise gradient_accumulation_steps (same result), or make arch smaller", file=sys.stderr)
         return 1
     except Stopped as stopped:
         return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal

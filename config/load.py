@@ -62,12 +62,14 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     if location[:1] == ["compile"]:
         del location[1:]  # which member of the union refused it
     key = ".".join(location)
+    if first["type"] == "extra_forbidden" and key in _keys(model, None):
+        return f"unknown key {key}: arch.name={arch} has none; where train=NAME sets it, start from a recipe of {arch}"
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}{_nearest(key, _keys(model, arch))}"
     if first["type"] == "union_tag_invalid":
         return f"{key}.name should be {first['ctx']['expected_tags']}, but it is {first['ctx']['tag']!r}"
     if first["type"] == "missing":
-        return f"{key} is missing"
+        return f"{key} is missing" + (f", which arch.name={arch} needs" if arch else "")
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     if key in _SHOULD_BE:
@@ -159,13 +161,17 @@ def load_pretrain(words: list[str]) -> PretrainConfig:
 def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     """The configuration of a run that goes on: its own (`base`), changed by `key=value` words.
 
-    `train=NAME` may be given again, and changes nothing. `resume=PATH` is taken as it stands, without quotes.
+    `train=NAME` may be given again if the run is one of it. `resume=PATH` is taken as it stands, without quotes.
 
     Raises:
         ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
     """
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
+    recipe = [word for word in words if word.startswith("train=")]
+    names = [word for word in words if word.startswith("run_name=")]
     words = [word for word in words if not word.startswith(("train=", "resume="))]
+    if recipe and (name := load_pretrain([*recipe, *names]).run_name) != base.run_name:
+        raise ValueError(f"the run that would go on is one of {base.run_name}, not of {name}: leave {recipe[-1]} out")
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")

@@ -7,6 +7,7 @@ that any number of processes, in one go or with interruptions, reports the same 
 Shapes: N puzzles, B trajectories a puzzle, R rows at a time, S tokens.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -90,6 +91,12 @@ class Done(NamedTuple):
     seconds: float
     device_seconds: float
     observed: Any = None  # by observer, what it had to say
+
+    def check(self) -> None:
+        """Raises ValueError where logits were not finite, which would count as wrong answers."""
+        for depth, found in self.tallies.items():
+            if not math.isfinite(found.sums["all/lm_loss"][0]):
+                raise ValueError(f"at depth {depth} logits are not finite: give less noise, or forward_dtype=float32")
 
 
 def _run_rows(

@@ -158,6 +158,8 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
     total = len(read_split(Path("data", data), "test").inputs)
     if total != one["puzzles"]:
         raise ValueError(f"data/{data} has {total} test puzzles, but {one['puzzles']} others were recorded")
+    if most is not None and most > total:
+        raise ValueError(f"--puzzles should be at most {total}, the test puzzles of data/{data}, but it is {most}")
     depths = [int(depth) for depth in one["metrics"]]
     depths = [depth for depth in depths if deepest is None or depth <= deepest] or [min(depths)]
     settings = one["settings"] | {"halt_max_steps": depths, "max_puzzles": most, "kernels": "auto"}

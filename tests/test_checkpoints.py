@@ -197,6 +197,15 @@ def test_nothing_is_loaded_from_weights_that_do_not_fit(saved, tiny):
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
+def test_weights_that_are_not_finite_are_refused(saved, tiny):
+    model = build(load_pretrain(tiny).arch, Task(8, 6, 3))
+    weights = checkpoint.load(saved).model
+    weights["lm_head.weight"][2, 3] = float("nan")
+    with pytest.raises(ValueError, match="^FILE is of no use: lm_head.weight is not finite$"):
+        checkpoint.put(model, weights, "FILE")
+    assert all(bool(torch.isfinite(t).all()) for t in model.state_dict().values())
+
+
 def test_averaged_or_raw_weights(saved, tiny):
     ours = checkpoint.load(saved)
     averaged, raw = load_model(str(saved)), load_model(str(saved), ema=False)

@@ -199,7 +199,12 @@ def test_an_unknown_key_names_the_nearest_one(word, nearest):
 
 
 def test_a_key_of_another_architecture_is_unknown():
-    assert "unknown key arch.noise_scale" in failure(load_pretrain, "train=trm_sudoku", "arch.noise_scale=0.1")
+    sentence = failure(load_pretrain, "train=trm_sudoku", "arch.noise_scale=0.1")
+    assert sentence.startswith("unknown key arch.noise_scale: arch.name=trm has none; ")
+    sentence = failure(load_pretrain, "train=quickstart", "arch=feedforward")
+    assert sentence.startswith("unknown key arch.H_cycles: arch.name=feedforward has none; where train=NAME sets it")
+    sentence = failure(load_pretrain, "train=hrm_srupp", "arch=trm")
+    assert sentence == "arch.H_layers is missing, which arch.name=hrm_srupp needs"
 
 
 def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
@@ -354,7 +359,9 @@ def test_a_run_goes_on_with_its_own_configuration():
     base = load_pretrain(["train=eqr_sudoku", "lr=7e-4", "arch.L_cycles=2"])
     same = resume_config(base, ["resume=there"])
     assert same == base.model_copy(update={"resume": "there"})
-    assert resume_config(base, ["train=trm_sudoku", "resume=there"]) == same, "train= may stand there again"
+    assert resume_config(base, ["train=eqr_sudoku", "resume=there"]) == same, "train= may stand there again"
+    named = load_pretrain(["train=eqr_sudoku", "run_name=mine"])
+    assert resume_config(named, ["train=eqr_sudoku", "run_name=mine", "resume=there"]).run_name == "mine"
     changed = resume_config(base, ["resume=there", "max_steps=9", "lr=1e-5", "+checkpoint_latents=false"])
     assert (changed.max_steps, changed.lr, changed.checkpoint_latents) == (9, 1e-5, False)
     assert changed.arch == base.arch and base.max_steps is None
@@ -368,6 +375,18 @@ def test_what_the_saved_state_rests_on_cannot_change(word):
     base = load_pretrain(["train=eqr_sudoku"])
     sentence = failure(lambda words: resume_config(base, words), "resume=x", word)
     assert sentence.startswith(word.split("=")[0].split(".")[0]) and "cannot change" in sentence
+
+
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("trm_sudoku", "one of eqr_sudoku, not of trm_sudoku: leave train=trm_sudoku out"),
+        ("eqr_sudok", "did you mean eqr_sudoku?"),
+    ],
+)
+def test_a_run_goes_on_under_its_own_name_only(name, part):
+    base = load_pretrain(["train=eqr_sudoku"])
+    assert part in failure(lambda words: resume_config(base, words), f"train={name}", "resume=there")
 
 
 @pytest.mark.parametrize(

@@ -169,14 +169,31 @@ def test_merging_nothing_is_one_sentence(tmp_path):
         merging.merge([tmp_path], tmp_path)
 
 
-def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("where", ["GPU memory", "memory"])
+def test_too_little_memory_is_one_sentence(where, tmp_path, monkeypatch, capsys):
     def full(*_):
+        if where == "memory":
+            torch.empty(2**60)
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(evaluation, "trajectory", full)
     assert run(tmp_path, "plain") == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: out of GPU memory") and "global_batch_size" in last
+    assert last.startswith(f"error: out of {where}; ") and "global_batch_size" in last
+
+
+def test_other_errors_are_not_about_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "trajectory", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        run(tmp_path, "plain")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_that_are_not_finite_are_no_wrong_answers(kind, tmp_path, capsys):
+    assert run(tmp_path, kind, "noise_scale=1e38") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: at depth ") and "logits are not finite: give less noise" in last
+    assert not (tmp_path / "results.json").exists() and not Partial(tmp_path).done()
 
 
 def test_a_unit_is_the_same_after_reading():

@@ -179,17 +179,21 @@ def report_main(monkeypatch, *words: object) -> None:
 def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch):
     (tmp_path / "unfinished" / "partial").mkdir(parents=True)
     (tmp_path / "unfinished" / "partial" / "about.json").write_text("{}")
+    (few := tmp_path / "few.csv").write_text("rating\n1\n")
+    (other := tmp_path / "other.csv").write_text("difficulty\n1\n")
     for words, sentence in [
         ([tmp_path / "nowhere"], "is not a folder"),
         ([tmp_path], "neither a run's folder"),
         ([tmp_path / "unfinished"], "is not finished"),
         ([run, "--puzzles", 0], "--puzzles should be at least 1, not 0"),
         ([run, "--ratings", tmp_path / "no.csv"], "no.csv is not a file: give a CSV"),
+        ([run, "--ratings", other, "--output", tmp_path / "page"], "other.csv, line 1: has no column 'rating'"),
+        ([run, "--ratings", few, "--output", tmp_path / "page"], "few.csv has 1 rows, but the split"),
         ([run, run], "results.json does not exist"),
     ]:
         with pytest.raises(SystemExit, match=f"^error: [^\n]*{sentence}[^\n]*$"):
             report_main(monkeypatch, *words)
-    assert list(tmp_path.iterdir()) == [tmp_path / "unfinished"]
+    assert {path.name for path in tmp_path.iterdir()} == {"unfinished", "few.csv", "other.csv"}
 
 
 def test_the_command_ends_with_1(tmp_path):

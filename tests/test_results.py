@@ -364,6 +364,8 @@ def test_a_checkpoint_is_compared_with_its_record(found, run, work, tmp_path, mo
     monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     ship.main([str(run), str(tmp_path)])
     file = tmp_path / "last.safetensors"
+    with pytest.raises(ValueError, match="--puzzles should be at most 11, .* data/tiny, but it is 12"):
+        reproduce.check(found, file, "tiny", 12, 4)
     assert reproduce.check(found, file, "tiny", 5, 4)
     assert "5 puzzles (recorded: 11)" in capsys.readouterr().out
 

@@ -208,6 +208,7 @@ def test_batches_are_a_function_of_seed_and_step(tiny_data):
         (["resume=nowhere"], "there is no checkpoint nowhere"),
         (["train=quickstart", "dataset.data_path=nowhere"], "nowhere"),
         (["train=quickstart", "device=cuda:7"], "cuda:7"),
+        (["train=quickstart", "arch.hidden_size=20000000"], "out of memory; raise gradient_accumulation_steps"),
         (["train=quickstart", "optimizer=adam_atan2_package"], "adam-atan2"),
     ],
 )

@@ -151,7 +151,7 @@ def put(into: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None
     """Copies `weights` into a module, strictly: every name and shape must match.
 
     Raises:
-        ValueError: they do not, with the first differences.
+        ValueError: they do not, with the first differences, or a weight is not finite.
     """
     own = into.state_dict()
     faults = [f"{name} is missing" for name in own.keys() - weights.keys()]
@@ -164,6 +164,9 @@ def put(into: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None
     if faults:
         shown = ", ".join(sorted(faults)[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
         raise ValueError(f"{origin} does not fit the model: {shown}")
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{origin} is of no use: {name} is not finite")
     into.load_state_dict(weights)
 
 

@@ -126,6 +126,8 @@ def _all(
     try:
         sample = take_sample(config_of(found.checkpoint, found.results), puzzles, ratings)
     except (ValueError, OSError) as error:
+        if ratings is not None:  # without a sample they say nothing
+            raise
         left_out.append(f"Everything about trajectories: {error}.")
     else:
         facts |= sample.facts
@@ -175,7 +177,8 @@ def write_page(directory: Path, output: Path, puzzles: int, ratings: Path | None
     With `ratings`, a CSV with a row for each puzzle of the split, its column `rating` is their difficulty.
 
     Raises:
-        ValueError: the folder is neither a run's nor an evaluation's, or `puzzles` is no such number.
+        ValueError: the folder is neither a run's nor an evaluation's, `puzzles` is no such number, or `ratings` do not
+            fit, or nothing can be run again for them.
     """
     if puzzles < 1:
         raise ValueError(f"--puzzles should be at least 1, not {puzzles}")
@@ -183,13 +186,14 @@ def write_page(directory: Path, output: Path, puzzles: int, ratings: Path | None
     facts: dict[str, str] = {}
     left_out: list[str] = []
     parts = []
-    output.mkdir(parents=True, exist_ok=True)
     with pictures.style():
         for picture in _all(found, puzzles, ratings, facts, left_out):
             file = io.BytesIO()
             picture.figure.savefig(file, format="png")
-            (output / f"{picture.name}.png").write_bytes(file.getvalue())
             parts.append((picture, file.getvalue()))
+    output.mkdir(parents=True, exist_ok=True)
+    for picture, png in parts:
+        (output / f"{picture.name}.png").write_bytes(png)
     page = output / "index.html"
     page.write_text(_html("/".join(directory.resolve().parts[-2:]), facts, parts, left_out), encoding="utf-8")
     return page
