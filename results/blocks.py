@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from results.recorded import (
     FROM_ARCH,
     Record,
-    begun_from,
+    chain,
     evaluation_words,
     exact,
     percent,
     selection,
+    spent_before,
     steps,
     training_words,
 )
@@ -76,9 +77,8 @@ def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record
         puzzles = evaluation["puzzles"]
         spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
         value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
-        spent_on = steps(run, begun_from(run, recorded))
         eight_bits = ", float8" if "kernels" in evaluation["settings"] else ""
-        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {spent_on}{eight_bits})")
+        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {steps(run, recorded)} steps{eight_bits})")
     return "; ".join(cells) or "not run"
 
 
@@ -110,8 +110,9 @@ def trained(recorded: Sequence[Record]) -> str:
     """A line for every run."""
     rows = []
     for run in recorded:
-        file, hours = f"[{run['name']}](runs/{run['name']}.json)", f"{run['gpu_seconds'] / 3600:.2f}"
-        row = [file, f"`{run['config']['run_name']}`", str(run["seed"]), f"{run['steps']:,}", hours]
+        hours = (spent_before(run, recorded, "gpu_seconds") + run["gpu_seconds"]) / 3600
+        row = [f"[{run['name']}](runs/{run['name']}.json)", f"`{run['config']['run_name']}`", str(run["seed"])]
+        row += [steps(run, recorded), f"{hours:.2f}"]
         rows.append([*row, run["hardware"], f"`{run['commit']}`", run["note"] or ""])
     head = ["run", "config", "seed", "steps", "GPU hours", "hardware", "commit", "note"]
     return table(head, rows, "llrrrlll") if rows else "not run\n"
@@ -169,10 +170,10 @@ def grouped(recorded: Sequence[Record]) -> str:
 
 
 def commands(recorded: Sequence[Record]) -> str:
-    """What trains and evaluates every run again."""
+    """What trains and evaluates every run again, those first that others went on from."""
     lines = []
-    for run in recorded:
-        words = training_words(run, begun_from(run, recorded), f"RUN_DIR_OF_{run.get('after')}")
+    for run in sorted(recorded, key=lambda run: len(chain(run, recorded))):
+        words = training_words(run, chain(run, recorded)[1:], f"RUN_DIR_OF_{run.get('after')}")
         lines += [f"# {run['name']}", f"bash scripts/train.sh {shlex.join(words)}"]
         lines += [
             f"bash scripts/eval.sh RUN_DIR {shlex.join(evaluation_words(run, one))}" for one in run["evaluations"]

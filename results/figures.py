@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.drawing import pictures
-from results.recorded import Record, begun_from, exact, selection, standard_error
+from results.blocks import of_task
+from results.recorded import Record, exact, selection, spent_before, standard_error
 
 COLOURS = (pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY)
 
@@ -34,35 +35,34 @@ def _label(run: Record, one: Record, most: int) -> str:
     return label + (f" ({one['puzzles']})" if one["puzzles"] < most else "")
 
 
-def _on_the_way(recorded: Sequence[Record]) -> list[tuple[str, list[int], list[float]]]:
-    """(name, steps, percent) of every run that is not only the beginning of another one.
+def _on_the_way(runs: Sequence[Record], recorded: Sequence[Record]) -> list[tuple[str, list[float], list[float]]]:
+    """(name, steps, percent) of those `runs` that are not only the beginning of another one.
 
     Steps are counted from the beginning of the run from whose weights one began.
     """
-    begun = {run["name"]: begun_from(run, recorded) for run in recorded if run["config"]["load_checkpoint"]}
-    steps = {name: earlier["steps"] for name, earlier in begun.items() if earlier}
-    rows = {run["name"]: run["evaluations_on_the_way"]["rows"] for run in recorded}
+    before = {run["name"]: spent_before(run, recorded, "steps") for run in runs}
+    rows = {run["name"]: run["evaluations_on_the_way"]["rows"] for run in runs}
     whole = {
         name: mine
         for name, mine in rows.items()
         if not any(other[: len(mine)] == mine for its, other in rows.items() if its != name and len(other) > len(mine))
     }
     return [
-        (name, [steps.get(name, 0) + row[0] for row in mine], [100 * row[2] for row in mine])
-        for name, mine in whole.items()
+        (name, [before[name] + row[0] for row in mine], [100 * row[2] for row in mine]) for name, mine in whole.items()
     ]
 
 
 def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
-    """Draws a task's runs into `file`, a PNG: bars are standard errors, crosses the paper's numbers.
+    """Draws a task's runs of those recorded into `file`, a PNG: bars are standard errors, crosses the paper's numbers.
 
     Each run has its colour, a marker stands for a number of starts, and lines of several starts are dashed. Labels say
     the number of puzzles where it was not the largest. The inset is what is near 100%.
     """
-    lines = _lines(task, recorded)
+    runs = of_task(task, recorded)
+    lines = _lines(task, runs)
     most = max((one["puzzles"] for _, one in lines), default=0)
     ways = list(dict.fromkeys(selection(one) for _, one in lines))
-    names = [run["name"] for run in recorded]
+    names = [run["name"] for run in runs]
     with pictures.style():
         figure = pictures.new_figure(15, 7)
         by_depth, by_step = figure.subplots(1, 2)
@@ -84,10 +84,10 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
                     capsize=4,
                     label=_label(run, one, most),
                 )
-        for name, steps, percent in _on_the_way(recorded):
+        for name, steps, percent in _on_the_way(runs, recorded):
             look = {"marker": ".", "color": COLOURS[names.index(name) % len(COLOURS)], "label": name}
             by_step.plot([step / 1000 for step in steps], percent, **look)
-        configs = {run["config"]["run_name"] for run in recorded}
+        configs = {run["config"]["run_name"] for run in runs}
         shown = [one for one in task["numbers"] if one["config"] in configs and not one.get("streaming")]
         for number in shown:
             depth, breadth, value = number.get("depth", 1), number.get("breadth", 1), number["exact"]

@@ -17,7 +17,7 @@ import yaml
 from config.load import choices, validate
 from config.schema import PretrainConfig
 from evaluation import report
-from results.recorded import FROM_ARCH, RUNS, Record, begun_from, portable, read, runs, with_all
+from results.recorded import FROM_ARCH, RUNS, Record, chain, portable, read, runs, with_all
 
 POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
@@ -210,7 +210,7 @@ def main(words: Sequence[str] | None = None) -> int:
             raise ValueError(f"{given.directory} has run_name={name}, but a record is of a recipe in config/train")
         if found["config"]["load_checkpoint"] and not found["after"]:
             raise ValueError(f"{given.directory} began from weights: say with --after of which recorded run")
-        begun_from(found, runs(RUNS))
+        chain(found, runs(RUNS))
         file.parent.mkdir(exist_ok=True)
         report.write_whole(file, to_text(found))
     except (ValueError, OSError) as error:

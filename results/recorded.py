@@ -6,6 +6,7 @@ Accuracies are shares, 0 to 1.
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,10 @@ def chance(share: float, puzzles: int, other: float, others: int) -> float:
 
 
 def percent(share: float, puzzles: int) -> str:
-    """Such as "93.02 ± 0.23", in percent."""
+    """Such as "93.02 ± 0.23", in percent; where all or none are solved, with a bound of 95% confidence."""
+    least = 100 * 0.05 ** (1 / puzzles)
+    if share in (0, 1):
+        return f"100.00 (> {least:.2f})" if share else f"0.00 (< {100 - least:.2f})"
     return f"{100 * share:.2f} ± {100 * standard_error(share, puzzles):.2f}"
 
 
@@ -101,36 +105,52 @@ def _differences(config: Record, base: Record, prefix: str = "") -> list[str]:
     return words
 
 
-def begun_from(run: Record, recorded: Sequence[Record]) -> Record | None:
-    """The recorded run from whose end a run went on, if it did. Raises ValueError where it is not among `recorded`."""
-    found = [one for one in recorded if one["name"] == run.get("after")]
-    if run.get("after") and not found:
-        raise ValueError(f"{run['name']} went on from {run['after']}, which is not recorded")
-    return found[0] if found else None
+def chain(run: Record, recorded: Sequence[Record]) -> list[Record]:
+    """A run, the recorded run from whose end it went on, the one from whose end that did, and so on.
+
+    Raises:
+        ValueError: one is not among `recorded`, or they go on from each other.
+    """
+    by_name, found = {one["name"]: one for one in recorded}, [run]
+    while after := found[-1].get("after"):
+        if after not in by_name or after in [one["name"] for one in found]:
+            why = "which is not recorded" if after not in by_name else "which went on from it"
+            raise ValueError(f"{found[-1]['name']} went on from {after}, {why}")
+        found.append(by_name[after])
+    return found
 
 
-def training_words(run: Record, earlier: Record | None = None, directory: str = "RUN_DIR") -> list[str]:
+def training_words(run: Record, earlier: Sequence[Record] = (), directory: str = "RUN_DIR") -> list[str]:
     """What `scripts/train.sh` must be given to train a recorded run again, up to the step at which it ended.
 
     Args:
         run: the record.
-        earlier: that of the run it went on from: as that run, or from its weights.
-        directory: the folder of the latter.
+        earlier: the rest of its `chain`: it went on as the first of these, or from its weights.
+        directory: the folder of that one.
     """
     config, name = run["config"], run["config"]["run_name"]
     if config["max_steps"]:
         config = config | {"max_steps": run["steps"]}
     if earlier and not config["load_checkpoint"]:
-        return [f"resume={directory}", *_differences(config, earlier["config"])]
+        before = earlier[0]["config"]
+        before = before | ({"max_steps": earlier[0]["steps"]} if before["max_steps"] else {})
+        return [f"resume={directory}", *_differences(config, before)]
     if earlier:
         config = config | {"load_checkpoint": directory}
     return [name, *_differences(config, portable(load_pretrain([f"train={name}"])).model_dump(mode="json"))]
 
 
-def steps(run: Record, earlier: Record | None) -> str:
-    """How many steps it was trained, such as "50,000 + 18,000 steps" where it began from another run's weights."""
-    begun = f"{earlier['steps']:,} + " if earlier and run["config"]["load_checkpoint"] else ""
-    return f"{begun}{run['steps']:,} steps"
+def spent_before(run: Record, recorded: Sequence[Record], name: str) -> float:
+    """How many `steps` or `gpu_seconds` went into the weights that a run began from; a resumed one counts its own."""
+    return sum(
+        float(earlier[name]) for later, earlier in pairwise(chain(run, recorded)) if later["config"]["load_checkpoint"]
+    )
+
+
+def steps(run: Record, recorded: Sequence[Record]) -> str:
+    """How many steps it was trained, such as "50,000 + 18,000" where it began from another run's weights."""
+    before = spent_before(run, recorded, "steps")
+    return (f"{before:,.0f} + " if before else "") + f"{run['steps']:,}"
 
 
 def evaluation_words(run: Record, evaluation: Record) -> list[str]:

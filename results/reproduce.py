@@ -23,7 +23,7 @@ from results.recorded import (
     ROOT,
     RUNS,
     Record,
-    begun_from,
+    chain,
     chance,
     evaluation_words,
     exact,
@@ -121,12 +121,12 @@ def finish(command: Sequence[str], stdout: int | None = None) -> str | None:
 def compare(recorded: Record, here: Record) -> float:
     """Prints both accuracies at every depth, and how probable such a difference is; returns the least probability."""
     print(f"{here['dataset']}, {selection(here)}, {here['puzzles']} puzzles (recorded: {recorded['puzzles']})")
-    print(f"{'depth':>5}  {'recorded, %':>15}  {'here, %':>15}  by chance")
+    print(f"{'depth':>5}  {'recorded, %':>16}  {'here, %':>16}  by chance")
     least = 1.0
     for depth in here["metrics"]:
         shares, puzzles = [exact(one, depth) for one in (recorded, here)], [recorded["puzzles"], here["puzzles"]]
         probability = chance(shares[0], puzzles[0], shares[1], puzzles[1])
-        cells = [percent(*one).rjust(15) for one in zip(shares, puzzles, strict=True)]
+        cells = [percent(*one).rjust(16) for one in zip(shares, puzzles, strict=True)]
         print(f"{depth:>5}  {'  '.join(cells)}  {probability:.2g}")
         least = min(least, probability)
     return least
@@ -173,8 +173,8 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
 
 def train(run: Record) -> Path:
     """Trains a recorded run again, and before it the run that it went on from; returns its folder."""
-    earlier = begun_from(run, runs(RUNS))
-    words = training_words(run, earlier, str(train(earlier)) if earlier else "")
+    _, *earlier = chain(run, runs(RUNS))
+    words = training_words(run, earlier, str(train(earlier[0])) if earlier else "")
     [done] = [line for line in script("train.sh", *words).splitlines() if line.startswith("done: ")]
     return Path(done.removeprefix("done: "))
 
@@ -183,6 +183,8 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     """Builds, trains (unless `directory` is a run already), evaluates and records; returns the new record's file."""
     if directory is not None and (name := run_config(directory).run_name) != run["config"]["run_name"]:
         raise ValueError(f"{directory} is a run of {name}, not of {run['config']['run_name']}")
+    if directory is not None and (step := record(directory, [])["steps"]) != run["steps"]:
+        raise ValueError(f"{directory} is at step {step}, but the recorded run ended at step {run['steps']}")
     own = Path(run["config"]["dataset"]["data_path"]).name
     sets = dict.fromkeys([own, *(one["dataset"] for one in run["evaluations"])])
     totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in sets}

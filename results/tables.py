@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.report import write_whole
-from results.blocks import blocks, figures, of_task
+from results.blocks import blocks, figures
 from results.recorded import ROOT, RUNS, read, runs
 
 PAGES = ("results/README.md", "README.md")
@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         from results.figures import draw
 
         for name in drawn:
-            draw(paper[name], of_task(paper[name], recorded), RUNS.parent / f"{name}.png")
+            draw(paper[name], recorded, RUNS.parent / f"{name}.png")
     print(f"rewrote {', '.join(str(file.relative_to(ROOT)) for file in stale) or 'nothing'}; drew {drawn or 'nothing'}")
     return 0
 

@@ -94,16 +94,21 @@ def test_a_run_that_went_on_from_another_names_it(found, monkeypatch, tmp_path):
     resumed = found | {"name": "resumed", "after": "first", "config": found["config"] | changes}
     loaded = resumed | {"name": "loaded", "config": resumed["config"] | {"load_checkpoint": "first"}}
     runs = [first, resumed, loaded]
-    assert recorded.begun_from(resumed, runs) is first and recorded.begun_from(first, runs) is None
+    assert recorded.chain(resumed, runs) == [resumed, first] and recorded.chain(first, runs) == [first]
     with pytest.raises(ValueError, match="resumed went on from first, which is not recorded"):
-        recorded.begun_from(resumed, runs[1:])
+        recorded.chain(resumed, runs[1:])
+    with pytest.raises(ValueError, match="first went on from resumed, which went on from it"):
+        recorded.chain(resumed, [first | {"after": "resumed"}, resumed])
 
-    words = recorded.training_words(resumed, first, "DIR")
-    assert words == ["resume=DIR", "lr=0.001"]
-    name, *words = recorded.training_words(loaded, first, "DIR")
+    words = recorded.training_words(resumed, [first], "DIR")
+    assert words == ["resume=DIR", "max_steps=40", "lr=0.001"]
+    name, *words = recorded.training_words(loaded, [first], "DIR")
     assert name == "quickstart" and {'load_checkpoint="DIR"', "lr=0.001", "max_steps=40"} <= set(words)
-    assert recorded.steps(resumed, first) == "40 steps" and recorded.steps(loaded, first) == "30 + 40 steps"
-    assert "train.sh resume=RUN_DIR_OF_first lr=0.001" in blocks.commands(runs)
+    assert recorded.steps(resumed, runs) == "40" and recorded.steps(loaded, runs) == "30 + 40"
+    again = loaded | {"name": "again", "after": "loaded", "config": resumed["config"], "steps": 60}
+    assert recorded.steps(again, [*runs, again]) == "30 + 60", "it went on as the run that began from weights"
+    lines = blocks.commands([resumed, first]).splitlines()
+    assert lines[1] == "# first" and "bash scripts/train.sh resume=RUN_DIR_OF_first max_steps=40 lr=0.001" in lines
 
     for one in runs:
         (tmp_path / f"{one['name']}.json").write_text(record.to_text(one))
@@ -111,7 +116,7 @@ def test_a_run_that_went_on_from_another_names_it(found, monkeypatch, tmp_path):
     monkeypatch.setattr(reproduce, "RUNS", tmp_path)
     monkeypatch.setattr(reproduce, "script", lambda *words: trained.append(words) or f"done: run{len(trained)}\n")
     assert reproduce.train(resumed) == Path("run2")
-    assert [words[:3] for words in trained][1] == ("train.sh", "resume=run1", "lr=0.001")
+    assert [words[:3] for words in trained][1] == ("train.sh", "resume=run1", "max_steps=40")
     assert trained[0][:2] == ("train.sh", "quickstart") and "lr=0.01" in trained[0]
 
 
@@ -310,7 +315,7 @@ def test_what_a_figure_shows(found):
     begun = copy.deepcopy(found) | {"name": "begun", "after": "tiny"}
     begun["config"]["load_checkpoint"] = "tiny"
     begun["evaluations_on_the_way"]["rows"] = [[10, 11, 0.5]]
-    assert _on_the_way([found, begun])[1] == ("begun", [50], [50.0])
+    assert _on_the_way([begun], [found, begun])[0] == ("begun", [50], [50.0])
 
 
 # -- shipped checkpoints -----------------------------------------------------------------------------------------
@@ -387,6 +392,8 @@ def test_a_run_is_evaluated_again_as_recorded(found, run, work, tmp_path, monkey
     again = tmp_path / "again"
     shutil.copytree(run, again)
     found["evaluations"] = found["evaluations"][1:]
+    with pytest.raises(ValueError, match="again is at step 40, but the recorded run ended at step 41"):
+        reproduce.reproduce(found | {"steps": 41}, None, again)
     new = recorded.read(reproduce.reproduce(found, None, again))
     assert new["config"] == found["config"] and "best converged of 4, 11 puzzles" in capsys.readouterr().out
     [one], [before] = new["evaluations"], found["evaluations"]
