@@ -152,29 +152,33 @@ def test_exact_does_not_look_at_what_is_not_scored():
 
 @cache
 def golden_run(name: str, dtype: str):
-    """(metrics at depth 1, 4 and 16 of one run over all 100 puzzles, logits of its last iteration)."""
+    """(metrics at depth 1, 4 and 16 of one run over all 100 puzzles, its logits after every iteration)."""
     model, puzzles = golden_model(name, f"forward_dtype={dtype}")
-    last = []
+    logits = []
 
     def watched(*arguments):
         for state, readout in trajectory(*arguments):
-            last[:] = [readout.logits]
+            logits.append(readout.logits.double())
             yield state, readout
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "trajectory", watched)
         found = evaluate(model, puzzles, Settings(depths=[1, 4, 16]), ALONE)
-    return found, last[0].double()
+    return found, logits
+
+
+UNDECIDED = {("eqr", 4): [[95, 12]]}
+"""(model, depth) -> the (puzzle, cell) whose two largest logits are so close that float32 may swap them."""
 
 
 @pytest.mark.parametrize("name", ["eqr", "trm"])
 def test_golden_checkpoints(name):
-    """The released programs' metrics at depth 1, 4 and 16, in one run.
+    """The released programs' metrics at depth 1, 4 and 16, in one run, in float64 and in float32.
 
     One of EqR's hundred puzzles, number 34, amplifies float rounding instead of damping it: after 16 iterations its
-    logits (of size 17) differ by 0.3 between float32 and float64, so that means over the puzzles are not
-    defined to 1e-5 in float32. How well they are is measured by computing them in float64 too: at depth 16 that
-    difference is the tolerance, where it is larger. The next test shows that other puzzles are not to blame.
+    logits (of size 17) differ by 0.3 and more between float32 and float64, so that means over the puzzles are not
+    defined to 1e-5 in float32. How well they are is measured by that difference, which is the tolerance there, where
+    it is larger. The next test shows that other puzzles are not to blame.
     """
     expected = json.loads((GOLDEN / "checkpoints" / "expected.json").read_text())[name]
     single, double = golden_run(name, "float32")[0], golden_run(name, "float64")[0]
@@ -182,13 +186,24 @@ def test_golden_checkpoints(name):
         values = expected[f"halt_max_steps={depth}"]
         assert len(values) == 13 and values.keys() <= single[depth].keys()
         for key, value in values.items():
-            defined = abs(single[depth][key] - double[depth][key]) if (name, depth) == ("eqr", 16) else 0.0
-            assert abs(single[depth][key] - value) <= max(1e-5, defined), (depth, key)
+            rounded = abs(single[depth][key] - double[depth][key]) if (name, depth) == ("eqr", 16) else 0.0
+            swapped = len(UNDECIDED.get((name, depth), [])) / (100 * 81) if key == "all/accuracy" else 0.0
+            assert abs(double[depth][key] - value) <= max(1e-5, rounded), (depth, key)
+            assert abs(single[depth][key] - value) <= max(1e-5, rounded) + swapped, (depth, key)
+
+
+@pytest.mark.parametrize("name", ["eqr", "trm"])
+@pytest.mark.parametrize("depth", [1, 4])
+def test_float32_decides_all_cells_but_those_that_are_nearly_tied(name, depth):
+    logits, exact_logits = golden_run(name, "float32")[1][depth - 1], golden_run(name, "float64")[1][depth - 1]
+    assert (logits - exact_logits).abs().max() < 2e-4
+    first, second = exact_logits.topk(2, dim=-1).values.unbind(-1)
+    assert (first - second < 4e-4).nonzero().tolist() == UNDECIDED.get((name, depth), [])
 
 
 @pytest.mark.parametrize("name, amplifying", [("eqr", [34]), ("trm", [])])
 def test_all_rows_but_one_agree_between_precisions(name, amplifying):
-    logits, exact_logits = golden_run(name, "float32")[1], golden_run(name, "float64")[1]
+    logits, exact_logits = golden_run(name, "float32")[1][-1], golden_run(name, "float64")[1][-1]
     difference_R = (logits - exact_logits).abs().amax((1, 2))
     assert [row for row in range(100) if difference_R[row] > 0.1] == amplifying
     assert int((difference_R < 1e-3).sum()) >= 95  # 86 and 93 amplify too, a tenth as much and less
