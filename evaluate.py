@@ -53,7 +53,12 @@ def run(config: EvalConfig, world: World) -> None:
     with partial.append_to((shard, shards), world) as file:
         mine = left[world.rank :: world.size]
         for part in run_units(model, puzzles, settings, cut, mine, world.is_main, observers):
-            part.check()
+            try:
+                part.check()
+            except ValueError:
+                if shards == 1:  # the same settings would come to the same again; other shards' parts are theirs
+                    partial.remove()
+                raise
             append(file, part)
             done.append(part)
     everyone = [part for parts in world.gather_objects(done) for part in parts]

@@ -175,13 +175,15 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
-    values = OmegaConf.create(base.model_dump() | {"load_checkpoint": None, "resume": resumed[-1] if resumed else None})
+    values = OmegaConf.create(base.model_dump() | {"resume": resumed[-1] if resumed else None})
     try:
         for override in _parsed(words):
             OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)
     except OmegaConfBaseException as error:
         raise ValueError(_first_line(error)) from None
     changed = validate(PretrainConfig, _container(values))
+    if changed.load_checkpoint != base.load_checkpoint:
+        raise ValueError("give resume (go on with a run) or load_checkpoint (start from weights), not both")
     for key in ("arch", "global_batch_size", "seed", "optimizer", "ema", "run_name"):
         if changed.model_dump()[key] != base.model_dump()[key]:
             raise ValueError(f"{key} cannot change when a run goes on; the checkpoint's configuration has its own")

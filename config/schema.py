@@ -212,8 +212,6 @@ class PretrainConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "PretrainConfig":
-        if self.resume and self.load_checkpoint:
-            raise ValueError("give resume (go on with a run) or load_checkpoint (start from weights), not both")
         if self.global_batch_size % self.gradient_accumulation_steps:
             raise ValueError(
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} must divide "

@@ -172,8 +172,10 @@ class Partial:
         return file
 
     def remove(self) -> None:
-        """Removes the parts."""
+        """Removes the parts, and the evaluation's folder where nothing else is in it."""
         shutil.rmtree(self._folder)
+        if not any(self.directory.iterdir()):
+            self.directory.rmdir()
 
 
 def append(file: IO[str], done: Done) -> None:

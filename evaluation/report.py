@@ -127,6 +127,8 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
     """The page of one folder, or the picture that compares several evaluations."""
     if ratings is not None and not ratings.is_file():
         raise ValueError(f"--ratings {ratings} is not a file: give a CSV with a column `rating`")
+    if ratings is not None and len(directories) > 1:
+        raise ValueError("--ratings goes with one folder: the picture that compares several shows no ratings")
     if len(directories) == 1:
         from evaluation.drawing.page import write_page
 

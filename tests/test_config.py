@@ -262,7 +262,6 @@ def test_a_wrong_value_says_key_and_value(word, parts):
         (["arch.puzzle_emb_len=4"], ["arch.puzzle_emb_len=4", "arch.puzzle_emb_ndim"]),
         (["arch.puzzle_emb_len=2", "arch.puzzle_emb_ndim=1025"], ["1025", "does not fit"]),
         (["gradient_accumulation_steps=5"], ["gradient_accumulation_steps=5", "global_batch_size=768"]),
-        (["resume=a", "load_checkpoint=b"], ["resume", "load_checkpoint", "not both"]),
         (["lr_decay_steps=9"], ["lr_decay_steps=9 has no effect with lr_min_ratio=1.0"]),
     ],
 )
@@ -404,4 +403,7 @@ def test_a_sweep_on_resuming_is_one_sentence():
 
 def test_a_run_that_started_from_weights_goes_on():
     base = load_pretrain(["train=eqr_sudoku", "load_checkpoint=weights.safetensors"])
-    assert resume_config(base, ["resume=there"]).resume == "there"
+    resumed = resume_config(base, ["resume=there"])
+    assert (resumed.resume, resumed.load_checkpoint) == ("there", "weights.safetensors"), "it still says so"
+    sentence = failure(lambda words: resume_config(base, words), "resume=x", "load_checkpoint=y")
+    assert sentence == "give resume (go on with a run) or load_checkpoint (start from weights), not both"

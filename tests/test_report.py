@@ -190,6 +190,7 @@ def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch):
         ([run, "--ratings", other, "--output", tmp_path / "page"], "other.csv, line 1: has no column 'rating'"),
         ([run, "--ratings", few, "--output", tmp_path / "page"], "few.csv has 1 rows, but the split"),
         ([run, run], "results.json does not exist"),
+        ([run, run, "--ratings", few], "--ratings goes with one folder"),
     ]:
         with pytest.raises(SystemExit, match=f"^error: [^\n]*{sentence}[^\n]*$"):
             report_main(monkeypatch, *words)
