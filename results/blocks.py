@@ -68,17 +68,19 @@ def _theirs(number: Record) -> str:
 
 
 def _model(number: Record, name: str) -> str:
-    return name + (f", noise {number['noise_scale']:g}" if "noise_scale" in number else "")
+    noise = f", noise {number['noise_scale']:g}" if "noise_scale" in number else ""
+    return name + noise + (", streaming" if number.get("streaming") else "")
 
 
 def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record]) -> str:
     depth, cells = str(number.get("depth", 1)), []
     for run, evaluation in measured(number, task, recorded):
         puzzles = evaluation["puzzles"]
-        spent = f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else ""
         value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
+        if number.get("streaming"):
+            value += f" ({selection(evaluation)}) at {evaluation['metrics'][depth]['nfe/mean']:.1f}"
         eight_bits = ", float8" if "kernels" in evaluation["settings"] else ""
-        cells.append(f"{value}{spent} on {where} (seed {run['seed']}, {steps(run, recorded)} steps{eight_bits})")
+        cells.append(f"{value} on {where} (seed {run['seed']}, {steps(run, recorded)} steps{eight_bits})")
     return "; ".join(cells) or "not run"
 
 
@@ -158,7 +160,8 @@ def grouped(recorded: Sequence[Record]) -> str:
     for run in recorded:
         for one in run["evaluations"]:
             training = " training" if one["settings"]["split"] == "train" else ""
-            name = "exact_accuracy" if one["settings"]["different_init"] == 1 else "best_converged"
+            several = "majority" if one["settings"]["streaming"] else "best_converged"
+            name = "exact_accuracy" if one["settings"]["different_init"] == 1 else several
             for column, by_depth in one["by"].items():
                 depth = max(by_depth, key=int)
                 for group in by_depth[depth]:

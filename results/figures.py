@@ -95,7 +95,8 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
             legend = {"label": "paper: accuracy (breadth)"} if number is shown[0] else {}
             by_depth.plot([depth], [value], "kx", markersize=9, markeredgewidth=2.5, zorder=5, **legend)
             where = {"xytext": (8, 3 if highest else -8), "textcoords": "offset points", "fontsize": 11}
-            by_depth.annotate(f"{value:g} ({breadth})", (depth, value), **where)
+            where["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+            by_depth.annotate(f"{value:g} ({breadth})", (depth, value), zorder=4, **where)
         by_depth.set_xscale("log", base=2)
         by_depth.set_xticks([4**power for power in range(6)], [str(4**power) for power in range(6)])
         by_depth.set_xlim(0.8, 3 * by_depth.dataLim.x1)  # room for the labels of the paper's numbers

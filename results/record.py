@@ -1,7 +1,8 @@
-"""Records a run: python -m results.record NAME RUN_DIR [EVAL_DIR ...] [--after NAME] [--hardware TEXT] [--note TEXT]
+"""Records a run: python -m results.record NAME [RUN_DIR] [EVAL_DIR ...] [--after NAME] [--hardware TEXT] [--note TEXT]
 
 Writes results/runs/NAME.json: configuration, commit, seed, hardware, versions, seconds, the training curve, and every
-evaluation. Given again with more evaluations it adds them, and puts those of equal settings in place of the old ones.
+evaluation. Given again with more evaluations it adds them, and puts those of equal settings in place of the old ones;
+RUN_DIR is not needed then, so that evaluations of a shipped checkpoint can be added.
 """
 
 import argparse
@@ -134,6 +135,17 @@ def _which(evaluation: Record) -> str:
     return json.dumps([evaluation["dataset"], evaluation["puzzles"], evaluation["weights"], settings])
 
 
+def with_evaluations(found: Record, folders: Sequence[Path]) -> Record:
+    """A record with the evaluations in these folders too. Raises ValueError where one is not of the run's end."""
+    kept = {_which(one): one for one in found["evaluations"]}
+    for folder in folders:
+        one = evaluation(folder, found["config"]["arch"])
+        if one["step"] != found["steps"]:
+            raise ValueError(f"{folder} evaluates step {one['step']}, but the run is at step {found['steps']}")
+        kept[_which(one)] = one
+    return found | {"evaluations": list(kept.values())}
+
+
 def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None = None, **given: Any) -> Record:
     """A run and its evaluations, fit for JSON.
 
@@ -149,7 +161,6 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
     """
     log = _log(directory)
     config = run_config(directory)
-    values = config.model_dump(mode="json")
     if earlier is not None and portable(validate(PretrainConfig, earlier["config"])) != config:
         raise ValueError(f"{directory} is another run than the one recorded as {earlier['name']}: give another name")
     versions = read(directory / "versions.json", "commit")
@@ -157,16 +168,10 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
     names = ("after", "hardware", "note", "commit", "processes")
     said = {name: given.get(name) or (earlier or {}).get(name) for name in names}
     wall, spent = training_time(log, config.global_batch_size, said["processes"] or 1)
-    kept = {_which(one): one for one in (earlier or {"evaluations": []})["evaluations"]}
-    for folder in evaluations:
-        one = evaluation(folder, values["arch"])
-        if one["step"] != log[-1]["step"]:
-            raise ValueError(f"{folder} evaluates step {one['step']}, but the run is at step {log[-1]['step']}")
-        kept[_which(one)] = one
-    return {
+    found = {
         "name": directory.name,
         "after": said["after"],
-        "config": values,
+        "config": config.model_dump(mode="json"),
         "seed": config.seed,
         "commit": said["commit"] or "unknown" if commit == "unknown" else commit,
         "hardware": said["hardware"] or "not recorded",
@@ -177,8 +182,9 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         "seconds": wall,
         "gpu_seconds": spent,
         **curves(log),
-        "evaluations": list(kept.values()),
+        "evaluations": (earlier or {"evaluations": []})["evaluations"],
     }
+    return with_evaluations(found, evaluations)
 
 
 def to_text(found: Record) -> str:
@@ -191,8 +197,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. Exit code: 0, or 1 for a mistake, of which one sentence says what it is."""
     parser = argparse.ArgumentParser(prog="python -m results.record", description="Record a run and its evaluations.")
     parser.add_argument("name", metavar="NAME", help="results/runs/NAME.json is written")
-    parser.add_argument("directory", type=Path, metavar="RUN_DIR", help="the folder that training wrote")
-    parser.add_argument("evaluations", nargs="*", type=Path, metavar="EVAL_DIR", help="folders of its evaluations")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="the run's (not if recorded), evaluations'"
+    )
     parser.add_argument("--after", help="the recorded run from whose end, or from whose weights, it went on")
     parser.add_argument("--hardware", help="what it was trained on, such as '1 x H200'")
     parser.add_argument("--commit", help="for a run whose folder does not say of which commit it is")
@@ -205,11 +212,16 @@ def main(words: Sequence[str] | None = None) -> int:
             raise ValueError(f"NAME should be letters, digits and any of . + - _, but it is {given.name!r}")
         earlier = read(file) if file.exists() else None
         more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note", "processes")}
-        found = record(given.directory, given.evaluations, earlier, **more) | {"name": given.name}
+        first, *evaluations = given.folders
+        if earlier is None or (first / "metrics.jsonl").is_file():
+            found = record(first, evaluations, earlier, **more) | {"name": given.name}
+        else:
+            said = {name: value for name, value in more.items() if value}
+            found = with_evaluations(earlier | said, given.folders)
         if (name := found["config"]["run_name"]) not in choices("train"):
-            raise ValueError(f"{given.directory} has run_name={name}, but a record is of a recipe in config/train")
+            raise ValueError(f"{first} has run_name={name}, but a record is of a recipe in config/train")
         if found["config"]["load_checkpoint"] and not found["after"]:
-            raise ValueError(f"{given.directory} began from weights: say with --after of which recorded run")
+            raise ValueError(f"{first} began from weights: say with --after of which recorded run")
         chain(found, runs(RUNS))
         file.parent.mkdir(exist_ok=True)
         report.write_whole(file, to_text(found))

@@ -58,14 +58,22 @@ def portable(config: PretrainConfig) -> PretrainConfig:
 
 
 def exact(evaluation: Record, depth: int | str) -> float:
-    """Exact accuracy at a depth: of a single start, or of the best converged where several were compared."""
+    """Exact accuracy at a depth: of a single start, or of the best converged where several were compared.
+
+    In a streaming evaluation it is the majority's: a start that leaves once it is sure was still moving, so that its
+    convergence score is worse than that of one which settled on something wrong.
+    """
     metrics = evaluation["metrics"][str(depth)]
+    if evaluation["settings"]["streaming"] and evaluation["settings"]["different_init"] > 1:
+        return float(metrics["selection/majority/exact_accuracy"])
     return float(metrics.get("convergence_top_k/cumulative_exact_acc_top1", metrics["all/exact_accuracy"]))
 
 
 def selection(evaluation: Record) -> str:
     """What `exact` is over, in words."""
     breadth, chosen = evaluation["settings"]["different_init"], evaluation["settings"]["convergence_top_k"]
+    if breadth > 1 and evaluation["settings"]["streaming"]:
+        return f"majority of {breadth}"
     return "one start" if breadth == 1 else f"best converged of {breadth}" if chosen else f"mean of {breadth} starts"
 
 
@@ -120,6 +128,13 @@ def chain(run: Record, recorded: Sequence[Record]) -> list[Record]:
     return found
 
 
+def _up_to_its_end(run: Record) -> Record:
+    """Its configuration, with max_steps where it was given, or where the run was stopped with epochs left."""
+    config: Record = run["config"]
+    stopped = run["steps"] < config["epochs"]  # an epoch has at least one step
+    return config | ({"max_steps": run["steps"]} if config["max_steps"] or stopped else {})
+
+
 def training_words(run: Record, earlier: Sequence[Record] = (), directory: str = "RUN_DIR") -> list[str]:
     """What `scripts/train.sh` must be given to train a recorded run again, up to the step at which it ended.
 
@@ -128,12 +143,9 @@ def training_words(run: Record, earlier: Sequence[Record] = (), directory: str =
         earlier: the rest of its `chain`: it went on as the first of these, or from its weights.
         directory: the folder of that one.
     """
-    config, name = run["config"], run["config"]["run_name"]
-    if config["max_steps"]:
-        config = config | {"max_steps": run["steps"]}
+    config, name = _up_to_its_end(run), run["config"]["run_name"]
     if earlier and not config["load_checkpoint"]:
-        before = earlier[0]["config"]
-        before = before | ({"max_steps": earlier[0]["steps"]} if before["max_steps"] else {})
+        before = _up_to_its_end(earlier[0])
         return [f"resume={directory}", *_differences(config, before)]
     if earlier:
         config = config | {"load_checkpoint": directory}

@@ -30,6 +30,9 @@ SHIPPED = {"maze_unique": 600_000, "maze_unique_small": 100_000, "sudoku": 12_00
 assert SHIPPED.keys() == reproduce.TASKS.keys()
 
 
+STREAMED = {"depth": 4, "breadth": 4, "streaming": True, "nfe": 9}
+
+
 @pytest.fixture(scope="module")
 def work(tiny_data, tmp_path_factory) -> Path:
     """A folder with data/tiny, and a run in two slices with two evaluations."""
@@ -131,6 +134,39 @@ def test_evaluations_are_added_or_replaced(found, run, work):
     assert recorded.exact(four, 4) == four["metrics"]["4"]["convergence_top_k/cumulative_exact_acc_top1"]
 
 
+def test_evaluations_are_added_without_the_run(found, run, work, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(record, "RUNS", tmp_path)
+    assert record.main(["tiny", str(run), str(work / "one"), "--hardware", "2 CPU cores"]) == 0
+    assert record.main(["tiny", str(work / "four"), "--note", "later"]) == 0
+    both = recorded.read(tmp_path / "tiny.json")
+    assert both["evaluations"] == found["evaluations"] and both["training"] == found["training"]
+    assert (both["hardware"], both["note"]) == ("2 CPU cores", "later")
+    assert record.main(["other", str(work / "four")]) == 1 and "metrics.jsonl" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_is_trained_as_far_again(found):
+    stopped = found | {"config": found["config"] | {"epochs": 50, "max_steps": None}}
+    assert "max_steps=40" in recorded.training_words(stopped)
+    assert "max_steps=40" not in " ".join(recorded.training_words(stopped | {"steps": 50}))
+
+
+def test_a_streaming_evaluation_of_several_starts_is_answered_by_the_majority(found):
+    paper = as_task(
+        found, numbers=[{"model": "EqR", "config": "eqr_sudoku", "source": "EqR", "exact": 95.3} | STREAMED]
+    )
+    _, four = found["evaluations"]
+    four["settings"] |= {"streaming": True, "noise_scale": 0.01}
+    four["metrics"]["4"] |= {"selection/majority/exact_accuracy": 1.0, "nfe/mean": 7.5}
+    share = {"share": 0.5, "error": 0.25, "puzzles": 4}
+    four["by"] = {
+        "source": {"4": [{"group": "all", "puzzles": 4, "majority": share, "best_converged": share | {"share": 0}}]}
+    }
+    texts = blocks.blocks(paper, [found])
+    assert "| EqR, streaming | `eqr_sudoku` | 4 | 4 | 95.3 at 9 |" in texts["sudoku"]
+    assert "100.00 (> 76.16) (majority of 4) at 7.5 on 11 puzzles" in texts["sudoku"]
+    assert "| streaming, majority of 4 | 0.01 | source | all | 4 | 50.00 ± 25.00 |" in texts["groups"]
+
+
 def test_eight_bits_are_another_evaluation(found, run, work, tmp_path):
     shutil.copytree(work / "one", tmp_path / "one")
     file = tmp_path / "one" / "results.json"
@@ -191,7 +227,8 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
         damaged.append(([str(run), str(folder)] if evaluated else [str(folder)], str(folder / name)))
     capsys.readouterr()
     for words, sentence in [
-        (["tiny", str(tmp_path)], "metrics.jsonl"),
+        (["tiny", str(tmp_path)], "results.json does not exist"),
+        (["new", str(tmp_path)], "metrics.jsonl"),
         (["tiny", str(other)], "another run"),
         (["tiny", str(run), str(wrong)], "another model"),
         (["tiny", str(run), str(early)], "evaluates step 20, but the run is at step 40"),
@@ -398,6 +435,18 @@ def test_a_run_is_evaluated_again_as_recorded(found, run, work, tmp_path, monkey
     assert new["config"] == found["config"] and "best converged of 4, 11 puzzles" in capsys.readouterr().out
     [one], [before] = new["evaluations"], found["evaluations"]
     assert one["metrics"] == before["metrics"]
+
+
+def test_a_recorded_run_is_trained_and_evaluated_again(found, tmp_path, tiny_data, monkeypatch, capsys):
+    """All that `scripts/reproduce.sh NAME` does on a GPU, but for building the data; on a CPU it is the same run."""
+    shutil.copytree(tiny_data, tmp_path / "data" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the recorded run had: another number rounds otherwise
+    new = recorded.read(reproduce.reproduce(found, None, None))
+    assert only_run(tmp_path / "outputs").name == new["name"] and new["config"] == found["config"]
+    assert [one["metrics"] for one in new["evaluations"]] == [one["metrics"] for one in found["evaluations"]]
+    assert new["training"] == found["training"] and "tiny, one start, 11 puzzles" in capsys.readouterr().out
 
 
 def test_standard_errors():
