@@ -56,8 +56,7 @@ def run(config: EvalConfig, world: World) -> None:
             try:
                 part.check()
             except ValueError:
-                if shards == 1:  # the same settings would come to the same again; other shards' parts are theirs
-                    partial.remove()
+                partial.abandon(config.shard_of)
                 raise
             append(file, part)
             done.append(part)

@@ -21,6 +21,7 @@ from training.trainer import NotFinite, Trainer, seed_step
 
 def configure(words: list[str]) -> PretrainConfig:
     """The run's configuration: the command's, or on resuming the checkpoint's with the command's changes."""
+    words = [word.lstrip("+") if word.lstrip("+").startswith("resume=") else word for word in words]
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("null", ""):
         saved = checkpoint.load(resumed[-1], weights_only=True)

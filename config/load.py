@@ -182,7 +182,7 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     except OmegaConfBaseException as error:
         raise ValueError(_first_line(error)) from None
     changed = validate(PretrainConfig, _container(values))
-    if changed.load_checkpoint != base.load_checkpoint:
+    if changed.load_checkpoint not in (None, base.load_checkpoint):
         raise ValueError("give resume (go on with a run) or load_checkpoint (start from weights), not both")
     for key in ("arch", "global_batch_size", "seed", "optimizer", "ema", "run_name"):
         if changed.model_dump()[key] != base.model_dump()[key]:

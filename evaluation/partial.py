@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -103,11 +104,16 @@ def _line(done: Done) -> str:
     return json.dumps(done._asdict() | {"tallies": tallies})
 
 
+def _lock(shard: tuple[int, int]) -> str:
+    return f"shard{shard[0]}of{shard[1]}.lock"
+
+
 class Partial:
     """The partial results below an evaluation's folder."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self._folder = directory, directory / "partial"
+        self._made = False
 
     def about(self) -> dict[str, Any] | None:
         """What the parts are parts of; None if there are none. ValueError where that cannot be read."""
@@ -131,6 +137,7 @@ class Partial:
         there = self.about()
         if there is not None:
             refuse_other(about, there, self.directory)
+        self._made = not self.directory.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._claim(shard)
         if there is not None:
@@ -142,7 +149,7 @@ class Partial:
 
     def _claim(self, shard: tuple[int, int]) -> None:
         """Keeps other jobs from this shard until this object, or the process, is gone."""
-        self._claimed = open(self._folder / f"shard{shard[0]}of{shard[1]}.lock", "w")
+        self._claimed = open(self._folder / _lock(shard), "w")
         try:
             fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -172,10 +179,18 @@ class Partial:
         return file
 
     def remove(self) -> None:
-        """Removes the parts, and the evaluation's folder where nothing else is in it."""
+        """Removes the parts."""
         shutil.rmtree(self._folder)
-        if not any(self.directory.iterdir()):
-            self.directory.rmdir()
+
+    def abandon(self, shard: tuple[int, int]) -> None:
+        """Leaves nothing behind, unless a unit is done or another shard's job has begun. Any process may call it."""
+        others = [file for file in self._folder.glob("shard*.lock") if file.name != _lock(shard)]
+        if others or self.done():
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._made:
+            with suppress(OSError):  # something else is in it
+                self.directory.rmdir()
 
 
 def append(file: IO[str], done: Done) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from results.recorded import (
     FROM_ARCH,
     Record,
+    by_majority,
     chain,
     evaluation_words,
     exact,
@@ -77,8 +78,10 @@ def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record
     for run, evaluation in measured(number, task, recorded):
         puzzles = evaluation["puzzles"]
         value, where = percent(exact(evaluation, depth), puzzles), _on(paper, evaluation)
+        if by_majority(evaluation):
+            value += f" ({selection(evaluation)})"
         if number.get("streaming"):
-            value += f" ({selection(evaluation)}) at {evaluation['metrics'][depth]['nfe/mean']:.1f}"
+            value += f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}"
         eight_bits = ", float8" if "kernels" in evaluation["settings"] else ""
         cells.append(f"{value} on {where} (seed {run['seed']}, {steps(run, recorded)} steps{eight_bits})")
     return "; ".join(cells) or "not run"
@@ -160,7 +163,7 @@ def grouped(recorded: Sequence[Record]) -> str:
     for run in recorded:
         for one in run["evaluations"]:
             training = " training" if one["settings"]["split"] == "train" else ""
-            several = "majority" if one["settings"]["streaming"] else "best_converged"
+            several = "majority" if by_majority(one) else "best_converged"
             name = "exact_accuracy" if one["settings"]["different_init"] == 1 else several
             for column, by_depth in one["by"].items():
                 depth = max(by_depth, key=int)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.patheffects import withStroke
+
 from evaluation.drawing import pictures
 from results.blocks import of_task
 from results.recorded import Record, exact, selection, spent_before, standard_error
@@ -92,11 +94,12 @@ def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
         for number in shown:
             depth, breadth, value = number.get("depth", 1), number.get("breadth", 1), number["exact"]
             highest = value == max(one["exact"] for one in shown if one.get("depth", 1) == depth)
-            legend = {"label": "paper: accuracy (breadth)"} if number is shown[0] else {}
+            legend = {"label": "paper: model, accuracy (breadth)"} if number is shown[0] else {}
             by_depth.plot([depth], [value], "kx", markersize=9, markeredgewidth=2.5, zorder=5, **legend)
             where = {"xytext": (8, 3 if highest else -8), "textcoords": "offset points", "fontsize": 11}
-            where["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
-            by_depth.annotate(f"{value:g} ({breadth})", (depth, value), zorder=4, **where)
+            said = f"{number['model'].split(',')[0]} {value:g} ({breadth})"
+            outline = [withStroke(linewidth=2.5, foreground="white")]
+            by_depth.annotate(said, (depth, value), zorder=6, path_effects=outline, **where)
         by_depth.set_xscale("log", base=2)
         by_depth.set_xticks([4**power for power in range(6)], [str(4**power) for power in range(6)])
         by_depth.set_xlim(0.8, 3 * by_depth.dataLim.x1)  # room for the labels of the paper's numbers

@@ -1,8 +1,9 @@
-"""Records a run: python -m results.record NAME [RUN_DIR] [EVAL_DIR ...] [--after NAME] [--hardware TEXT] [--note TEXT]
+"""Records a run: python -m results.record NAME RUN_DIR [EVAL_DIR ...] [--after NAME] [--hardware TEXT] [--note TEXT]
+       or more of it: python -m results.record NAME EVAL_DIR ... [--note TEXT]
 
 Writes results/runs/NAME.json: configuration, commit, seed, hardware, versions, seconds, the training curve, and every
-evaluation. Given again with more evaluations it adds them, and puts those of equal settings in place of the old ones;
-RUN_DIR is not needed then, so that evaluations of a shipped checkpoint can be added.
+evaluation. Given again with more evaluations it adds them, and puts those of equal settings in place of the old ones,
+without RUN_DIR too, so that evaluations of a shipped checkpoint can be added.
 """
 
 import argparse
@@ -213,11 +214,12 @@ def main(words: Sequence[str] | None = None) -> int:
         earlier = read(file) if file.exists() else None
         more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note", "processes")}
         first, *evaluations = given.folders
-        if earlier is None or (first / "metrics.jsonl").is_file():
+        if earlier is None or not (first / "results.json").is_file():
             found = record(first, evaluations, earlier, **more) | {"name": given.name}
+        elif any(more[name] for name in more if name != "note"):
+            raise ValueError("--after, --hardware, --commit and --processes are of the run: give RUN_DIR too")
         else:
-            said = {name: value for name, value in more.items() if value}
-            found = with_evaluations(earlier | said, given.folders)
+            found = with_evaluations(earlier | {"note": given.note or earlier["note"]}, given.folders)
         if (name := found["config"]["run_name"]) not in choices("train"):
             raise ValueError(f"{first} has run_name={name}, but a record is of a recipe in config/train")
         if found["config"]["load_checkpoint"] and not found["after"]:

@@ -57,6 +57,11 @@ def portable(config: PretrainConfig) -> PretrainConfig:
     return validate(PretrainConfig, values)
 
 
+def by_majority(evaluation: Record) -> bool:
+    """Whether the majority of several starts answers (see `exact`)."""
+    return bool(evaluation["settings"]["streaming"]) and evaluation["settings"]["different_init"] > 1
+
+
 def exact(evaluation: Record, depth: int | str) -> float:
     """Exact accuracy at a depth: of a single start, or of the best converged where several were compared.
 
@@ -64,7 +69,7 @@ def exact(evaluation: Record, depth: int | str) -> float:
     convergence score is worse than that of one which settled on something wrong.
     """
     metrics = evaluation["metrics"][str(depth)]
-    if evaluation["settings"]["streaming"] and evaluation["settings"]["different_init"] > 1:
+    if by_majority(evaluation):
         return float(metrics["selection/majority/exact_accuracy"])
     return float(metrics.get("convergence_top_k/cumulative_exact_acc_top1", metrics["all/exact_accuracy"]))
 
@@ -72,7 +77,7 @@ def exact(evaluation: Record, depth: int | str) -> float:
 def selection(evaluation: Record) -> str:
     """What `exact` is over, in words."""
     breadth, chosen = evaluation["settings"]["different_init"], evaluation["settings"]["convergence_top_k"]
-    if breadth > 1 and evaluation["settings"]["streaming"]:
+    if by_majority(evaluation):
         return f"majority of {breadth}"
     return "one start" if breadth == 1 else f"best converged of {breadth}" if chosen else f"mean of {breadth} starts"
 
@@ -128,34 +133,34 @@ def chain(run: Record, recorded: Sequence[Record]) -> list[Record]:
     return found
 
 
-def _up_to_its_end(run: Record) -> Record:
-    """Its configuration, with max_steps where it was given, or where the run was stopped with epochs left."""
-    config: Record = run["config"]
-    stopped = run["steps"] < config["epochs"]  # an epoch has at least one step
-    return config | ({"max_steps": run["steps"]} if config["max_steps"] or stopped else {})
+def _from_weights(run: Record, earlier: Record) -> bool:
+    """Whether a run began from another's weights, or else was that one resumed, which keeps its configuration."""
+    there, before = run["config"]["load_checkpoint"], earlier["config"]["load_checkpoint"]
+    return there is not None and not (there == before and run["steps"] > earlier["steps"])
 
 
 def training_words(run: Record, earlier: Sequence[Record] = (), directory: str = "RUN_DIR") -> list[str]:
     """What `scripts/train.sh` must be given to train a recorded run again, up to the step at which it ended.
+
+    Where the learning rate falls, a run that was stopped before its end is another one than this trains.
 
     Args:
         run: the record.
         earlier: the rest of its `chain`: it went on as the first of these, or from its weights.
         directory: the folder of that one.
     """
-    config, name = _up_to_its_end(run), run["config"]["run_name"]
-    if earlier and not config["load_checkpoint"]:
-        before = _up_to_its_end(earlier[0])
-        return [f"resume={directory}", *_differences(config, before)]
+    config, name = run["config"] | {"max_steps": run["steps"]}, run["config"]["run_name"]
+    if earlier and not _from_weights(run, earlier[0]):
+        return [f"resume={directory}", *_differences(config, earlier[0]["config"] | {"max_steps": earlier[0]["steps"]})]
     if earlier:
-        config = config | {"load_checkpoint": directory}
+        config |= {"load_checkpoint": directory}
     return [name, *_differences(config, portable(load_pretrain([f"train={name}"])).model_dump(mode="json"))]
 
 
 def spent_before(run: Record, recorded: Sequence[Record], name: str) -> float:
     """How many `steps` or `gpu_seconds` went into the weights that a run began from; a resumed one counts its own."""
     return sum(
-        float(earlier[name]) for later, earlier in pairwise(chain(run, recorded)) if later["config"]["load_checkpoint"]
+        float(earlier[name]) for later, earlier in pairwise(chain(run, recorded)) if _from_weights(later, earlier)
     )
 
 

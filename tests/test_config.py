@@ -405,5 +405,5 @@ def test_a_run_that_started_from_weights_goes_on():
     base = load_pretrain(["train=eqr_sudoku", "load_checkpoint=weights.safetensors"])
     resumed = resume_config(base, ["resume=there"])
     assert (resumed.resume, resumed.load_checkpoint) == ("there", "weights.safetensors"), "it still says so"
-    sentence = failure(lambda words: resume_config(base, words), "resume=x", "load_checkpoint=y")
+    sentence = failure(lambda words: resume_config(base, words), "resume=x", "+load_checkpoint=y")
     assert sentence == "give resume (go on with a run) or load_checkpoint (start from weights), not both"

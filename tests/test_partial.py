@@ -196,6 +196,28 @@ def test_logits_that_are_not_finite_are_no_wrong_answers(kind, tmp_path, capsys)
     assert not (tmp_path / "new").exists()
 
 
+def test_a_refusal_takes_nothing_away_that_others_made(tmp_path, capsys):
+    mine, shared = tmp_path / "mine", tmp_path / "shared"
+    mine.mkdir()
+    assert run(mine, "plain", "noise_scale=1e38") == 1 and list(mine.iterdir()) == []
+    assert run(shared, "plain", "shard=1/2", "noise_scale=1e38") == 1 and not shared.exists()
+    assert run(shared, "plain", "shard=1/2") == 0
+    before = {file: file.read_bytes() for file in (shared / "partial").iterdir()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation.Done, "check", lambda _: (_ for _ in ()).throw(ValueError("refused")))
+        assert run(shared, "plain", "shard=2/2") == 1 and run(shared, "plain") == 1
+    assert capsys.readouterr().err.count("error: refused") == 2
+    assert before.items() <= {file: file.read_bytes() for file in (shared / "partial").iterdir()}.items()
+
+
+def test_two_processes_are_refused_in_one_sentence_each(tmp_path):
+    words = [*WORDS, *KINDS["plain"], f"eval_dir={tmp_path / 'new'}", "noise_scale=1e38"]
+    done = command("evaluate.py", *words, processes=2)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and errors and all("logits are not finite" in line for line in errors)
+    assert not (tmp_path / "new" / "partial").exists()
+
+
 def test_a_unit_is_the_same_after_reading():
     tally = Tally({"a": (0.1 + 0.2, 3), "b": (float("inf"), 1.0)}, {"steps": {4: 2, 16: 1}})
     done = evaluation.Done(7, {2: tally, 4: tally}, 1.5, 0.25, {"2": "text"})
