@@ -1,4 +1,4 @@
-"""Streaming evaluation: a fixed pool of slots, each of which takes the next (puzzle, restart) when it has halted.
+"""Streaming evaluation: a pool of slots, each of which takes the next (puzzle, restart) when it has halted.
 
 Memory on the device depends on the number of slots alone, not on depth, breadth or the amount of data. The host
 looks at the pool every few iterations; a slot that halts in between keeps everything as it was at that
@@ -143,10 +143,11 @@ class Stream:
     @torch.no_grad()
     def run(self, clock: Clock, progress: Callable[[int], object]) -> Streamed:
         """Runs to the end. `progress` is told how many more trajectories are done or freed."""
-        settled = iterations = 0
+        settled = capacity = 0
         while True:
             self._collect()
             self._refill()
+            self._shrink()
             done = np.where(self._agreement.kept_N < self._settings.breadth, self._settings.breadth, self._ended_N)
             progress(int(done.sum()) - settled)
             settled = int(done.sum())
@@ -155,13 +156,13 @@ class Stream:
             with clock:
                 for _ in range(self._settings.look_interval):
                     self._slots = iterate(self._model, self._slots, self._settings)
-            iterations += self._settings.look_interval
+            capacity += self._settings.look_interval * len(self._taken_R)
         puzzle_T, restart_T = (np.concatenate([part[i] for part in self._parts]) for i in (0, 1))
         kept_N = self._agreement.kept_N
         order_T = np.lexsort((restart_T, puzzle_T))
         order_T = order_T[restart_T[order_T] < kept_N[puzzle_T[order_T]]]
         seen = together([part[2] for part in self._parts]).rows(order_T)
-        return Streamed(seen, kept_N, self._spent_N, iterations * self._settings.rows)
+        return Streamed(seen, kept_N, self._spent_N, capacity)
 
     def _fresh(self, puzzle_R: np.ndarray, restart_R: np.ndarray) -> Slots:
         batch = self._data.rows(self._examples_N[puzzle_R])
@@ -207,3 +208,17 @@ class Stream:
         new = self._fresh(self._puzzle_R[rows], self._restart_R[rows])
         index = torch.from_numpy(rows).to(new.fired.device)
         self._slots = _map(lambda old, fill: old.index_copy(0, index, fill), self._slots, new)
+
+    def _shrink(self) -> None:
+        """Cuts the pool to a quarter, and again, where that holds all that run: at the end, when nothing follows."""
+        rows, running = len(self._taken_R), int(self._taken_R.sum())
+        while 0 < 4 * running <= rows:
+            rows //= 4
+        if rows == len(self._taken_R):
+            return
+        kept = np.argsort(~self._taken_R, kind="stable")[:rows]
+        self._puzzle_R, self._restart_R, self._taken_R = (
+            array[kept] for array in (self._puzzle_R, self._restart_R, self._taken_R)
+        )
+        index = torch.from_numpy(kept).to(self._slots.fired.device)
+        self._slots = _map(lambda t: t[index], self._slots)

@@ -16,6 +16,7 @@ from test_evaluation import ALONE, golden_model, partly_solved  # noqa: F401
 from benchmarks import test_time_compute
 from config.load import load_eval
 from dataset.puzzles import evenly_spread
+from evaluation import streaming
 from evaluation.evaluate import evaluate
 from evaluation.measure import Clock, Halting, Settings
 from evaluation.streaming import Agreement, Slots, Stream, fresh, iterate
@@ -108,6 +109,21 @@ def test_neither_the_looks_nor_the_slots_show(eqr, rule):
     for look_interval, rows in ((1, 8), (5, 8), (64, 8), (2, 3), (3, 100)):
         other = evaluate(*eqr, replace(settings, look_interval=look_interval, rows=rows), ALONE)[9]
         assert close({name: value for name, value in first.items() if name != "nfe/busy"}, other)
+
+
+def test_the_pool_shrinks_once_nothing_follows(eqr, monkeypatch):
+    sizes = []
+
+    def counting(model, slots, settings):
+        sizes.append((len(slots.fired), int((~slots.state.halted).sum())))
+        return iterate(model, slots, settings)
+
+    monkeypatch.setattr(streaming, "iterate", counting)
+    found = evaluate(*eqr, replace(PLAIN, halting=RULES["q_halt"], rows=16, look_interval=1), ALONE)[9]
+    slots = [size for size, _ in sizes]
+    assert slots[0] == 16 and slots == sorted(slots, reverse=True) and set(slots) <= {16, 4, 1} and min(slots) < 16
+    assert all(4 * running > size or size < 4 for size, running in sizes)
+    assert found["nfe/busy"] == pytest.approx(found["nfe/mean"] * 11 / sum(slots))
 
 
 def test_the_starts_of_a_puzzle_do_not_depend_on_breadth(eqr):
