@@ -24,8 +24,7 @@ def configure(words: list[str]) -> PretrainConfig:
     words = [word.lstrip("+") if word.lstrip("+").startswith("resume=") else word for word in words]
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("null", ""):
-        saved = checkpoint.load(resumed[-1], weights_only=True)
-        return resume_config(saved.config, words)
+        return resume_config(checkpoint.load(resumed[-1], weights_only=True).config, words)
     return load_pretrain(words)
 
 
@@ -87,6 +86,7 @@ def main(words: list[str]) -> int:
         print(f"error: {what}; raise gradient_accumulation_steps (same result), or make arch smaller", file=sys.stderr)
         return 1
     except Stopped as stopped:
+        distributed.wait_for_all()
         return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal
     except KeyboardInterrupt:  # before the first step
         return 128 + signal.SIGINT

@@ -198,9 +198,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. Exit code: 0, or 1 for a mistake, of which one sentence says what it is."""
     parser = argparse.ArgumentParser(prog="python -m results.record", description="Record a run and its evaluations.")
     parser.add_argument("name", metavar="NAME", help="results/runs/NAME.json is written")
-    parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="DIR", help="the run's (not if recorded), evaluations'"
-    )
+    said = "the folder of the run, which may be left out once it is recorded, and those of its evaluations"
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help=said)
     parser.add_argument("--after", help="the recorded run from whose end, or from whose weights, it went on")
     parser.add_argument("--hardware", help="what it was trained on, such as '1 x H200'")
     parser.add_argument("--commit", help="for a run whose folder does not say of which commit it is")

@@ -160,6 +160,31 @@ def test_a_run_stops_when_its_time_is_up_and_goes_on(tiny, tmp_path, processes):
     assert checkpoint.load(only_run(tmp_path)).step == step + 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the names of threads from /proc")
+def test_leaving_the_group_of_processes_ends_its_threads(tmp_path):
+    """A thread of gloo's that lives on needs the interpreter to let go of its last tensors: a run ended in SIGABRT."""
+    script = tmp_path / "leave.py"
+    script.write_text("""
+import time
+import torch
+from pathlib import Path
+from training import distributed
+
+def gloo():
+    return [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text())]
+
+world = distributed.start("cpu")
+torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))])
+assert [row.item() for row in world.gather_rows(torch.tensor([[world.rank]]))] == [0, 1]
+assert gloo()
+distributed.stop()
+time.sleep(0.2)  # a thread that has ended stays in /proc for a moment
+assert not gloo()
+""")
+    run = command(str(script), processes=2, environment={"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 0, run.stderr
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     """lr=1e30 makes the weights overflow after the first updates: the step is named, no bad checkpoint is written."""
     run = command("pretrain.py", *tiny, "max_steps=50", "lr=1e30", "lr_warmup_steps=0")
@@ -349,6 +374,12 @@ def test_no_run_goes_on_from_weights_alone(tiny, tmp_path):
     checkpoint.save(weights / "last.safetensors", saved)
     run = command("pretrain.py", f"resume={weights}", "max_steps=4")
     assert run.returncode == 1 and f"give load_checkpoint={weights}" in run.stderr
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_run_that_goes_on_takes_no_other_weights(plus):
+    with pytest.raises(ValueError, match="not both"):
+        pretrain.configure([f"{plus}resume={ROOT / 'checkpoints' / 'maze_unique_small'}", "load_checkpoint=other"])
 
 
 def test_a_run_does_not_go_back_behind_itself(tiny, tmp_path):

@@ -1,5 +1,6 @@
 """One start and one stop for several processes; everything else asks the World for rank and size."""
 
+import importlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ def start(device: str) -> World:
         torch.cuda.set_device(here)
         torch.set_float32_matmul_precision("high")  # TF32 where a model computes in float32
     if size > 1:
+        # Imported later (torch.optim does so), its default arguments would hold the group beyond stop(), and gloo's
+        # threads with it, which may abort the process when the interpreter ends.
+        importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if cuda else "gloo")
     return World(rank, size, here)
 
