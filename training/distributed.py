@@ -99,7 +99,8 @@ def start(device: str) -> World:
 def wait_for_all() -> None:
     """Returns when every process has come here, so that none leaves while another still writes."""
     if dist.is_initialized():
-        dist.barrier()
+        gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # unsaid, NCCL's warns of a guess
+        dist.barrier(device_ids=gpu)
 
 
 def stop() -> None:
