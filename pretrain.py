@@ -63,6 +63,7 @@ def run(config: PretrainConfig, world: World) -> None:
     except Stopped:
         if world.is_main:
             print(f"stopped at step {trainer.step}; go on with resume={directory}", file=sys.stderr)
+        distributed.wait_for_all()
         raise
     if world.is_main:
         write_final(directory, trainer.step, final)
@@ -86,7 +87,6 @@ def main(words: list[str]) -> int:
         print(f"error: {what}; raise gradient_accumulation_steps (same result), or make arch smaller", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        distributed.wait_for_all()
         return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal
     except KeyboardInterrupt:  # before the first step
         return 128 + signal.SIGINT

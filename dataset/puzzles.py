@@ -107,8 +107,10 @@ class TrainingBatches:
         rng = np.random.default_rng([3, self.seed, epoch])
         wanted = self.steps_per_epoch * self.batch_size
         drawn: list[np.ndarray] = []
-        while sum(map(len, drawn)) < wanted:
+        count = 0
+        while count < wanted:
             drawn.append(self._one_pass(rng))
+            count += len(drawn[-1])
         return np.concatenate(drawn)[:wanted]
 
     def _one_pass(self, rng: np.random.Generator) -> np.ndarray:

@@ -17,6 +17,6 @@ launch() {
     *[!0-9]* | 0 | '') echo "error: NPROC_PER_NODE should be a positive number, but it is '$processes'" >&2; exit 1 ;;
     *)
       "$python" "$root/$program" --check-only "$@" || exit  # one sentence, instead of one from every process
-      exec "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" "$root/$program" "$@" ;;
+      exec "$python" "$root/scripts/launch.py" --standalone --nproc_per_node="$processes" "$root/$program" "$@" ;;
   esac
 }

@@ -65,14 +65,19 @@ def tiny(tiny_data, tmp_path) -> list[str]:
     return [*TINY, f"dataset.data_path={tiny_data}", f"checkpoint_path={tmp_path}"]
 
 
-def command(program: str, *words: str, processes: int = 1, environment: dict[str, str] | None = None, **options):
-    """Runs pretrain.py or evaluate.py as a user would, in so many processes."""
+def command_line(program: str, *words: str, processes: int = 1) -> list[str]:
+    """What the scripts run: pretrain.py or evaluate.py, in so many processes."""
     launcher = [sys.executable]
     if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        launcher += [str(ROOT / "scripts/launch.py"), "--standalone", f"--nproc_per_node={processes}"]
+    return [*launcher, str(ROOT / program), *words]
+
+
+def command(program: str, *words: str, processes: int = 1, environment: dict[str, str] | None = None, **options):
+    """Runs pretrain.py or evaluate.py as a user would, in so many processes."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | (environment or {})
-    words = (str(ROOT / program), *words)
-    return subprocess.run([*launcher, *words], capture_output=True, text=True, env=environment, timeout=300, **options)
+    line = command_line(program, *words, processes=processes)
+    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300, **options)
 
 
 def only_run(directory: Path) -> Path:

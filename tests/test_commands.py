@@ -53,8 +53,8 @@ def test_words_may_stand_alone(echo):
     assert script("eval.sh", "checkpoint=a.pth", venv=echo).stdout.splitlines()[1:] == ["checkpoint=a.pth"]
 
 
-def test_several_processes_are_launched_by_torch(echo):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
+def test_several_processes_are_launched_by_torchrun(echo):
+    launcher = [str(ROOT / "scripts/launch.py"), "--standalone", "--nproc_per_node=3"]
     for name, program in (("train.sh", "pretrain.py"), ("eval.sh", "evaluate.py")):
         run = script(name, "a=b", venv=echo, NPROC_PER_NODE="3")
         check = [str(ROOT / program), "--check-only", "a=b"]  # first in one process: an error is said once

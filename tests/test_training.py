@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command, only_run, tiny_split
+from conftest import ROOT, command, command_line, only_run, tiny_split
 from safetensors.torch import load_file
 
 import pretrain
@@ -128,10 +128,10 @@ def test_a_checkpoint_without_latents_says_so(tiny, tmp_path):
     assert run.returncode == 0 and "every row starts anew" in run.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_save_and_stop(tiny, tmp_path, number):
-    words = [sys.executable, str(ROOT / "pretrain.py"), *tiny, "epochs=100000"]
-    environment = os.environ | {"WANDB_MODE": "disabled"}
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_signals_save_and_stop(tiny, tmp_path, number, processes):
+    words = command_line("pretrain.py", *tiny, "epochs=100000", processes=processes)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     log = None
     for _ in range(600):
@@ -158,6 +158,37 @@ def test_a_run_stops_when_its_time_is_up_and_goes_on(tiny, tmp_path, processes):
     words = [f"resume={only_run(tmp_path)}", f"max_steps={step + 2}", "max_seconds=null"]
     assert command("pretrain.py", *words, processes=processes).returncode == 0
     assert checkpoint.load(only_run(tmp_path)).step == step + 2
+
+
+def test_a_process_that_was_killed_is_named(tmp_path):
+    """It cannot say so itself; what a process says before it ends with an exit code is left to stand alone."""
+    program = tmp_path / "program.py"
+    program.write_text("import os, signal\nos.environ['RANK'] == '1' and signal.raise_signal(signal.SIGKILL)\n")
+    run = command(str(program), processes=2)
+    assert run.returncode == 128 + 9 and "error: process 1 was ended by SIGKILL" in run.stderr
+    program.write_text("import sys\nsys.exit('error: no such thing')\n")
+    run = command(str(program), processes=2)
+    assert run.returncode == 1 and "error: no such thing" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_process_whose_sibling_could_not_save_is_no_traceback(tiny, tmp_path):
+    """The main process finds the disk full as they stop; the other, which waits for it, has nothing to add."""
+    program = tmp_path / "program.py"
+    program.write_text("""
+import sys
+import pretrain
+from training import checkpoint
+
+def full(*_):
+    raise OSError("No space left on device")
+
+checkpoint.save = full
+sys.exit(pretrain.main(sys.argv[1:]))
+""")
+    words = [*tiny, "epochs=100000", "max_seconds=1"]
+    run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 1 and "error: No space left on device" in run.stderr, run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the names of threads from /proc")

@@ -97,10 +97,18 @@ def start(device: str) -> World:
 
 
 def wait_for_all() -> None:
-    """Returns when every process has come here, so that none leaves while another still writes."""
-    if dist.is_initialized():
-        gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # unsaid, NCCL's warns of a guess
+    """Returns when every process has come here, so that none leaves while another still writes.
+
+    Raises:
+        ConnectionError: another process has ended instead.
+    """
+    if not dist.is_initialized():
+        return
+    gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # PyTorch warns where it is not said
+    try:
         dist.barrier(device_ids=gpu)
+    except RuntimeError as error:
+        raise ConnectionError("another process has ended before its work was done") from error
 
 
 def stop() -> None:
