@@ -260,20 +260,19 @@ def test_records_name_no_machine():
 
 
 def test_a_table_puts_ours_beside_the_papers(found):
-    paper = as_task(
-        found, numbers=[{"model": "EqR", "config": "eqr_sudoku", "depth": 4, "exact": 86.4, "source": "EqR"}]
-    )
+    number = {"model": "EqR", "config": "eqr_sudoku", "depth": 4, "exact": 86.4, "source": "EqR", "summary": True}
+    paper = as_task(found, numbers=[number])
     one, four = found["evaluations"]
     one["metrics"]["4"]["all/exact_accuracy"] = 0.75
     cell = "75.00 ± 13.06 on 11 puzzles that are not the paper's (seed 0, 40 steps)"
     texts = blocks.blocks(paper, [found])
     assert f"| EqR | `eqr_sudoku` | 4 | 1 | 86.4 | arXiv 2605.21488 | {cell} |" in texts["sudoku"]
+    assert "| `eqr_sudoku` | 4 | 1 | 86.4 | 75.00 ± 13.06 | 11 | 40 |" in texts["summary"]
     assert "not run" in texts["maze_unique"] and "sudoku.png" in texts["sudoku"]
     assert (
         texts["evaluations"].count("not the paper's") == 4 and "bash scripts/train.sh eqr_sudoku" in texts["commands"]
     )
 
-    [number] = paper["sudoku"]["numbers"]
     for change in ({"depth": 16}, {"noise_scale": 0.5}, {"breadth": 4}, {"streaming": True}, {"config": "trm_sudoku"}):
         assert blocks.measured(number | change, paper["sudoku"], [found]) == []
     assert blocks.measured(number | {"breadth": 4, "noise_scale": 0.5}, paper["sudoku"], [found]) == [(found, four)]
