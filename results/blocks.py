@@ -18,6 +18,7 @@ from results.recorded import (
 )
 
 TASKS = ("sudoku", "maze_unique")
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: str) -> str:
@@ -42,16 +43,20 @@ def _same_settings(number: Record, run: Record, evaluation: Record) -> bool:
     )
 
 
+def _widest(number: Record, task: Record, run: Record) -> list[Record]:
+    """Of a run's evaluations on the task with a number's settings the one on most puzzles, not in eight bits."""
+    fitting = [one for one in run["evaluations"] if one["dataset"] == task["data"] and _same_settings(number, run, one)]
+    return sorted(fitting, key=lambda one: (int(one["puzzles"]), "kernels" not in one["settings"]))[-1:]
+
+
 def measured(number: Record, task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Record]]:
     """(run, evaluation) for every run of the number's config that was evaluated so; of several, on most puzzles."""
-    found = []
-    for run in of_task(task, recorded):
-        fitting = [
-            one for one in run["evaluations"] if one["dataset"] == task["data"] and _same_settings(number, run, one)
-        ]
-        if run["config"]["run_name"] == number["config"] and fitting:
-            found.append((run, max(fitting, key=lambda one: int(one["puzzles"]))))
-    return found
+    return [
+        (run, one)
+        for run in of_task(task, recorded)
+        if run["config"]["run_name"] == number["config"]
+        for one in _widest(number, task, run)
+    ]
 
 
 def _on(paper: Record, one: Record) -> str:
@@ -60,6 +65,15 @@ def _on(paper: Record, one: Record) -> str:
     if one["settings"]["split"] == "train":
         return f"{one['puzzles']:,} training puzzles of {dataset}"
     return f"{one['puzzles']:,} {names.get(dataset, f'of {dataset}')}"
+
+
+def _how(paper: Record, one: Record) -> str:
+    """What an evaluation was made on, and whether in eight bits."""
+    return _on(paper, one) + (", float8" if "kernels" in one["settings"] else "")
+
+
+def _link(run: Record) -> str:
+    return f"[{run['name']}](runs/{run['name']}.json)"
 
 
 def _theirs(number: Record) -> str:
@@ -82,26 +96,23 @@ def _value(number: Record, evaluation: Record) -> str:
     return value + (f" at {evaluation['metrics'][depth]['nfe/mean']:.1f}" if number.get("streaming") else "")
 
 
-def _ours(number: Record, task: Record, paper: Record, recorded: Sequence[Record]) -> str:
-    cells = []
-    for run, evaluation in measured(number, task, recorded):
-        eight_bits = ", float8" if "kernels" in evaluation["settings"] else ""
-        trained_how = f"(seed {run['seed']}, {steps(run, recorded)} steps{eight_bits})"
-        cells.append(f"{_value(number, evaluation)} on {_on(paper, evaluation)} {trained_how}")
-    return "; ".join(cells) or "not run"
-
-
 def comparison(task: Record, paper: Record, recorded: Sequence[Record]) -> str:
-    """The paper's numbers of a task, ours beside them."""
+    """The paper's numbers of a task, ours beside them: a line for every run."""
     rows = []
     for number in task["numbers"]:
         depth, breadth = (str(number.get(name, 1)) for name in ("depth", "breadth"))
         row = [_model(number, number["model"]), f"`{number['config']}`", depth, breadth, _theirs(number)]
         row += [paper["sources"][number["source"]]]
-        rows.append([*row, _ours(number, task, paper, recorded)])
-    head = ["model", "config", "depth", "breadth", "paper", "where", "ours ± standard error"]
+        found = measured(number, task, recorded)
+        for run, evaluation in found:
+            ours = [_value(number, evaluation), _how(paper, evaluation), _link(run)]
+            rows.append([*row, *ours, steps(run, recorded)])
+            row = [""] * len(row)
+        if not found:
+            rows.append([*row, "not run", "", "", ""])
+    head = ["model", "config", "depth", "breadth", "paper", "where", "ours ± standard error", "on", "run", "steps"]
     sets = f"Exact accuracy in percent. Test set of the paper: {task['paper_test_set']}; ours: {task['our_test_set']}."
-    return f"{sets} {task['remark']}\n\n{table(head, rows, 'llrrrlr')}"
+    return f"{sets} {task['remark']}\n\n{table(head, rows, 'llrrrlrllr')}"
 
 
 def summary(paper: Record, recorded: Sequence[Record]) -> str:
@@ -115,8 +126,29 @@ def summary(paper: Record, recorded: Sequence[Record]) -> str:
             for run, evaluation in measured(number, task, recorded)[:1]:
                 ours = [_value(number, evaluation), f"{evaluation['puzzles']:,}", steps(run, recorded)]
             rows.append([*row, *ours])
-    head = ["config", "depth", "breadth", "paper", "ours ± standard error", "puzzles", "our steps"]
+    head = ["config", "depth", "breadth", "paper", "ours ± standard error"]
+    head += ["puzzles (Sudoku: not the paper's)", "our steps"]
     return table(head, rows, "lrrrrrr")
+
+
+def _by_depth(values: dict[str, float]) -> list[str]:
+    """Shares in percent at each of DEPTHS that is there."""
+    return [f"{100 * values[str(depth)]:.1f}" if str(depth) in values else "" for depth in DEPTHS]
+
+
+def side_by_side(task: Record, paper: Record, recorded: Sequence[Record]) -> str:
+    """All runs of a task by depth, those with as many starts together; of several evaluations the widest."""
+    rows = []
+    for breadth in (1, 8, 32, 128):
+        for run in of_task(task, recorded):
+            for one in _widest({"breadth": breadth}, task, run):
+                row, on = [run["name"], steps(run, recorded)], _how(paper, one)
+                rows.append([*row, way(one), on, *_by_depth({depth: exact(one, depth) for depth in one["metrics"]})])
+                if breadth > 1:
+                    majority = {d: m["selection/majority/exact_accuracy"] for d, m in one["metrics"].items()}
+                    rows.append([*row, f"majority of {breadth}", on, *_by_depth(majority)])
+    head = ["run", "steps", "answer", "on", *(f"depth {depth}" for depth in DEPTHS)]
+    return table(head, rows, "lrll" + "r" * len(DEPTHS)) if rows else "not run\n"
 
 
 def trained(recorded: Sequence[Record]) -> str:
@@ -124,7 +156,7 @@ def trained(recorded: Sequence[Record]) -> str:
     rows = []
     for run in recorded:
         hours = (spent_before(run, recorded, "gpu_seconds") + run["gpu_seconds"]) / 3600
-        row = [f"[{run['name']}](runs/{run['name']}.json)", f"`{run['config']['run_name']}`", str(run["seed"])]
+        row = [_link(run), f"`{run['config']['run_name']}`", str(run["seed"])]
         row += [steps(run, recorded), f"{hours:.2f}"]
         rows.append([*row, run["hardware"], f"`{run['commit']}`", run["note"] or ""])
     head = ["run", "config", "seed", "steps", "GPU hours", "hardware", "commit", "note"]
@@ -211,5 +243,6 @@ def blocks(paper: Record, recorded: Sequence[Record]) -> dict[str, str]:
     drawn = figures(paper, recorded)
     found = {name: comparison(paper[name], paper, recorded) for name in TASKS}
     found |= {name: f"{found[name]}\n![Accuracy against depth]({name}.png)\n" for name in drawn}
+    found |= {f"{name}_depths": side_by_side(paper[name], paper, recorded) for name in TASKS}
     found |= {"summary": summary(paper, recorded), "runs": trained(recorded), "groups": grouped(recorded)}
     return found | {"evaluations": evaluated(paper, recorded), "commands": commands(recorded)}

@@ -264,10 +264,14 @@ def test_a_table_puts_ours_beside_the_papers(found):
     paper = as_task(found, numbers=[number])
     one, four = found["evaluations"]
     one["metrics"]["4"]["all/exact_accuracy"] = 0.75
-    cell = "75.00 ± 13.06 on 11 puzzles that are not the paper's (seed 0, 40 steps)"
     texts = blocks.blocks(paper, [found])
-    assert f"| EqR | `eqr_sudoku` | 4 | 1 | 86.4 | arXiv 2605.21488 | {cell} |" in texts["sudoku"]
+    ours = "75.00 ± 13.06 | 11 puzzles that are not the paper's | [tiny](runs/tiny.json) | 40 |"
+    assert f"| EqR | `eqr_sudoku` | 4 | 1 | 86.4 | arXiv 2605.21488 | {ours}" in texts["sudoku"]
     assert "| `eqr_sudoku` | 4 | 1 | 86.4 | 75.00 ± 13.06 | 11 | 40 |" in texts["summary"]
+    assert (
+        f"| tiny | 40 | one start | {found['evaluations'][0]['puzzles']} puzzles that are not the paper's |"
+        in texts["sudoku_depths"]
+    )
     assert "not run" in texts["maze_unique"] and "sudoku.png" in texts["sudoku"]
     assert (
         texts["evaluations"].count("not the paper's") == 4 and "bash scripts/train.sh eqr_sudoku" in texts["commands"]
