@@ -163,7 +163,7 @@ def test_a_streaming_evaluation_of_several_starts_is_answered_by_the_majority(fo
     }
     texts = blocks.blocks(paper, [found])
     assert "| EqR, streaming | `eqr_sudoku` | 4 | 4 | 95.3 at 9 |" in texts["sudoku"]
-    assert "100.00 (> 76.16) (majority of 4) at 7.5 on 11 puzzles" in texts["sudoku"]
+    assert "100.00 (> 76.16) (majority of 4) at 7.5 | 11 puzzles" in texts["sudoku"]
     assert "| streaming, majority of 4 | 0.01 | source | all | 4 | 50.00 ± 25.00 |" in texts["groups"]
 
 
