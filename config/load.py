@@ -162,6 +162,7 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     """The configuration of a run that goes on: its own (`base`), changed by `key=value` words.
 
     `train=NAME` may be given again if the run is one of it. `resume=PATH` is taken as it stands, without quotes.
+    `max_seconds` is of one slice: it is not taken over.
 
     Raises:
         ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
@@ -175,7 +176,7 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
-    values = OmegaConf.create(base.model_dump() | {"resume": resumed[-1] if resumed else None})
+    values = OmegaConf.create(base.model_dump() | {"resume": resumed[-1] if resumed else None, "max_seconds": None})
     try:
         for override in _parsed(words):
             OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)

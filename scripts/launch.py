@@ -3,6 +3,7 @@
 Takes torchrun's words; exit code: 0, that of the process which failed first, or 128 + the number of a signal.
 """
 
+import os
 import sys
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -12,6 +13,8 @@ from torch.distributed.run import main
 
 def launch(words: list[str]) -> int:
     """Runs torchrun; of a process that could say nothing itself, which signal ended it."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a warning
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to end a step and save (torch >= 2.13)
     try:
         main(words)
     except SignalException as stopped:

@@ -128,7 +128,9 @@ def test_a_checkpoint_without_latents_says_so(tiny, tmp_path):
     assert run.returncode == 0 and "every row starts anew" in run.stderr
 
 
-@pytest.mark.parametrize(("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(
+    ("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 2)]
+)
 def test_signals_save_and_stop(tiny, tmp_path, number, processes):
     words = command_line("pretrain.py", *tiny, "epochs=100000", processes=processes)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
@@ -155,7 +157,8 @@ def test_a_run_stops_when_its_time_is_up_and_goes_on(tiny, tmp_path, processes):
     assert run.returncode == 0 and "Traceback" not in run.stderr
     step = checkpoint.load(only_run(tmp_path)).step
     assert step >= 1 and f"stopped at step {step}; go on with resume=" in run.stderr
-    words = [f"resume={only_run(tmp_path)}", f"max_steps={step + 2}", "max_seconds=null"]
+    words = [f"resume={only_run(tmp_path)}", f"max_steps={step + 2}"]
+    assert pretrain.configure(words).max_seconds is None, "that was of the first slice"
     assert command("pretrain.py", *words, processes=processes).returncode == 0
     assert checkpoint.load(only_run(tmp_path)).step == step + 2
 
@@ -171,8 +174,9 @@ def test_a_process_that_was_killed_is_named(tmp_path):
     assert run.returncode == 1 and "error: no such thing" in run.stderr and "Traceback" not in run.stderr
 
 
-def test_a_process_whose_sibling_could_not_save_is_no_traceback(tiny, tmp_path):
-    """The main process finds the disk full as they stop; the other, which waits for it, has nothing to add."""
+@pytest.mark.parametrize("when", ["max_seconds=1", "checkpoint_interval_steps=2"])
+def test_a_process_whose_sibling_could_not_save_is_no_traceback(tiny, tmp_path, when):
+    """The main process finds the disk full as they stop, or on the way; the other has little to add."""
     program = tmp_path / "program.py"
     program.write_text("""
 import sys
@@ -185,7 +189,7 @@ def full(*_):
 checkpoint.save = full
 sys.exit(pretrain.main(sys.argv[1:]))
 """)
-    words = [*tiny, "epochs=100000", "max_seconds=1"]
+    words = [*tiny, "epochs=100000", when]
     run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
     assert run.returncode == 1 and "error: No space left on device" in run.stderr, run.stderr
     assert "Traceback" not in run.stderr
@@ -372,6 +376,35 @@ def test_several_processes_stop_together_after_an_evaluation(tiny, tmp_path):
     assert "stopped at step 3" in run.stderr, run.stderr
     directory = only_run(tmp_path)
     assert checkpoint.load(directory).step == 3 and [step for step, *_ in evaluated(directory)] == [2]
+
+
+STOPPED_BETWEEN = """
+import os, signal, sys
+import pretrain
+from training import loop
+from training.trainer import Trainer
+
+loop.ASKING_SECONDS = 0.0
+train_step = Trainer.train_step
+
+def stopped_after(trainer):
+    metrics = train_step(trainer)
+    if trainer.world.rank == 1 and trainer.step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return metrics
+
+Trainer.train_step = stopped_after
+sys.exit(pretrain.main(sys.argv[1:]))
+"""
+
+
+def test_several_processes_with_slow_steps_do_not_wait_for_the_next_look(tiny, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(STOPPED_BETWEEN)
+    words = [*tiny, "log_interval_steps=1000", "max_steps=50"]
+    run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 128 + signal.SIGTERM and "stopped at step 3" in run.stderr, run.stderr
+    assert checkpoint.load(only_run(tmp_path)).step == 3
 
 
 @pytest.mark.parametrize("stopped", [5, 12])

@@ -2,7 +2,9 @@
 
 import importlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +13,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+@contextmanager
+def _with_siblings() -> Iterator[None]:
+    """Raises ConnectionError where a message cannot be exchanged, for another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("gloo|nccl", str(error), re.IGNORECASE):
+            raise
+        raise ConnectionError("another process has ended before its work was done") from error
+
+
 @dataclass(frozen=True)
 class World:
-    """This process among its siblings: `rank` of `size`, working on `device`."""
+    """This process among its siblings: `rank` of `size`, working on `device`.
+
+    What they exchange raises ConnectionError where one of them has ended.
+    """
 
     rank: int
     size: int
@@ -32,7 +48,8 @@ class World:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for group in by_dtype.values():
             flat = torch.cat([t.reshape(-1) for t in group])
-            dist.all_reduce(flat)
+            with _with_siblings():
+                dist.all_reduce(flat)
             for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
@@ -41,7 +58,8 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        with _with_siblings():
+            dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
     def gather_objects(self, value: Any) -> list[Any]:
@@ -49,7 +67,8 @@ class World:
         if self.size == 1:
             return [value]
         box: list[Any] = [None] * self.size
-        dist.all_gather_object(box, value)
+        with _with_siblings():
+            dist.all_gather_object(box, value)
         return box
 
     def gather_rows(self, tensor: Tensor) -> Tensor:
@@ -59,7 +78,8 @@ class World:
         flag = tensor.dtype == torch.bool
         mine = (tensor.to(torch.uint8) if flag else tensor).contiguous()
         parts = [torch.empty_like(mine) for _ in range(self.size)]
-        dist.all_gather(parts, mine)
+        with _with_siblings():
+            dist.all_gather(parts, mine)
         rows = torch.cat(parts)
         return rows.bool() if flag else rows
 
@@ -105,10 +125,8 @@ def wait_for_all() -> None:
     if not dist.is_initialized():
         return
     gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # PyTorch warns where it is not said
-    try:
+    with _with_siblings():
         dist.barrier(device_ids=gpu)
-    except RuntimeError as error:
-        raise ConnectionError("another process has ended before its work was done") from error
 
 
 def stop() -> None:

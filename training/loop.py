@@ -20,12 +20,15 @@ from training.trainer import NotFinite, Trainer
 
 LOSSES = ("lm_loss", "q_halt_loss", "q_continue_loss", "total_loss")
 
+ASKING_SECONDS = 5.0
+"""Several processes ask each other this often whether one of them is to stop, or after every step."""
+
 Evaluate = Callable[[int | None, Callable[[], None]], dict[str, float]]
 """Evaluates the model on that many puzzles (None: all of them); calls the function now and then, which may raise."""
 
 
 class Stopped(Exception):
-    """Ctrl-C, SIGTERM, or its time is up: the run was saved and can go on.
+    """Ctrl-C, SIGTERM, SIGHUP, or its time is up: the run was saved and can go on.
 
     `signal` is the signal's number; SIGALRM says that max_seconds have passed.
     """
@@ -37,12 +40,14 @@ class Stopped(Exception):
 
 @contextmanager
 def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
-    """Within this block SIGINT and SIGTERM are only noted, in the list; a second one acts as ever.
+    """Within this block SIGINT, SIGTERM and SIGHUP are only noted, in the list; a second one acts as ever.
 
-    So is SIGALRM, which comes after so many seconds.
+    So is SIGALRM, which comes after so many seconds. Where SIGHUP is ignored (nohup) it still is.
     """
     noted: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, _: FrameType | None) -> None:
@@ -86,7 +91,7 @@ def train(trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: i
     `test_puzzles` is how many there are in all; evaluations on the way take at most `eval_puzzles` of them.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came, or max_seconds passed; the run was saved.
+        Stopped: SIGINT, SIGTERM or SIGHUP came, or max_seconds passed; the run was saved.
         NotFinite: a loss or weight was not finite.
     """
     with _noting_signals(trainer.config.max_seconds) as noted:
@@ -108,6 +113,7 @@ class _Run:
             total=trainer.total_steps, initial=trainer.step, disable=not main, unit="step", dynamic_ncols=True
         )
         self.best, self.evaluated = self._so_far()
+        self.asked, self.asked_time, self.patience = trainer.step, time.perf_counter(), 1
         self._open_window()
 
     def run(self) -> dict[str, float]:
@@ -121,7 +127,7 @@ class _Run:
                     break
                 self._add(trainer.train_step())
                 saving = self._due(config.checkpoint_interval_steps) or self._evaluation_due()
-                if self._due(config.log_interval_steps) or saving or self._alone_and_stopped():
+                if self._due(config.log_interval_steps) or saving or self._stopped():
                     self._look()
                 if saving:
                     self._save("last")
@@ -137,13 +143,22 @@ class _Run:
     def _evaluation_due(self) -> bool:
         return self._due(self.config.eval_interval_steps) or self.trainer.step >= self.trainer.total_steps
 
-    def _alone_and_stopped(self) -> bool:
-        """A lone process stops after any step; several agree on it when they look."""
-        return self.world.size == 1 and bool(self.noted)
+    def _stopped(self) -> bool:
+        """A lone process stops after any step; several agree on it when they look, and where steps are slow between."""
+        if self.world.size == 1:
+            return bool(self.noted)
+        steps = self.trainer.step - self.asked
+        if steps < self.patience:
+            return False
+        seconds = time.perf_counter() - self.asked_time
+        answers = self.world.gather_objects((seconds / steps, bool(self.noted)))
+        self.patience = max(1, int(ASKING_SECONDS / max(seconds for seconds, _ in answers)))
+        self.asked, self.asked_time = self.trainer.step, time.perf_counter()
+        return any(noted for _, noted in answers)
 
     def _stop_if_noted(self) -> None:
         """Within an evaluation, before which the run was saved; several processes, out of step there, go on."""
-        if self._alone_and_stopped():
+        if self.world.size == 1 and self.noted:
             raise Stopped(self.noted[0])
 
     def _open_window(self) -> None:
