@@ -163,63 +163,6 @@ def test_a_run_stops_when_its_time_is_up_and_goes_on(tiny, tmp_path, processes):
     assert checkpoint.load(only_run(tmp_path)).step == step + 2
 
 
-def test_a_process_that_was_killed_is_named(tmp_path):
-    """It cannot say so itself; what a process says before it ends with an exit code is left to stand alone."""
-    program = tmp_path / "program.py"
-    program.write_text("import os, signal\nos.environ['RANK'] == '1' and signal.raise_signal(signal.SIGKILL)\n")
-    run = command(str(program), processes=2)
-    assert run.returncode == 128 + 9 and "error: process 1 was ended by SIGKILL" in run.stderr
-    program.write_text("import sys\nsys.exit('error: no such thing')\n")
-    run = command(str(program), processes=2)
-    assert run.returncode == 1 and "error: no such thing" in run.stderr and "Traceback" not in run.stderr
-
-
-@pytest.mark.parametrize("when", ["max_seconds=1", "checkpoint_interval_steps=2"])
-def test_a_process_whose_sibling_could_not_save_is_no_traceback(tiny, tmp_path, when):
-    """The main process finds the disk full as they stop, or on the way; the other has little to add."""
-    program = tmp_path / "program.py"
-    program.write_text("""
-import sys
-import pretrain
-from training import checkpoint
-
-def full(*_):
-    raise OSError("No space left on device")
-
-checkpoint.save = full
-sys.exit(pretrain.main(sys.argv[1:]))
-""")
-    words = [*tiny, "epochs=100000", when]
-    run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
-    assert run.returncode == 1 and "error: No space left on device" in run.stderr, run.stderr
-    assert "Traceback" not in run.stderr
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the names of threads from /proc")
-def test_leaving_the_group_of_processes_ends_its_threads(tmp_path):
-    """A thread of gloo's that lives on needs the interpreter to let go of its last tensors: a run ended in SIGABRT."""
-    script = tmp_path / "leave.py"
-    script.write_text("""
-import time
-import torch
-from pathlib import Path
-from training import distributed
-
-def gloo():
-    return [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text())]
-
-world = distributed.start("cpu")
-torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))])
-assert [row.item() for row in world.gather_rows(torch.tensor([[world.rank]]))] == [0, 1]
-assert gloo()
-distributed.stop()
-time.sleep(0.2)  # a thread that has ended stays in /proc for a moment
-assert not gloo()
-""")
-    run = command(str(script), processes=2, environment={"PYTHONPATH": str(ROOT)})
-    assert run.returncode == 0, run.stderr
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, tmp_path):
     """lr=1e30 makes the weights overflow after the first updates: the step is named, no bad checkpoint is written."""
     run = command("pretrain.py", *tiny, "max_steps=50", "lr=1e30", "lr_warmup_steps=0")
@@ -348,63 +291,6 @@ def test_a_signal_ends_an_evaluation_too(tiny, tmp_path):
     write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(11, 1)}, ["<blank>"])
     done = command("pretrain.py", f"resume={run}")
     assert done.returncode == 0 and json.loads((run / "final.json").read_text())["step"] == 2, done.stderr
-
-
-STOPPED_WITHIN = """
-import os, signal, sys
-import pretrain
-from training import loop
-
-evaluate = loop._Run._evaluate
-
-def stopped_within(run, puzzles):
-    if run.world.rank == 0 and run.trainer.step == 2:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return evaluate(run, puzzles)
-
-loop._Run._evaluate = stopped_within
-sys.exit(pretrain.main(sys.argv[1:]))
-"""
-
-
-def test_several_processes_stop_together_after_an_evaluation(tiny, tmp_path):
-    """One of them hears of it within the evaluation, alone: they end that, and agree after the next step."""
-    program = tmp_path / "program.py"
-    program.write_text(STOPPED_WITHIN)
-    words = [*tiny, "eval_interval_steps=2", "max_steps=6"]
-    run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
-    assert "stopped at step 3" in run.stderr, run.stderr
-    directory = only_run(tmp_path)
-    assert checkpoint.load(directory).step == 3 and [step for step, *_ in evaluated(directory)] == [2]
-
-
-STOPPED_BETWEEN = """
-import os, signal, sys
-import pretrain
-from training import loop
-from training.trainer import Trainer
-
-loop.ASKING_SECONDS = 0.0
-train_step = Trainer.train_step
-
-def stopped_after(trainer):
-    metrics = train_step(trainer)
-    if trainer.world.rank == 1 and trainer.step == 3:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return metrics
-
-Trainer.train_step = stopped_after
-sys.exit(pretrain.main(sys.argv[1:]))
-"""
-
-
-def test_several_processes_with_slow_steps_do_not_wait_for_the_next_look(tiny, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(STOPPED_BETWEEN)
-    words = [*tiny, "log_interval_steps=1000", "max_steps=50"]
-    run = command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
-    assert run.returncode == 128 + signal.SIGTERM and "stopped at step 3" in run.stderr, run.stderr
-    assert checkpoint.load(only_run(tmp_path)).step == 3
 
 
 @pytest.mark.parametrize("stopped", [5, 12])
