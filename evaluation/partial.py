@@ -4,7 +4,6 @@ EVAL_DIR/partial/ holds about.json, which says what is evaluated and how, and un
 that is done. Every process appends to a file of its own. A line that a kill cut short counts as not there.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from evaluation.load import Loaded
 from evaluation.maze import holds_mazes
 from evaluation.measure import Settings
 from training.distributed import World
-from training.logging import versions
+from training.logging import claim, versions
 
 _FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
 """Keys that may differ between parts of an evaluation: they change no number, or what they stand for is compared."""
@@ -150,13 +149,8 @@ class Partial:
     def _claim(self, shard: tuple[int, int]) -> None:
         """Keeps other jobs from this shard until this object, or the process, is gone."""
         self._claimed = open(self._folder / _lock(shard), "w")
-        try:
-            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            what = f"shard {shard[0]}/{shard[1]}" if shard[1] > 1 else "the same"
-            raise ValueError(f"another job is at work on {what} in {self.directory}: give another eval_dir") from None
-        except OSError:
-            pass  # a file system without locks
+        what = f"shard {shard[0]}/{shard[1]}" if shard[1] > 1 else "the same evaluation"
+        claim(self._claimed, f"another job is at work on {what} in {self.directory}: wait, or give another eval_dir")
 
     def done(self) -> list[Done]:
         """The units that are done, in order."""

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, command, only_run
 
+from config.load import load_pretrain
 from training import checkpoint
+from training.logging import MetricsLog
 
 
 def run_program(tmp_path, text, *words):
@@ -72,6 +74,18 @@ def test_leaving_the_group_of_processes_ends_its_threads(tmp_path):
     """A thread of gloo's that lives on needs the interpreter to let go of its last tensors: a run ended in SIGABRT."""
     run = run_program(tmp_path, LEAVE)
     assert run.returncode == 0, run.stderr
+
+
+def test_a_run_has_one_training_at_a_time(tiny, tmp_path):
+    config = load_pretrain(tiny)
+    log = MetricsLog(tmp_path, config, 0)
+    log.write(3, {"loss": 1.0})
+    with pytest.raises(ValueError, match=f"another training goes on in {tmp_path}"):
+        MetricsLog(tmp_path, config, 2)
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 3, "loss": 1.0}
+    MetricsLog(tmp_path, config, 2).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 STOPPED_WITHIN = """

@@ -1,5 +1,6 @@
 """Where a run's numbers go: metrics.jsonl always, W&B where logged in or asked for."""
 
+import fcntl
 import json
 import math
 import netrc
@@ -10,7 +11,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlparse
 
 from config.load import to_yaml
@@ -111,25 +112,41 @@ def write_final(directory: Path, step: int, values: dict[str, float]) -> None:
     unfinished.replace(directory / "final.json")
 
 
+def claim(file: IO[str], refusal: str) -> None:
+    """Locks an open file, for as long as it is open. Raises ValueError(refusal) where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(refusal) from None
+    except OSError:
+        pass  # a file system without locks
+
+
 class MetricsLog:
-    """Appends to metrics.jsonl and W&B. On resuming, lines after `step` are dropped first."""
+    """Appends to metrics.jsonl and W&B. On resuming, lines after `step` are dropped first.
+
+    Raises:
+        ValueError: another training writes into this folder.
+    """
 
     def __init__(self, directory: Path, config: PretrainConfig, step: int) -> None:
         self.file = directory / "metrics.jsonl"
-        if self.file.exists():
-            lines = self.file.read_text().splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            self.file.write_text("".join(line + "\n" for line in kept))
+        self._lines = open(self.file, "a")
+        claim(self._lines, f"another training goes on in {directory}: wait for it, or end it")
+        lines = self.file.read_text().splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        self.file.write_text("".join(line + "\n" for line in kept))
         mode = wandb_mode(config)
         self._wandb: Any = None if mode == "disabled" else _start_wandb(directory, config, mode)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line: the step and its values."""
-        with open(self.file, "a") as file:
-            file.write(json.dumps({"step": step, **fit_for_json(values)}) + "\n")
+        self._lines.write(json.dumps({"step": step, **fit_for_json(values)}) + "\n")
+        self._lines.flush()
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
     def close(self) -> None:
+        self._lines.close()
         if self._wandb is not None:
             self._wandb.finish()

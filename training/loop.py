@@ -237,7 +237,7 @@ class _Run:
     def _so_far(self) -> tuple[float, int]:
         """Of a run that goes on, from its log: the best exact accuracy and the step last evaluated."""
         best, step = -1.0, 0
-        if self.log is not None and self.log.file.exists():
+        if self.log is not None:
             for values in map(json.loads, self.log.file.read_text().splitlines()):
                 if "eval/best" in values:
                     best, step = max(best, values["eval/best"]), values["step"]
