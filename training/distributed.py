@@ -15,20 +15,21 @@ from torch import Tensor
 
 @contextmanager
 def _with_siblings() -> Iterator[None]:
-    """Raises ConnectionError where a message cannot be exchanged, for another process has ended."""
+    """Raises ConnectionError, with what the library says, where a message cannot be exchanged."""
     try:
         yield
     except RuntimeError as error:
         if not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise
-        raise ConnectionError("another process has ended before its work was done") from error
+        said = str(error).splitlines()[0][:200]
+        raise ConnectionError(f"another process has ended, or cannot be reached: {said}") from error
 
 
 @dataclass(frozen=True)
 class World:
     """This process among its siblings: `rank` of `size`, working on `device`.
 
-    What they exchange raises ConnectionError where one of them has ended.
+    What they exchange raises ConnectionError where one of them has ended or cannot be reached.
     """
 
     rank: int
@@ -109,8 +110,8 @@ def start(device: str) -> World:
         torch.cuda.set_device(here)
         torch.set_float32_matmul_precision("high")  # TF32 where a model computes in float32
     if size > 1:
-        # Imported later (torch.optim does so), its default arguments would hold the group beyond stop(), and gloo's
-        # threads with it, which may abort the process when the interpreter ends.
+        # Imported later (the first optimizer does so), its default arguments would hold the group beyond stop(), and
+        # gloo's threads with it, which may abort the process when the interpreter ends.
         importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if cuda else "gloo")
     return World(rank, size, here)
@@ -120,7 +121,7 @@ def wait_for_all() -> None:
     """Returns when every process has come here, so that none leaves while another still writes.
 
     Raises:
-        ConnectionError: another process has ended instead.
+        ConnectionError: another process has ended instead, or cannot be reached.
     """
     if not dist.is_initialized():
         return
