@@ -44,7 +44,7 @@ def _same_settings(number: Record, run: Record, evaluation: Record) -> bool:
 
 
 def _widest(number: Record, task: Record, run: Record) -> list[Record]:
-    """At most one: of a run's evaluations on the task with a number's settings that on most puzzles, not in eight bits."""
+    """At most one of a run's evaluations with a number's settings: that on most puzzles, rather not in eight bits."""
     fitting = [one for one in run["evaluations"] if one["dataset"] == task["data"] and _same_settings(number, run, one)]
     return sorted(fitting, key=lambda one: (int(one["puzzles"]), "kernels" not in one["settings"]))[-1:]
 
