@@ -1,9 +1,7 @@
 """Accuracy by what is known of the puzzles: python -m evaluation.by_group EVAL_DIR CSV [--column rating] ...
 
 EVAL_DIR is that of an evaluation with per_puzzle=true; the rows of CSV are the puzzles of its split, in order. For each
-column a table a depth is printed, and EVAL_DIR/by_COLUMN.json is written. Numbers are binned, text is not. The column
-`clues` is made: how many cells of `question` are given. With --like OTHER_CSV a last table says what the accuracy would
-be if puzzles of each kind were as common as in that file.
+column a table a depth is printed, and EVAL_DIR/by_COLUMN.json is written. Numbers are binned, text is not.
 
 Shapes: E examples in the split, N puzzles.
 """
@@ -11,7 +9,6 @@ Shapes: E examples in the split, N puzzles.
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +24,6 @@ from evaluation.outcomes import FILE, read_per_puzzle
 Outcomes = dict[str, np.ndarray]
 """The columns of per_puzzle.csv."""
 
-_CLUES = "clues"
 _RULES = ("majority", "best_converged")
 _HEADINGS = {"exact_accuracy": "exact", "majority": "vote", "best_converged": "best converged"}
 
@@ -50,17 +46,12 @@ def read_outcomes(directory: Path) -> tuple[Outcomes, int]:
     return outcomes, results["examples"]
 
 
-def read_columns(file: Path, names: Sequence[str], examples: int | None = None) -> dict[str, list[str]]:
-    """These columns of a CSV, which must have so many rows, or at least one; ValueError otherwise."""
-    rows = [fields for _, fields in csv_rows(file, ["question" if name == _CLUES else name for name in names])]
-    if examples not in (None, len(rows)):
+def read_columns(file: Path, names: Sequence[str], examples: int) -> dict[str, list[str]]:
+    """These columns of a CSV, which must have so many rows; ValueError otherwise."""
+    rows = [fields for _, fields in csv_rows(file, names)]
+    if len(rows) != examples:
         raise ValueError(f"{file} has {len(rows)} rows, but the split that was evaluated has {examples} puzzles")
-    if not rows:
-        raise ValueError(f"{file} has no puzzles")
-    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    if _CLUES in columns:
-        columns[_CLUES] = [f"{len(re.sub('[.0]', '', question)):02} clues" for question in columns[_CLUES]]
-    return columns
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def read_numbers(file: Path, name: str, examples: int) -> np.ndarray:
@@ -117,13 +108,10 @@ def accuracies(outcomes: Outcomes, rules: Sequence[str]) -> dict[str, dict[str, 
     return found
 
 
-def _rules(outcomes: Outcomes) -> tuple[str, ...]:
-    return _RULES if (outcomes["trajectories"] > 1).any() else ()
-
-
 def by_group(outcomes: Outcomes, names: Sequence[str], group_E: np.ndarray) -> dict[int, list[dict[str, Any]]]:
     """By depth, the accuracies of every group that has puzzles and, at last, those of all."""
-    rules, found = _rules(outcomes), {}
+    rules = _RULES if (outcomes["trajectories"] > 1).any() else ()
+    found = {}
     for depth in np.unique(outcomes["depth"]):
         here = {name: column[outcomes["depth"] == depth] for name, column in outcomes.items()}
         group_N = group_E[here["example"].astype(int)]
@@ -134,38 +122,6 @@ def by_group(outcomes: Outcomes, names: Sequence[str], group_E: np.ndarray) -> d
             for name, part_N in [*parts, ("all", np.full(len(group_N), True))]
         ]
     return found
-
-
-def as_in(outcomes: Outcomes, kind_E: np.ndarray, wanted: np.ndarray) -> list[dict[str, Any]]:
-    """The accuracies at every depth if the kinds of puzzles were as common as in `wanted`, one kind a puzzle.
-
-    Kinds of which no puzzle was evaluated are left out (post-stratification); without any other, ValueError.
-    """
-    kind_N, rules = kind_E[outcomes["example"].astype(int)], _rules(outcomes)
-    kinds = {kind: int((wanted == kind).sum()) for kind in np.intersect1d(kind_N, wanted)}
-    if not kinds:
-        raise ValueError(f"no puzzle that was evaluated is of a kind that is wanted, such as '{wanted[0]}'")
-    found = []
-    for depth in np.unique(outcomes["depth"]):
-        here_N = outcomes["depth"] == depth
-        parts = {
-            kind: accuracies({name: column[here_N & (kind_N == kind)] for name, column in outcomes.items()}, rules)
-            for kind in kinds
-        }
-        line: dict[str, Any] = {"group": f"depth {depth:g}", "puzzles": int((here_N & np.isin(kind_N, wanted)).sum())}
-        for name in ("exact_accuracy", *rules):
-            if all(name in part for part in parts.values()):
-                share = sum(kinds[kind] * part[name]["share"] for kind, part in parts.items())
-                error = math.hypot(*(kinds[kind] * part[name]["error"] for kind, part in parts.items()))
-                line[name] = {"share": share / sum(kinds.values()), "error": error / sum(kinds.values())}
-        found.append(line)
-    return found
-
-
-def _kinds(columns: dict[str, list[str]], edges: Sequence[float]) -> np.ndarray:
-    """Of every puzzle the names of its groups by all columns."""
-    names = [np.array(found)[group_N] for found, group_N in (grouped(values, edges) for values in columns.values())]
-    return np.array([", ".join(of_one) for of_one in zip(*names, strict=True)])
 
 
 def table(groups: list[dict[str, Any]]) -> str:
@@ -179,23 +135,17 @@ def table(groups: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
 
-def run(directory: Path, file: Path, columns: Sequence[str], bins: str, like: Path | None = None) -> None:
+def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
     """Tabulates and writes; raises ValueError, before anything is written, where something is wrong."""
     edges = parse_bins(bins)
     outcomes, examples = read_outcomes(directory)
-    values = read_columns(file, columns, examples)
-    found = {column: by_group(outcomes, *grouped(values[column], edges)) for column in columns}
-    weighted = ""
-    if like:
-        kind_E, wanted = _kinds(values, edges), _kinds(read_columns(like, columns), edges)
-        lines = as_in(outcomes, kind_E, wanted)
-        there = np.isin(wanted, kind_E[outcomes["example"].astype(int)]).mean()
-        weighted = f"as {like} is, by {' and '.join(columns)} ({there:.0%} of its puzzles)\n{table(lines)}\n"
+    found = {}
+    for column, values in read_columns(file, columns, examples).items():
+        found[column] = by_group(outcomes, *grouped(values, edges))
     for column, at_depths in found.items():
         for depth, groups in at_depths.items():
             print(f"depth {depth}, by {column}\n{table(groups)}\n")
         report.write_whole(directory / f"by_{column}.json", json.dumps(at_depths, indent=1) + "\n")
-    print(weighted, end="")
 
 
 def main() -> None:
@@ -206,12 +156,11 @@ def main() -> None:
     parser.add_argument(
         "--column", action="append", dest="columns", metavar="NAME", help="group by it (source and rating)"
     )
-    parser.add_argument("--like", type=Path, metavar="OTHER_CSV", help="weigh kinds of puzzles as that file has them")
     parser.add_argument("--bins", default="0,1,10,20,30,50", metavar="EDGES", help="of numbers (%(default)s)")
     arguments = parser.parse_args()
     columns = list(dict.fromkeys(arguments.columns or ["source", "rating"]))
     try:
-        run(arguments.directory, arguments.file, columns, arguments.bins, arguments.like)
+        run(arguments.directory, arguments.file, columns, arguments.bins)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

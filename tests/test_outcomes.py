@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import re
 import shutil
 import sys
 from dataclasses import replace
@@ -240,63 +239,6 @@ def test_a_part_of_the_split(words, described, tmp_path):
     examples = [i * PUZZLES // 5 for i in range(5)]
     counts = [sum(SOURCES[i] == name for i in examples) for name in ("book", "web")]
     assert [group["puzzles"] for group in groups] == [*counts, 5]
-
-
-QUESTIONS = ["1.0." if i % 4 else "12.4" for i in range(PUZZLES)]
-
-
-@pytest.fixture
-def like(described, tmp_path) -> Path:
-    """Four puzzles: three with one given cell, in two bins of the rating, and one of a kind that was not evaluated."""
-    columns = (described.read_text().splitlines()[0], *zip(QUESTIONS, RATINGS, SOURCES, strict=True))
-    described.write_text("\n".join([columns[0], *(",".join(map(str, row)) for row in columns[1:])]) + "\n")
-    (tmp_path / "train.csv").write_text("question,rating\n1...,3\n...1,4\n.2..,9\n1234,9\n")
-    return tmp_path / "train.csv"
-
-
-@pytest.mark.parametrize("columns", [["clues"], ["clues", "rating"]])
-def test_as_if_puzzles_were_others(columns, evaluated, described, like, capsys):
-    """Every kind of puzzles counts as often as the other file has it; what was not evaluated is left out."""
-    by_group.run(evaluated, described, columns, "0,8,50", like)
-    groups = json.loads((evaluated / "by_clues.json").read_text())["2"]
-    assert [(group["group"], group["puzzles"]) for group in groups[:2]] == [("01 clues", 17), ("03 clues", 6)]
-    of_one = [i for i in range(PUZZLES) if QUESTIONS[i] == "1.0."]
-    kinds = {3: of_one} if columns == ["clues"] else {
-        2: [i for i in of_one if 0 <= RATINGS[i] < 8],
-        1: [i for i in of_one if 8 <= RATINGS[i] < 50],
-    }  # fmt: skip
-    assert all(kinds.values())
-    heading, _, *lines = capsys.readouterr().out.splitlines()[-5:]
-    assert heading == f"as {like} is, by {' and '.join(columns)} (75% of its puzzles)"
-    outcomes = read_per_puzzle(evaluated)
-    for depth, line in zip((1, 2, 4), lines, strict=True):
-        cells = [f"depth {depth}", str(sum(map(len, kinds.values())))]
-        for rule in ("right", "majority", "best_converged")[: 2 if depth == 1 else 3]:
-            share = variance = 0.0
-            for weight, examples in kinds.items():
-                here = (outcomes["depth"] == depth) & np.isin(outcomes["example"], examples)
-                trials = outcomes["trajectories"][here].sum() if rule == "right" else len(examples)
-                part = outcomes[rule][here].sum() / trials
-                share += weight / 3 * part
-                variance += (weight / 3) ** 2 * part * (1 - part) / len(examples)
-            cells.append(f"{100 * share:.2f}% ± {100 * math.sqrt(variance):.2f}%")
-        assert re.split(r"  +", line) == [*cells, "-"][:5]
-
-
-@pytest.mark.parametrize(
-    "text, part",
-    [
-        (None, "train.csv: no such file"),
-        ("question,rating\n", "train.csv has no puzzles"),
-        ("rating\n1\n", "has no column 'question'"),
-        ("question\n....\n", "no puzzle that was evaluated is of a kind that is wanted, such as '00 clues'"),
-    ],
-)
-def test_others_must_be_of_kinds_that_were_evaluated(text, part, evaluated, described, like):
-    like.unlink() if text is None else like.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(part)):
-        by_group.run(evaluated, described, ["clues"], "0", like)
-    assert not list(evaluated.glob("by_*"))
 
 
 def write_lines(file: Path, change) -> None:
