@@ -81,10 +81,10 @@ def main(words: list[str]) -> int:
         run(config, distributed.start(config.device))
         distributed.wait_for_all()
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        distributed.complain(error)
         return 1
     except (RuntimeError, MemoryError) as error:
-        print(f"error: {out_of_memory(error)}; give a smaller global_batch_size (and a new eval_dir)", file=sys.stderr)
+        distributed.complain(f"{out_of_memory(error)}; give a smaller global_batch_size (and a new eval_dir)")
         return 1
     except KeyboardInterrupt:
         return 130

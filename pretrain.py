@@ -80,11 +80,11 @@ def main(words: list[str]) -> int:
         run(config, distributed.start(config.device))
         distributed.wait_for_all()
     except (ValueError, NotFinite, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        distributed.complain(error)
         return 1
     except (RuntimeError, MemoryError) as error:
         what = backend.out_of_memory(error)
-        print(f"error: {what}; raise gradient_accumulation_steps (same result), or make arch smaller", file=sys.stderr)
+        distributed.complain(f"{what}; raise gradient_accumulation_steps (same result), or make arch smaller")
         return 1
     except Stopped as stopped:
         return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal

@@ -1,8 +1,9 @@
-"""torchrun, but without its own traceback where a process has said what is wrong, or where the run was stopped.
+"""torchrun, but without its own log and traceback where a process has said what is wrong, or the run was stopped.
 
 Takes torchrun's words; exit code: 0, that of the process which failed first, or 128 + the number of a signal.
 """
 
+import logging
 import os
 import sys
 
@@ -15,6 +16,7 @@ def launch(words: list[str]) -> int:
     """Runs torchrun; of a process that could say nothing itself, which signal ended it."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a warning
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to end a step and save (torch >= 2.13)
+    logging.disable(logging.ERROR)
     try:
         main(words)
     except SignalException as stopped:

@@ -29,6 +29,27 @@ def test_a_process_that_was_killed_is_named(tmp_path):
     assert run.returncode == 1 and "error: no such thing" in run.stderr and "Traceback" not in run.stderr
 
 
+MISSING = """
+import os
+import sys
+import pretrain
+from training import distributed
+
+if os.environ["RANK"] == "0":
+    pretrain.run = lambda config, world: world.gather_objects(None)
+sys.exit(pretrain.main(sys.argv[1:]))
+"""
+
+
+def test_a_mistake_is_said_once(tiny, tmp_path):
+    """By the main process, or by another one, where only that has found it."""
+    words = [*tiny, "dataset.data_path=/nowhere", "epochs=1"]
+    for run in (command("pretrain.py", *words, processes=2), run_program(tmp_path, MISSING, *words)):
+        lines = [line for line in run.stderr.splitlines() if line]
+        assert run.returncode == 1 and len(lines) == 1, run.stderr
+        assert lines[0].startswith("error: /nowhere/train/dataset.json: no such file")
+
+
 FULL = """
 import sys
 import pretrain
