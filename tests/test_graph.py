@@ -24,8 +24,20 @@ RUNS = {
     "hrm_sudoku": ["gradient_accumulation_steps=2"],
     "trm_arc1": ["arch.hidden_size=64", "arch.num_heads=4"],
     "hrm_sru": [],
+    "hrm_srupp": [],
     "feedforward_sudoku": [],
 }
+
+
+def test_training_and_evaluation_share_no_graph(monkeypatch):
+    """Dropout is in one of them."""
+    model, modes = torch.nn.Dropout(), []
+    graphed = Graphed(lambda x: modes.append(model.training) or x, model)
+    monkeypatch.setattr(graphed, "_record", lambda _: pytest.fail("it would be recorded"))
+    graphed(torch.ones(2))
+    model.eval()
+    graphed(torch.ones(2))
+    assert modes == [True, False]
 
 
 def chosen(config, graphs: bool) -> backend.Backend:

@@ -14,10 +14,10 @@ from models.kernels import weights
 class Graphed:
     """`function` of nested tuples of tensors on a GPU, recorded in its second call on equal shapes, then replayed.
 
-    The first call runs as ever (kernels are compiled in it), and so does one where shapes have changed or a tensor of
-    `model` has moved, which drops the graph. What the function reads of the model's tensors is read anew every time,
-    and random numbers are drawn as without a graph; numbers of Python's (noise_scale, the cycles) are those of the
-    recording, so build a model anew to change them. Results are copies.
+    The first call runs as ever (kernels are compiled in it). So does one where shapes have changed, a tensor of `model`
+    has moved, or the model has gone from training to evaluation or back, which drops the graph. What the function reads
+    of the model's tensors is read anew every time, and random numbers are drawn as without a graph; numbers of Python's
+    (noise_scale, the cycles) are those of the recording, so build a model anew to change them. Results are copies.
 
     Raises:
         ValueError: `function` waits for the device, which cannot be recorded.
@@ -30,7 +30,7 @@ class Graphed:
 
     def __call__(self, *arguments: Any) -> Any:
         given: list[Tensor] = tree_leaves(arguments)
-        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        modes = self._model.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         known = *modes, *((t.shape, t.dtype) for t in given), *self._places()
         if known != self._known:
             self._known, self._graph = known, None
