@@ -37,19 +37,14 @@ class Loss(Strict):
 
 
 class BaseArch(Strict):
-    """What all models share: embedding, positions, heads, halting."""
+    """What all models share: embedding, positions, halting."""
 
     loss: Loss = Loss()
     hidden_size: Positive
-    num_heads: Positive
-    expansion: Annotated[float, Field(ge=0.1, le=100)] = 4
     halt_max_steps: Positive = 16
     halt_exploration_prob: Share = 0.1
     learned_halting: bool = True
-    mlp_t: bool = False
-    pos_encodings: Literal["none", "rope", "rope2d", "learned", "absolute"] = "rope"
-    board_height: Positive | None = None
-    board_width: Positive | None = None
+    pos_encodings: Literal["none", "rope", "rope2d", "learned", "absolute"] = "none"
     puzzle_emb_ndim: Count = 0
     puzzle_emb_len: Count = 0
     forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
@@ -66,18 +61,6 @@ class BaseArch(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "BaseArch":
-        head = self.hidden_size // self.num_heads
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"arch.num_heads={self.num_heads} must divide arch.hidden_size={self.hidden_size}")
-        if not self.mlp_t and self.pos_encodings == "rope" and head % 2:
-            raise ValueError(
-                f"arch.pos_encodings=rope needs an even head size, but arch.hidden_size / arch.num_heads is {head}"
-            )
-        if not self.mlp_t and self.pos_encodings == "rope2d" and head % 4:
-            raise ValueError(
-                "arch.pos_encodings=rope2d needs a head size divisible by 4, "
-                f"but arch.hidden_size / arch.num_heads is {head}"
-            )
         if self.pos_encodings == "absolute" and self.hidden_size % 2:
             raise ValueError(f"arch.pos_encodings=absolute needs an even arch.hidden_size, not {self.hidden_size}")
         if self.puzzle_emb_len and not self.puzzle_emb_ndim:
@@ -90,7 +73,34 @@ class BaseArch(Strict):
         return self
 
 
-class RecursionArch(BaseArch):
+class BlockArch(BaseArch):
+    """What models of blocks share: heads of attention with their rotary positions, or a mixer in their place."""
+
+    num_heads: Positive
+    expansion: Annotated[float, Field(ge=0.1, le=100)] = 4
+    mlp_t: bool = False
+    pos_encodings: Literal["none", "rope", "rope2d", "learned", "absolute"] = "rope"
+    board_height: Positive | None = None
+    board_width: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "BlockArch":
+        head = self.hidden_size // self.num_heads
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"arch.num_heads={self.num_heads} must divide arch.hidden_size={self.hidden_size}")
+        if not self.mlp_t and self.pos_encodings == "rope" and head % 2:
+            raise ValueError(
+                f"arch.pos_encodings=rope needs an even head size, but arch.hidden_size / arch.num_heads is {head}"
+            )
+        if not self.mlp_t and self.pos_encodings == "rope2d" and head % 4:
+            raise ValueError(
+                "arch.pos_encodings=rope2d needs a head size divisible by 4, "
+                f"but arch.hidden_size / arch.num_heads is {head}"
+            )
+        return self
+
+
+class RecursionArch(BlockArch):
     """What TRM and EqR share: one network of `L_layers` blocks, applied H_cycles * (L_cycles + 1) times."""
 
     L_layers: Positive
@@ -114,7 +124,7 @@ class EqRArch(RecursionArch):
     L_init_std: NonNegative = 1.0
 
 
-class HRMArch(BaseArch):
+class HRMArch(BlockArch):
     """Two networks, of `H_layers` and `L_layers` blocks."""
 
     name: Literal["hrm"]
@@ -140,13 +150,17 @@ class HRMSRUArch(BaseArch):
         return True
 
     @model_validator(mode="after")
-    def _check_attention(self) -> "HRMSRUArch":
+    def _check_units(self) -> "HRMSRUArch":
+        if self.pos_encodings in ("rope", "rope2d"):
+            raise ValueError(
+                f"arch.name={self.name} takes arch.pos_encodings none, learned or absolute, not {self.pos_encodings}"
+            )
         if self.name == "hrm_srupp" and self.hidden_size % 16:
             raise ValueError(f"arch.name=hrm_srupp needs arch.hidden_size divisible by 16, not {self.hidden_size}")
         return self
 
 
-class FeedforwardArch(BaseArch):
+class FeedforwardArch(BlockArch):
     """One network of `L_layers` blocks, applied `repeats` times from zero."""
 
     name: Literal["feedforward"]

@@ -6,7 +6,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from config.schema import Arch, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, TRMArch
+from config.schema import Arch, BlockArch, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, TRMArch
 from dataset.puzzles import Task
 from models.attention import sdpa
 from models.backend import PLAIN, Backend
@@ -32,7 +32,7 @@ from models.sru import sru_scan
 from models.trm import trm_core
 
 
-def _rotary(arch: Arch, prefix: int, seq_len: int) -> Rotary | None:
+def _rotary(arch: BlockArch, prefix: int, seq_len: int) -> Rotary | None:
     head_dim = arch.hidden_size // arch.num_heads
     if arch.pos_encodings == "rope":
         return Rotary(rope_1d(prefix + seq_len, head_dim))
@@ -47,7 +47,7 @@ def _rotary(arch: Arch, prefix: int, seq_len: int) -> Rotary | None:
     return None
 
 
-def _stack(arch: Arch, layers: int, seq_len: int, backend: Backend) -> Stack:
+def _stack(arch: BlockArch, layers: int, seq_len: int, backend: Backend) -> Stack:
     dim, prefix, attend, float8 = arch.hidden_size, arch.puzzle_tokens, backend.attention, backend.float8
     blocks: list[nn.Module]
     if arch.mlp_t:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from config.schema import Arch, EvalConfig, HRMSRUArch, PretrainConfig
+from config.schema import Arch, BlockArch, EvalConfig, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
 
 _WIDEST_HEAD = 64
@@ -72,7 +72,7 @@ def no_float8(arch: Arch, device: torch.device) -> str | None:
         return obstacle
     if torch.cuda.get_device_capability(device) < (8, 9):
         return f"{torch.cuda.get_device_name(device)} does not multiply in 8 bits"
-    if isinstance(arch, HRMSRUArch) or arch.hidden_size <= SMALL or arch.hidden_size % 16:
+    if not isinstance(arch, BlockArch) or arch.hidden_size <= SMALL or arch.hidden_size % 16:
         return f"it is for blocks of more than {SMALL} features, a multiple of 16"
     return None
 
@@ -96,8 +96,7 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
     obstacle = (
         "kernels=off" if config.kernels == "off" else "compile=true" if compiled is True else _obstacle(arch, device)
     )
-    attends = not isinstance(arch, HRMSRUArch) and not arch.mlp_t
-    wide = attends and arch.hidden_size // arch.num_heads > _WIDEST_HEAD
+    wide = isinstance(arch, BlockArch) and not arch.mlp_t and arch.hidden_size // arch.num_heads > _WIDEST_HEAD
     narrow = f"its heads have at most {_WIDEST_HEAD} features"
     if attention == "triton" and (obstacle or wide):
         raise ValueError(f"attention=triton is a kernel, which cannot be used here: {obstacle or narrow}")

@@ -270,6 +270,12 @@ def test_what_does_not_go_together_is_named(words, parts):
     assert all(part in sentence for part in parts), sentence
 
 
+def test_recurrent_units_take_no_settings_of_blocks():
+    assert "arch.num_heads" in failure(load_pretrain, "train=hrm_srupp", "arch.num_heads=2")
+    sentence = failure(load_pretrain, "train=hrm_sru", "arch.pos_encodings=rope")
+    assert sentence == "arch.name=hrm_sru takes arch.pos_encodings none, learned or absolute, not rope"
+
+
 def test_what_does_go_together_is_not_refused():
     load_pretrain(["train=eqr_sudoku", "arch.hidden_size=24", "arch.pos_encodings=rope"])  # mlp_t uses no positions
     load_pretrain(["train=eqr_sudoku", "arch.puzzle_emb_len=2", "arch.puzzle_emb_ndim=1024"])

@@ -39,6 +39,8 @@ def load(path: Path):
     name = path.stem if "sru" in path.stem else path.stem[:3]
     if name in ("eqr", "trm"):
         keys -= {"H_layers"}
+    if "sru" in name:
+        keys -= {"num_heads", "expansion", "pos_encodings"}  # of no effect there
     if not arguments.get("puzzle_emb_ndim"):
         keys -= {"puzzle_emb_len"}
     arch = TypeAdapter(Arch).validate_python({"name": name, **{key: arguments[key] for key in keys}})

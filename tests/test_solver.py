@@ -19,7 +19,8 @@ FOUR = "2....4.3.......4"
 
 def write_random(directory, name: str, task: Task, *words: str) -> str:
     """A checkpoint of a model that has learned nothing, with starts and weights of its own."""
-    config = load_pretrain([f"train={name}", "arch.hidden_size=32", "arch.num_heads=2", *words])
+    heads = [] if "sru" in name else ["arch.num_heads=2"]
+    config = load_pretrain([f"train={name}", "arch.hidden_size=32", *heads, *words])
     torch.manual_seed(0)
     weights = build(config.arch, task).state_dict()
     checkpoint.save(directory / "last.safetensors", checkpoint.Checkpoint(0, config, task, weights, None, {}, None, {}))
