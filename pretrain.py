@@ -14,7 +14,7 @@ from evaluation.load import load_model, weights_into
 from models import backend, build, place
 from training import checkpoint, distributed
 from training.distributed import World
-from training.logging import describe_run, new_run_directory, write_final
+from training.logging import new_run_directory, write_final
 from training.loop import Stopped, resume, train
 from training.trainer import NotFinite, Trainer, seed_step
 
@@ -47,11 +47,11 @@ def run(config: PretrainConfig, world: World) -> None:
     else:
         directory = resume(trainer, checkpoint.resolve(config.resume))
     if world.is_main:
-        describe_run(directory, config)
         print(f"{trainer.summary()}, with {chosen.why}; everything goes to {directory}", file=sys.stderr)
 
+    arch, rows = config.arch, config.global_batch_size
     settings = Settings(
-        depths=[config.arch.halt_max_steps], rows=config.global_batch_size, loss_type=config.arch.loss.loss_type
+        [arch.halt_max_steps], rows=rows, loss_type=arch.loss.loss_type, learned_halting=arch.learned_halting
     )
 
     def on_test(puzzles: int | None, between: Callable[[], None]) -> dict[str, float]:

@@ -109,7 +109,7 @@ def _run_rows(
     for depth, (state, readout) in enumerate(steps, start=1):
         residuals.add(readout.logits)
         if depth in settings.depths:
-            seen[depth] = look(state, readout, residuals.last(), residuals.score(), settings.loss_type)
+            seen[depth] = look(state, readout, residuals.last(), residuals.score(), settings)
     return seen
 
 

@@ -60,6 +60,7 @@ class Settings:
         seed: of all random draws.
         perturb_std: scale of the noise added to the latents once an outer iteration.
         loss_type: the token loss that is reported (config.schema.Loss).
+        learned_halting: whether the total loss that is reported has the halting loss in it.
         halting: makes the evaluation a streaming one: a slot whose trajectory has left takes the next.
         agree: streaming: so many halted restarts with the same answer free a puzzle's later ones.
         look_interval: streaming: iterations between two looks of the host.
@@ -73,6 +74,7 @@ class Settings:
     seed: int = 0
     perturb_std: float = 0.0
     loss_type: str = "stablemax_cross_entropy"
+    learned_halting: bool = True
     halting: Halting | None = None
     agree: int | None = None
     look_interval: int = 2
@@ -90,6 +92,7 @@ def settings_for(config: EvalConfig, arch: Arch) -> Settings:
         seed=config.seed,
         perturb_std=config.perturb_std,
         loss_type=arch.loss.loss_type,
+        learned_halting=arch.learned_halting,
         halting=rule if config.streaming else None,
         agree=config.agree,
         look_interval=config.look_interval,
@@ -145,12 +148,17 @@ def _latent_statistics(state: State) -> dict[str, Tensor]:
 
 
 def look(
-    state: State, readout: Readout, residual_R: Tensor | None, score_R: Tensor | None, loss_type: str, **more: Tensor
+    state: State,
+    readout: Readout,
+    residual_R: Tensor | None,
+    score_R: Tensor | None,
+    settings: Settings,
+    **more: Tensor,
 ) -> Seen:
     """Everything that is measured of rows; `more` are further values [R] by name. Waits for the device."""
     labels = state.labels
     accuracy, right = answers(readout, labels)
-    lm_loss = TOKEN_LOSSES[loss_type](readout.logits, labels).sum(-1) / (labels >= 0).sum(-1).clamp(min=1)
+    lm_loss = TOKEN_LOSSES[settings.loss_type](readout.logits, labels).sum(-1) / (labels >= 0).sum(-1).clamp(min=1)
     q_halt_loss = F.binary_cross_entropy_with_logits(readout.q_halt, right.float(), reduction="none")
     values = {
         "accuracy": accuracy,
@@ -159,7 +167,7 @@ def look(
         "steps": state.steps,
         "lm_loss": lm_loss,
         "q_halt_loss": q_halt_loss,
-        "total_loss": lm_loss + 0.5 * q_halt_loss,
+        "total_loss": lm_loss + 0.5 * q_halt_loss if settings.learned_halting else lm_loss,
         **_latent_statistics(state),
         **more,
     }

@@ -193,9 +193,7 @@ class Stream:
         slots: Slots = _map(lambda t: t[index], self._slots)
         score_R = slots.residuals.nanmean(-1)
         forced_R = ~slots.fired
-        return look(
-            slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings.loss_type, forced=forced_R
-        )
+        return look(slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings, forced=forced_R)
 
     def _refill(self) -> None:
         free = np.flatnonzero(~self._taken_R)

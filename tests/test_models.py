@@ -106,10 +106,10 @@ def shaped_data(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("name", choices("train"))
+@pytest.mark.parametrize("name", [*choices("train"), "hrm_sudoku arch.learned_halting=false"])
 def test_every_experiment_trains_a_step(name, shaped_data):
     """In its own shape but for the batch, the precision and, where it is wide, the width."""
-    words = [f"train={name}", "global_batch_size=2", "arch.forward_dtype=float32", "lr_warmup_steps=1"]
+    words = [*f"train={name}".split(), "global_batch_size=2", "arch.forward_dtype=float32", "lr_warmup_steps=1"]
     config = load_pretrain(words)
     if config.arch.hidden_size > 64:
         words += ["arch.hidden_size=32"] + (["arch.puzzle_emb_ndim=32"] if config.arch.puzzle_emb_ndim else [])
@@ -123,6 +123,7 @@ def test_every_experiment_trains_a_step(name, shaped_data):
     # untrained: about as good as a guess over the vocabulary, and sure to be wrong
     assert float(metrics["lm_loss"]) / 2 == pytest.approx(math.log(puzzles.task.vocab_size), rel=0.4)
     assert float(metrics["q_halt_loss"]) / 2 == pytest.approx(math.log1p(math.exp(-5)), rel=1e-3)
+    assert (metrics["total_loss"] > metrics["lm_loss"]) == config.arch.learned_halting
     for key, parameter in model.named_parameters():
         assert bool(torch.isfinite(parameter).all()), key
         taught = config.arch.learned_halting or not key.startswith("q_head")

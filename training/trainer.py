@@ -54,7 +54,7 @@ class Trainer:
         self.puzzle_optimizer = (
             None
             if puzzle_table is None
-            else SignSGD(puzzle_table, config.puzzle_emb_lr, config.puzzle_emb_weight_decay)
+            else SignSGD(puzzle_table, config.puzzle_emb_lr, config.puzzle_emb_weight_decay, world)
         )
         self.ema = EMA(named, config.ema_rate) if config.ema else None
         self.step = 0
@@ -96,7 +96,7 @@ class Trainer:
     def _backward(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         arch = self.config.arch
         state, readout = self.model.step(state, batch)
-        target = continue_target(self.model, state, arch) if arch.q_continue else None
+        target = continue_target(self.model, state, arch) if arch.q_continue and arch.learned_halting else None
         state = halt(state, readout, arch)
         loss, metrics = act_loss(readout, state, arch, target)
         (loss / self.config.global_batch_size).backward()  # type: ignore[no-untyped-call]
