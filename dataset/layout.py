@@ -191,7 +191,7 @@ def _check(split: Split, folder: Path) -> None:
         require(array.dtype.kind in "iu", name, f"holds {array.dtype} instead of integers")
         if name in ("inputs", "labels"):
             shape: tuple[int, ...] = (examples, meta.seq_len)
-            low, high = min(0, meta.ignore_label_id or 0), meta.vocab_size - 1
+            low, high = min(0, (meta.ignore_label_id or 0) * (name == "labels")), meta.vocab_size - 1
         elif name == "puzzle_identifiers":
             shape, low, high = (puzzles,), 0, meta.num_puzzle_identifiers - 1
         elif name == "puzzle_indices":

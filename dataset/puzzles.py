@@ -40,8 +40,10 @@ class Puzzles:
     """
 
     def __init__(self, directory: str | Path, split: str, device: torch.device) -> None:
-        """Raises ValueError where the split is missing or malformed."""
+        """Raises ValueError where the split is missing, malformed or empty."""
         self.split: Split = read_split(directory, split)
+        if not len(self.split.inputs):
+            raise ValueError(f"{directory}: its {split} split has no puzzles")
         self.device = device
         metadata = self.split.metadata
         self.task = Task(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
@@ -75,14 +77,9 @@ class TrainingBatches:
     An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with
     its examples in random order. What does not fill a batch at the end of an epoch is dropped; groups
     too few for one batch are drawn again within it.
-
-    Raises:
-        ValueError: there are no puzzles.
     """
 
     def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
-        if not len(puzzles):
-            raise ValueError("there is nothing to train on: the data set's train split has no puzzles")
         self.puzzles, self.batch_size, self.seed = puzzles, batch_size, seed
         metadata = puzzles.split.metadata
         examples = int(metadata.total_groups * metadata.mean_puzzle_examples)

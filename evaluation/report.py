@@ -157,6 +157,10 @@ def main() -> None:
         print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles, arguments.ratings)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except (RuntimeError, MemoryError) as error:
+        from models.backend import out_of_memory
+
+        sys.exit(f"error: {out_of_memory(error)}; give fewer --puzzles")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,13 @@ def cut_short(folder: Path) -> None:
     (folder / "all__labels.npy").write_bytes((folder / "all__labels.npy").read_bytes()[:-1])
 
 
+def blank_below_zero(folder: Path) -> None:
+    """As labels may be that are not scored, but inputs may not."""
+    change_metadata(ignore_label_id=-100)(folder)
+    for name in ("labels", "inputs"):
+        change_array(name, lambda a: np.where(a == 0, np.int16(-100), a.astype(np.int16)))(folder)
+
+
 FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "dataset.json").unlink(), r"dataset.json: no such file.*build_NAME_dataset"),
     (lambda folder: (folder / "dataset.json").write_text("{"), r"dataset.json: Invalid JSON"),
@@ -88,6 +95,7 @@ FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (change_metadata(colour=1), r"dataset.json: Extra inputs are not permitted \(colour\)"),
     (change_metadata(seq_len=5), r"all__inputs.npy: has shape \[6, 4\] instead of \[6, 5\]"),
     (change_metadata(vocab_size=4), r"all__inputs.npy: has values from 0 to 4 instead of 0 to 3"),
+    (blank_below_zero, r"all__inputs.npy: has values from -100 to 4 instead of 0 to 4"),
     (change_metadata(total_groups=2), r"all__group_indices.npy: has shape \[4\] instead of \[3\]"),
     (lambda folder: (folder / "all__labels.npy").unlink(), r"all__labels.npy: no such file"),
     (lambda folder: (folder / "all__labels.npy").write_bytes(b""), r"all__labels.npy: is not a complete"),

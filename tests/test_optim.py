@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from training.distributed import World
 from training.ema import EMA
 from training.optim import AdamATan2, SignSGD, learning_rate
 
@@ -46,7 +47,7 @@ def test_sign_sgd_moves_only_rows_in_use():
     weights.grad = torch.zeros(5, 2)
     weights.grad[1] = torch.tensor([3.0, -0.1])
     weights.grad[4] = torch.tensor([0.0, 2.0])
-    SignSGD(weights, lr=0.1, weight_decay=0.5).step(torch.tensor([4, 1, 1, 4]))
+    SignSGD(weights, 0.1, 0.5, World(0, 1, torch.device("cpu"))).step(torch.tensor([4, 1, 1, 4]))
     expected = torch.ones(5, 2)
     expected[1] = torch.tensor([0.95 - 0.1, 0.95 + 0.1])
     expected[4] = torch.tensor([0.95, 0.95 - 0.1])

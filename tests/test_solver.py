@@ -144,6 +144,15 @@ def test_mistakes_are_one_sentence(random_model, tmp_path):
             Solver.load(str(tmp_path), device=device)
 
 
+def test_a_full_gpu_is_too_little_memory(random_model, monkeypatch):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(random_model, "_run", full)
+    with pytest.raises(MemoryError, match="out of GPU memory"):
+        random_model.solve(np.zeros((1, 16), np.uint8))
+
+
 ARCHS = ["eqr_sudoku", "eqr_maze_unique", "trm_sudoku", "hrm_sudoku", "hrm_sru", "hrm_srupp", "feedforward_sudoku"]
 
 

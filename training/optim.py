@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from training.distributed import World
 
 
 class AdamATan2(torch.optim.Optimizer):
@@ -67,22 +68,16 @@ class SignSGD:
     Gradients of equal identifiers are summed over the batch (by autograd) and over all processes.
     """
 
-    def __init__(self, weights: nn.Parameter, lr: float, weight_decay: float) -> None:
-        self.weights, self.base_lr, self.lr, self.weight_decay = weights, lr, lr, weight_decay
+    def __init__(self, weights: nn.Parameter, lr: float, weight_decay: float, world: World) -> None:
+        self.weights, self.lr, self.weight_decay, self.world = weights, lr, weight_decay, world
 
     @torch.no_grad()
     def step(self, puzzle_ids_B: Tensor) -> None:
         """One update of the rows that the processes' slots are working on."""
         assert self.weights.grad is not None
-        used = puzzle_ids_B.long()
-        if dist.is_initialized():
-            everyone = [torch.empty_like(used) for _ in range(dist.get_world_size())]
-            dist.all_gather(everyone, used)
-            used = torch.cat(everyone)
-        rows = used.unique()
+        rows = self.world.gather_rows(puzzle_ids_B.long()).unique()
         gradient = self.weights.grad[rows]
-        if dist.is_initialized():
-            dist.all_reduce(gradient)
+        self.world.sum_([gradient])
         self.weights[rows] = self.weights[rows] * (1.0 - self.lr * self.weight_decay) - self.lr * gradient.sign()
         self.weights.grad[rows] = 0.0
 

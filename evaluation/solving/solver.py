@@ -24,6 +24,7 @@ from evaluation.metrics import best_converged
 from evaluation.solving.boards import Kind
 from evaluation.solving.reading import read_each
 from evaluation.trajectory import Residuals, trajectory
+from models.backend import out_of_memory
 from models.layers import Linear
 from models.reasoner import Reasoner
 
@@ -168,6 +169,7 @@ class Solver:
 
         Raises:
             ValueError: a text is no puzzle, or the model was trained on others.
+            MemoryError: there is not enough, on the GPU or beside it.
         """
         return list(self.stream(puzzles, depth, breadth, seed, trace))
 
@@ -212,7 +214,10 @@ class Solver:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
             pieces = range(0, len(inputs_RS), self._rows)
-            parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
+            try:
+                parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
+            except RuntimeError as error:
+                raise MemoryError(out_of_memory(error)) from error
         rows = _Rows(*(np.concatenate(field) for field in zip(*parts, strict=True)))
         best_N = best_converged(rows.scores_R.reshape(-1, breadth), 1)[:, 0]
         settled_NB = ((rows.since_R <= depth - WINDOW) & ~np.isnan(rows.scores_R)).reshape(-1, breadth)
