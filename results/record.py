@@ -68,15 +68,18 @@ def curves(log: Sequence[dict[str, float]]) -> Record:
     columns = ("train/lm_loss", "train/exact_accuracy", "train/steps")
     parts = [train[i : i + every] for i in range(0, len(train), every)]
     rows = [[part[-1]["step"], *(_mean([line.get(name) for line in part]) for name in columns)] for part in parts]
-    seen = [
-        [line["step"], line[f"{group}/puzzles"], _mean([line[f"{group}/all/exact_accuracy"]])]
+    seen = {  # the last one, of all, may be both
+        (line["step"], line[f"{group}/puzzles"]): _mean([line[f"{group}/all/exact_accuracy"]])
         for line in log
         for group in ("eval", "final")
         if f"{group}/puzzles" in line
-    ]
+    }
     return {
         "training": {"columns": ["step", *columns], "rows": rows},
-        "evaluations_on_the_way": {"columns": ["step", "puzzles", "exact_accuracy"], "rows": seen},
+        "evaluations_on_the_way": {
+            "columns": ["step", "puzzles", "exact_accuracy"],
+            "rows": [[*of, exact] for of, exact in seen.items()],
+        },
     }
 
 

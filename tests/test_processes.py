@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, command, only_run
 
-from config.load import load_pretrain
+from config.load import load_pretrain, to_yaml
 from training import checkpoint
 from training.logging import MetricsLog
 
@@ -98,11 +98,13 @@ def test_leaving_the_group_of_processes_ends_its_threads(tmp_path):
 
 
 def test_a_run_has_one_training_at_a_time(tiny, tmp_path):
+    """Another one changes nothing in its folder."""
     config = load_pretrain(tiny)
     log = MetricsLog(tmp_path, config, 0)
     log.write(3, {"loss": 1.0})
     with pytest.raises(ValueError, match=f"another training goes on in {tmp_path}"):
-        MetricsLog(tmp_path, config, 2)
+        MetricsLog(tmp_path, config.model_copy(update={"lr": 0.5}), 2)
+    assert (tmp_path / "config.yaml").read_text() == to_yaml(config)
     log.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 3, "loss": 1.0}
     MetricsLog(tmp_path, config, 2).close()
@@ -116,10 +118,10 @@ from training import loop
 
 evaluate = loop._Run._evaluate
 
-def stopped_within(run, puzzles):
+def stopped_within(run, *how):
     if run.world.rank == 0 and run.trainer.step == 2:
         os.kill(os.getpid(), signal.SIGTERM)
-    return evaluate(run, puzzles)
+    return evaluate(run, *how)
 
 loop._Run._evaluate = stopped_within
 sys.exit(pretrain.main(sys.argv[1:]))

@@ -243,14 +243,17 @@ def test_a_run_goes_on_from_any_path(tiny, tmp_path):
     assert run.returncode == 0 and checkpoint.load(odd).step == 4, run.stderr
 
 
-def test_nothing_to_train_on_is_one_sentence(tiny, tmp_path):
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_split_is_one_sentence(split, tiny, tmp_path):
+    """Also that of the tests, at whose first evaluation a run would have ended."""
     empty = replace(tiny_split(1, 0), inputs=np.zeros((0, 8), np.uint8), labels=np.zeros((0, 8), np.uint8))
     one = np.zeros(1, np.int32)
     empty = replace(empty, puzzle_identifiers=one[:0], puzzle_indices=one, group_indices=one)
     empty = replace(empty, metadata=empty.metadata.model_copy(update={"total_groups": 0, "total_samples": 0}))
-    write_dataset(tmp_path / "empty", {"train": empty, "test": tiny_split(11, 1)}, ["<blank>"])
-    run = command("pretrain.py", *tiny, f"dataset.data_path={tmp_path / 'empty'}", "max_steps=2")
-    assert run.returncode == 1 and run.stderr.startswith("error: there is nothing to train on"), run.stderr
+    data = tmp_path / "empty"
+    write_dataset(data, {"train": tiny_split(11, 0), "test": tiny_split(11, 1), split: empty}, ["<blank>"])
+    run = command("pretrain.py", *tiny, f"dataset.data_path={data}", "max_steps=2")
+    assert run.returncode == 1 and run.stderr == f"error: {data}: its {split} split has no puzzles\n", run.stderr
 
 
 def test_ctrl_c_before_the_first_step(tiny, monkeypatch):
@@ -298,10 +301,10 @@ def test_an_evaluation_that_a_stop_cut_off_is_made_after_all(tiny, tmp_path, mon
     """SIGTERM comes with an evaluation: the run that goes on is the one that never stopped, evaluations and all."""
     evaluate = loop._Run._evaluate
 
-    def evaluate_in_vain(run, puzzles):
+    def evaluate_in_vain(run, *how):
         if run.trainer.step == stopped and not run.noted:
             os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(run, puzzles)
+        return evaluate(run, *how)
 
     words = [*tiny, "eval_interval_steps=5", "max_steps=12", "eval_puzzles=10"]
     pretrain.run(load_pretrain([*words, f"checkpoint_path={tmp_path / 'whole'}"]), ALONE)
@@ -314,6 +317,13 @@ def test_an_evaluation_that_a_stop_cut_off_is_made_after_all(tiny, tmp_path, mon
     assert evaluated(halves) == evaluated(whole)
     assert "NaN" not in "".join((whole / name).read_text() for name in ("metrics.jsonl", "final.json"))
     assert [step for step, *_ in evaluated(whole)] == [5, 10, 12, 12]
+
+
+def test_evaluations_of_all_puzzles_on_the_way(tiny, tmp_path):
+    """Where there are no more than eval_puzzles: `eval` as ever, and the last one is `final` too."""
+    pretrain.run(load_pretrain([*tiny, "eval_interval_steps=2", "max_steps=4", "eval_puzzles=1000"]), ALONE)
+    (step, eval_2, final_2, _), (last, eval_4, final_4, _) = evaluated(only_run(tmp_path))
+    assert (step, last) == (2, 4) and None not in (eval_2, eval_4) and final_2 is None and final_4 == eval_4
 
 
 def test_no_run_goes_on_from_weights_alone(tiny, tmp_path):

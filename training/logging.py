@@ -50,12 +50,6 @@ def new_run_directory(config: PretrainConfig) -> Path:
     return directory
 
 
-def describe_run(directory: Path, config: PretrainConfig) -> None:
-    """Writes the resolved configuration and the versions into a run's folder; on resuming, anew."""
-    (directory / "config.yaml").write_text(to_yaml(config))
-    (directory / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
-
-
 def wandb_mode(config: PretrainConfig) -> Any:
     """online, offline or disabled: what the configuration, the environment or a login asks for, in this order."""
     if config.wandb_mode != "auto":
@@ -123,7 +117,9 @@ def claim(file: IO[str], refusal: str) -> None:
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl and W&B. On resuming, lines after `step` are dropped first.
+    """Describes the run in its folder, and appends to metrics.jsonl and W&B.
+
+    The resolved configuration and the versions are written anew on resuming, and lines after `step` are dropped.
 
     Raises:
         ValueError: another training writes into this folder.
@@ -133,6 +129,8 @@ class MetricsLog:
         self.file = directory / "metrics.jsonl"
         self._lines = open(self.file, "a")
         claim(self._lines, f"another training goes on in {directory}: wait for it, or end it")
+        (directory / "config.yaml").write_text(to_yaml(config))
+        (directory / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
         lines = self.file.read_text().splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         self.file.write_text("".join(line + "\n" for line in kept))

@@ -122,7 +122,8 @@ class _Run:
         try:
             while True:
                 if self._evaluation_due() and trainer.step > self.evaluated:  # also one that a stop cut off
-                    values = self._evaluate(self.subset)
+                    whole = self.subset is None and trainer.step >= trainer.total_steps
+                    values = self._evaluate(self.subset, "eval", *["final"] * whole)
                 if trainer.step >= trainer.total_steps:
                     break
                 self._add(trainer.train_step())
@@ -131,7 +132,7 @@ class _Run:
                     self._look()
                 if saving:
                     self._save("last")
-            return values if values and self.subset is None else self._evaluate(None)
+            return values if values and self.subset is None else self._evaluate(None, "final")
         finally:
             self.bar.close()
             if self.log is not None:
@@ -216,19 +217,19 @@ class _Run:
         keep_slots = name == "last" and self.config.checkpoint_latents
         self.trainer.save(self.directory / f"{name}.safetensors", keep_slots)
 
-    def _evaluate(self, puzzles: int | None) -> dict[str, float]:
-        """Evaluates the average on a fixed subset, or on all, and logs it. The best on the subset is kept."""
+    def _evaluate(self, puzzles: int | None, *groups: str) -> dict[str, float]:
+        """Evaluates the average on a fixed subset, or on all, and logs it in these groups. The best is kept."""
         started = time.perf_counter()
         with self.trainer.ema.applied() if self.trainer.ema else nullcontext():
             values = self.evaluate(puzzles, self._stop_if_noted)
         exact, size = values["all/exact_accuracy"], int(values["puzzles"])
-        if puzzles == self.subset and exact >= self.best:
+        if "eval" in groups and exact >= self.best:
             self.best = exact
             self._save("best")
         if self.log is not None:
-            group, which = ("final", "all") if puzzles is None else ("eval", "a fixed subset of")
-            logged = {f"{group}/{name}": value for name, value in values.items()} | {"eval/best": self.best}
-            self.log.write(self.trainer.step, logged)
+            logged = {f"{group}/{name}": value for group in groups for name, value in values.items()}
+            self.log.write(self.trainer.step, logged | {"eval/best": self.best})
+            which = "all" if puzzles is None else "a fixed subset of"
             message = f"step {self.trainer.step}: exact accuracy {exact:.2%} on {which} {size} test puzzles"
             tqdm.write(f"{message} ({time.perf_counter() - started:.1f} s)", file=sys.stderr)
         self._open_window()
