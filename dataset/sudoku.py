@@ -49,17 +49,6 @@ def clashes(grid: np.ndarray) -> list[tuple[int, int]]:
     return [divmod(cell, size) for cell in sorted(wrong)]
 
 
-def is_valid_solution(solution: np.ndarray, puzzle: np.ndarray | None = None) -> bool:
-    """Whether the grid is full and free of clashes, and keeps the clues of `puzzle` where that is given.
-
-    Raises ValueError if a grid is no Sudoku grid, or the two differ in size.
-    """
-    if puzzle is not None and size_of(puzzle) != size_of(solution):
-        raise ValueError(f"a solution of size {size_of(solution)} cannot answer a puzzle of {size_of(puzzle)}")
-    agrees = puzzle is None or agree(puzzle.reshape(1, -1), solution.reshape(1, -1))[0]
-    return bool(agrees and follow_rules(solution.reshape(1, -1), size_of(solution))[0])
-
-
 def agree(puzzles_NS: np.ndarray, solutions_NS: np.ndarray) -> np.ndarray:
     """For each puzzle whether the solution keeps its clues, bool [N]."""
     return ((puzzles_NS == 0) | (puzzles_NS == solutions_NS)).all(axis=1)

@@ -20,6 +20,7 @@ from dataset.csv_puzzles import csv_rows
 from dataset.puzzles import evenly_spread
 from evaluation import report
 from evaluation.outcomes import FILE, read_per_puzzle
+from training.files import write_whole
 
 Outcomes = dict[str, np.ndarray]
 """The columns of per_puzzle.csv."""
@@ -145,7 +146,7 @@ def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
     for column, at_depths in found.items():
         for depth, groups in at_depths.items():
             print(f"depth {depth}, by {column}\n{table(groups)}\n")
-        report.write_whole(directory / f"by_{column}.json", json.dumps(at_depths, indent=1) + "\n")
+        write_whole(directory / f"by_{column}.json", json.dumps(at_depths, indent=1) + "\n")
 
 
 def main() -> None:

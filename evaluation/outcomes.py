@@ -10,9 +10,9 @@ import numpy as np
 
 from dataset.csv_puzzles import csv_rows
 from evaluation.measure import Seen
-from evaluation.report import write_whole
 from evaluation.selection import select
 from evaluation.tally import alike
+from training.files import write_whole
 
 COLUMNS = ("depth", "example", "trajectories", "right", "iterations", "majority", "best_converged")
 """Of the puzzle with index `example` in the split: how many trajectories count, how many of these are exactly right,

@@ -9,13 +9,13 @@ import csv
 import io
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.files import write_whole
 from training.logging import fit_for_json
 
 # column heading -> metric
@@ -96,13 +96,6 @@ def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, f
     for depth, values in by_depth.items():
         writer.writerow([depth, *(values.get(name) for name in names), *settings.values()])
     write_whole(directory / "results.csv", table.getvalue())
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a file, which is there afterwards in whole or, if this fails, as it was before."""
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, file)
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -9,11 +9,12 @@ Shapes: R slots, N puzzles, S tokens, V vocabulary, W the window of the converge
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from dataset.puzzles import Batch, Puzzles
 from evaluation.measure import Clock, Seen, Settings, look, together
@@ -30,14 +31,6 @@ class Slots(NamedTuple):
     residuals: Tensor  # [R, W] the last ones, the latest last; NaN where there is none
     calm: Tensor  # [R] int32: iterations in a row with a residual below the threshold
     fired: Tensor  # [R] bool: the halting rule fired; otherwise only the depth can have ended a trajectory
-
-
-def _map(function: Callable[..., Tensor], *trees: Any) -> Any:
-    """Applies `function` to corresponding tensors of nested tuples."""
-    if isinstance(trees[0], Tensor):
-        return function(*trees)
-    parts = [_map(function, *branches) for branches in zip(*trees, strict=True)]
-    return type(trees[0])(*parts) if hasattr(trees[0], "_fields") else tuple(parts)
 
 
 def fresh(model: Reasoner, batch: Batch, latents: Latents, window: int) -> Slots:
@@ -70,7 +63,7 @@ def _where(rows_R: Tensor, yes: Slots, no: Slots) -> Slots:
     def choose(old: Tensor, new: Tensor) -> Tensor:
         return old if old is new else where_rows(rows_R, old, new)
 
-    chosen: Slots = _map(choose, yes, no)
+    chosen: Slots = tree_map(choose, yes, no)
     return chosen
 
 
@@ -190,7 +183,7 @@ class Stream:
 
     def _look(self, rows: np.ndarray) -> Seen:
         index = torch.from_numpy(rows).to(self._slots.fired.device)
-        slots: Slots = _map(lambda t: t[index], self._slots)
+        slots: Slots = tree_map(lambda t: t[index], self._slots)
         score_R = slots.residuals.nanmean(-1)
         forced_R = ~slots.fired
         return look(slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings, forced=forced_R)
@@ -205,7 +198,7 @@ class Stream:
         self._taken_R[rows] = True
         new = self._fresh(self._puzzle_R[rows], self._restart_R[rows])
         index = torch.from_numpy(rows).to(new.fired.device)
-        self._slots = _map(lambda old, fill: old.index_copy(0, index, fill), self._slots, new)
+        self._slots = tree_map(lambda old, fill: old.index_copy(0, index, fill), self._slots, new)
 
     def _shrink(self) -> None:
         """Cuts the pool to a quarter, and again, where that holds all that run: at the end, when nothing follows."""
@@ -219,4 +212,4 @@ class Stream:
             array[kept] for array in (self._puzzle_R, self._restart_R, self._taken_R)
         )
         index = torch.from_numpy(kept).to(self._slots.fired.device)
-        self._slots = _map(lambda t: t[index], self._slots)
+        self._slots = tree_map(lambda t: t[index], self._slots)

@@ -20,6 +20,7 @@ from config.load import choices, validate
 from config.schema import PretrainConfig
 from evaluation import report
 from results.recorded import FROM_ARCH, RUNS, Record, chain, portable, read, runs, with_all
+from training.files import write_whole
 
 POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
@@ -228,7 +229,7 @@ def main(words: Sequence[str] | None = None) -> int:
             raise ValueError(f"{first} began from weights: say with --after of which recorded run")
         chain(found, runs(RUNS))
         file.parent.mkdir(exist_ok=True)
-        report.write_whole(file, to_text(found))
+        write_whole(file, to_text(found))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,7 +17,6 @@ if __package__ in (None, ""):  # run as a file: make the repository importable
 import torch
 
 from dataset.layout import read_split
-from evaluation.report import write_whole
 from results.record import evaluation, record, run_config, to_text
 from results.recorded import (
     ROOT,
@@ -33,6 +32,7 @@ from results.recorded import (
     selection,
     training_words,
 )
+from training.files import write_whole
 
 RARE = 0.0027
 """A check fails where chance alone makes a difference so large less often: three standard errors of a normal."""

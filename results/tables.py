@@ -9,9 +9,9 @@ import re
 import sys
 from collections.abc import Sequence
 
-from evaluation.report import write_whole
 from results.blocks import blocks, figures
 from results.recorded import ROOT, RUNS, read, runs
+from training.files import write_whole
 
 PAGES = ("results/README.md", "README.md")
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)

@@ -21,6 +21,7 @@ from config.load import validate
 from config.schema import PretrainConfig
 from dataset.puzzles import Task
 from models.reasoner import State
+from training.files import whole
 
 FORMAT = "eqr-checkpoint-1"
 
@@ -69,17 +70,14 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "versions": json.dumps(checkpoint.versions),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        save_file(_flatten(checkpoint), unfinished, metadata)
+    with whole(path) as unfinished:
+        try:
+            save_file(_flatten(checkpoint), unfinished, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path} was not written: {error}") from None
         os.chmod(unfinished, 0o666 & ~_umask())  # as any other file: safetensors makes it readable for its owner only
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} was not written: {error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 
 from config.load import to_yaml
 from config.schema import PretrainConfig
+from training.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,10 +101,7 @@ def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:
 
 def write_final(directory: Path, step: int, values: dict[str, float]) -> None:
     """final.json: the last evaluation, which says that the run has ended."""
-    text = json.dumps({"step": step, **fit_for_json(values)}, indent=1)
-    unfinished = directory / ".final.json.unfinished"
-    unfinished.write_text(text + "\n")
-    unfinished.replace(directory / "final.json")
+    write_whole(directory / "final.json", json.dumps({"step": step, **fit_for_json(values)}, indent=1) + "\n")
 
 
 def claim(file: IO[str], refusal: str) -> None:

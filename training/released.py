@@ -24,6 +24,7 @@ from config.load import validate
 from config.schema import Arch, EqRArch, HRMArch, TRMArch
 from models.layers import sinusoids
 from training import checkpoint as ours
+from training.files import whole
 
 # our parameter names -> theirs, without the `model.inner.` in front
 _THEIR_NAMES = [
@@ -201,13 +202,8 @@ def export(source: str | Path, target: Path) -> None:
     if checkpoint.ema is not None:
         shadow = {released_name(name): t for name, t in checkpoint.ema.items()}
         content["ema"] = {"mu": checkpoint.config.ema_rate, "shadow": shadow}
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:
-            torch.save(content, file)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(target) as unfinished, open(unfinished, "wb") as file:
+        torch.save(content, file)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from dataset.sudoku import BOXES
 from evaluation.solving.boards import Kind, Maze
 from evaluation.solving.watch import Frame, frames
+from training.files import whole
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -47,12 +48,8 @@ def write_gif(file: Path, kind: Kind, puzzle_S: np.ndarray, trace: "Trace") -> N
         draw.text((_MARGIN, side + 2 * _MARGIN), frame.caption, _INK, small)
         images.append(image.quantize(64, dither=Image.Dither.NONE))
     pauses = [_MILLISECONDS] * (len(images) - 1) + [_LAST_MILLISECONDS]
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    try:
+    with whole(file) as unfinished:
         images[0].save(unfinished, "GIF", save_all=True, append_images=images[1:], duration=pauses, loop=0)
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _draw_sudoku(
