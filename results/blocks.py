@@ -180,18 +180,18 @@ def _machine(one: Record) -> str:
 
 
 def evaluated(paper: Record, recorded: Sequence[Record]) -> str:
-    """A line for every depth of every evaluation."""
+    """A line for every evaluation, at its last depth."""
     rows = []
     for run in recorded:
         for one in run["evaluations"]:
-            puzzles = _on(paper, one)
-            for depth, metrics in one["metrics"].items():
-                row = [run["name"], depth, way(one), _noise(one), puzzles]
-                vote = metrics.get("selection/majority/exact_accuracy")
-                row += [percent(exact(one, depth), one["puzzles"]), "" if vote is None else f"{100 * vote:.2f}"]
-                row += [f"{metrics['nfe/mean']:.1f}"]
-                row += [f"{metrics['all/q_halt_accuracy']:.2%}", f"{metrics['all/q_halt_ece']:.2%}"]
-                rows.append([*row, f"{one['work']['process_seconds']:,.0f}", _machine(one)])
+            depth = max(one["metrics"], key=int)
+            metrics = one["metrics"][depth]
+            row = [run["name"], depth, way(one), _noise(one), _on(paper, one)]
+            vote = metrics.get("selection/majority/exact_accuracy")
+            row += [percent(exact(one, depth), one["puzzles"]), "" if vote is None else f"{100 * vote:.2f}"]
+            row += [f"{metrics['nfe/mean']:.1f}"]
+            row += [f"{metrics['all/q_halt_accuracy']:.2%}", f"{metrics['all/q_halt_ece']:.2%}"]
+            rows.append([*row, f"{one['work']['process_seconds']:,.0f}", _machine(one)])
     head = ["run", "depth", "answer", "noise", "puzzles", "exact, % ± standard error", "majority, %", "NFE"]
     head += ["q_halt acc.", "calibration error", "seconds of work (all depths)", "on"]
     return table(head, rows, "lrlrlrrrrrrl") if rows else "not run\n"

@@ -274,7 +274,7 @@ def test_a_table_puts_ours_beside_the_papers(found):
     )
     assert "not run" in texts["maze_unique"] and "sudoku.png" in texts["sudoku"]
     assert (
-        texts["evaluations"].count("not the paper's") == 4 and "bash scripts/train.sh eqr_sudoku" in texts["commands"]
+        texts["evaluations"].count("not the paper's") == 2 and "bash scripts/train.sh eqr_sudoku" in texts["commands"]
     )
 
     for change in ({"depth": 16}, {"noise_scale": 0.5}, {"breadth": 4}, {"streaming": True}, {"config": "trm_sudoku"}):
