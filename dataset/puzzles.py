@@ -74,15 +74,15 @@ class Puzzles:
 class TrainingBatches:
     """Batches of `batch_size` examples; `share` = (rank, ranks) takes one process's rows of each.
 
-    An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with
-    its examples in random order. What does not fill a batch at the end of an epoch is dropped; groups
-    too few for one batch are drawn again within it.
+    An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with its examples
+    in random order, which go on in the next batch where they do not fit. What does not fill a batch at the end of an
+    epoch is dropped; groups too few for one batch are drawn again within it.
     """
 
     def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
         self.puzzles, self.batch_size, self.seed = puzzles, batch_size, seed
         metadata = puzzles.split.metadata
-        examples = int(metadata.total_groups * metadata.mean_puzzle_examples)
+        examples = int(metadata.total_groups * metadata.mean_puzzle_examples + 1e-6)  # the mean was rounded
         self.steps_per_epoch = max(1, examples // batch_size)
         rank, ranks = share
         assert batch_size % ranks == 0

@@ -48,10 +48,10 @@ def evaluated(run: Path) -> list[tuple[float | None, ...]]:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("embedding", [0, 16])
-def test_resuming_is_exact_to_the_bit(tiny, tmp_path, processes, embedding):
+@pytest.mark.parametrize("word", ["arch.puzzle_emb_ndim=0", "arch.puzzle_emb_ndim=16", "arch.learned_halting=false"])
+def test_resuming_is_exact_to_the_bit(tiny, tmp_path, processes, word):
     """2N steps equal N, save, end, resume, N: weights, EMA, moments, latents and every other slot field."""
-    words = [*tiny, f"arch.puzzle_emb_ndim={embedding}", "arch.halt_max_steps=4", "arch.halt_exploration_prob=0.5"]
+    words = [*tiny, word, "arch.halt_max_steps=4", "arch.halt_exploration_prob=0.5"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     run = command("pretrain.py", *words, "max_steps=10", f"checkpoint_path={whole}", processes=processes)
     assert run.returncode == 0, run.stderr
@@ -202,6 +202,15 @@ def test_batches_are_a_function_of_seed_and_step(tiny_data):
     assert len(set(sum(forward[:3], []))) == 36
     parts = [TrainingBatches(puzzles, 12, 5, (rank, 3)).batch(4).inputs for rank in range(3)]
     assert torch.equal(torch.cat(parts), batches.batch(4).inputs)
+
+
+def test_an_epoch_has_every_batch_that_it_fills(tiny_data):
+    """Although the product of the mean and the number of groups falls short of the examples by rounding."""
+    puzzles = Puzzles(tiny_data, "train", ALONE.device)
+    rounded = {"total_groups": 294, "mean_puzzle_examples": 1536 / 294}
+    assert 294 * (1536 / 294) < 1536
+    puzzles.split = replace(puzzles.split, metadata=puzzles.split.metadata.model_copy(update=rounded))
+    assert TrainingBatches(puzzles, 768, seed=0).steps_per_epoch == 2
 
 
 @pytest.mark.parametrize(

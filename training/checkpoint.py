@@ -176,13 +176,13 @@ def optimizer_moments(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]
 def put_optimizer_moments(
     optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: dict[str, dict[str, Tensor]]
 ) -> None:
-    """The reverse of `optimizer_moments`.
+    """The reverse of `optimizer_moments`. Parameters that get no gradient (q_head without learned halting) have none.
 
     Raises:
-        ValueError: the checkpoint has moments of other parameters.
+        ValueError: the checkpoint has no moments, or those of other parameters.
     """
     by_name = {name: p for p, name in names.items()}
-    if by_name.keys() != moments.keys():
+    if not moments or moments.keys() - by_name.keys():
         raise ValueError("the checkpoint holds no optimizer state for this model, so a run cannot go on from it")
     for name, state in moments.items():
         p = by_name[name]
