@@ -165,21 +165,24 @@ def split_name(name: str) -> tuple[str, Augmentation]:
 
 
 def draw_augmentations(task: Task, count: int, rng: np.random.Generator) -> list[Augmentation]:
-    """The identity, then up to `count` that make different tasks of it; colour 0 stays."""
-    examples = [*task.train, *task.test]
-    grids = [grid for example in examples for grid in example if grid is not None]
+    """The identity, then up to `count` that make different tasks of it, in any order of examples; colour 0 stays."""
 
-    def content(symmetry: int) -> bytes:  # sides lie above the colours, so that a map of colours spares them
-        turned = [dihedral(grid, symmetry) for grid in grids]
+    def content(example: Example, symmetry: int) -> bytes:  # sides lie above the colours, whose map spares them
+        turned = [dihedral(grid, symmetry) for grid in example if grid is not None]
         return b"".join(bytes(side + COLOURS for side in grid.shape) + grid.tobytes() for grid in turned)
 
-    contents = [content(symmetry) for symmetry in range(SYMMETRIES)]
-    found, seen = [IDENTITY], {blake2b(contents[0]).digest()}
+    contents = [[content(example, symmetry) for example in (*task.train, *task.test)] for symmetry in range(SYMMETRIES)]
+
+    def digest(symmetry: int, colours: bytes) -> bytes:
+        table = colours + bytes(range(COLOURS, 256))
+        return blake2b(b"".join(sorted(example.translate(table) for example in contents[symmetry]))).digest()
+
+    found, seen = [IDENTITY], {digest(*IDENTITY)}
     for _ in range(PATIENCE * count):
         if len(found) > count:
             break
         symmetry, colours = int(rng.integers(SYMMETRIES)), bytes([0, *(rng.permutation(COLOURS - 1) + 1).tolist()])
-        same = blake2b(contents[symmetry].translate(colours + bytes(range(COLOURS, 256)))).digest()
+        same = digest(symmetry, colours)
         if same not in seen:
             seen.add(same)
             found.append(Augmentation(symmetry, colours))

@@ -79,6 +79,16 @@ def test_augmentations_are_distinct_in_content() -> None:
     assert len(found) == 9 == len({augmentation.apply(grid).tobytes() for augmentation in found})
 
 
+def test_augmentations_that_exchange_examples_are_the_same() -> None:
+    """Here turning the grids around turns each example into the other."""
+    one, other = (np.array([row], np.uint8) for row in ([1, 2], [2, 1]))
+    task = Task("a", [Example(one, one), Example(other, other)], [])
+    found = draw_augmentations(task, 300, np.random.default_rng(0))
+    kinds = {frozenset(augmentation.apply(grid).tobytes() for grid in (one, other)) for augmentation in found}
+    upright = {augmentation.apply(one).shape for augmentation in found}
+    assert len(upright) == 2 and len(found) == 2 * len(kinds)  # of one row, or of one column
+
+
 @needs_real
 def test_the_counts_of_arc_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--subsets training evaluation concept --test-set-name evaluation --num-aug 2"
