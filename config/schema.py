@@ -311,6 +311,9 @@ class EvalConfig(Strict):
                 f"convergence_top_k={self.convergence_top_k} keeps the best of different_init={self.different_init} "
                 "trajectories, so it cannot be larger"
             )
+        std = self.different_init_reset_std
+        if std != EvalConfig.model_fields["different_init_reset_std"].default and self.different_init == 1:
+            raise ValueError(f"different_init_reset_std={std} has no effect with different_init=1")
         if self.shard and (not re.fullmatch(r"\d+/\d+", self.shard) or not 0 < self.shard_of[0] <= self.shard_of[1]):
             raise ValueError(f"shard should be like 3/16, the third of sixteen parts, but it is {self.shard!r}")
         self._check_streaming()

@@ -79,11 +79,13 @@ def build_for_evaluation(
             f"{loaded.origin} was trained on puzzles of {loaded.task.seq_len} tokens out of {loaded.task.vocab_size}, "
             f"but these have {task.seq_len} out of {task.vocab_size}"
         )
-    arch = at_evaluation(loaded.arch, config)
+    arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
+    if arch.name == "eqr" and std != EvalConfig.model_fields["different_init_reset_std"].default:
+        raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")
     backend = choose(config, arch, device)
     model = build(arch, task, backend)
     weights_into(model, loaded)
     if config.different_init > 1:
-        model.core.start = model.core.start.randomized(config.different_init_reset_std)
+        model.core.start = model.core.start.randomized(std)
     place(model, backend, device)
     return arch, model, backend.why

@@ -1,6 +1,6 @@
 """Adaptive computation time: who halts in training, and the loss that teaches it.
 
-Everything here is a sum or a count over rows; whoever reads it divides once, at the end.
+Metrics are sums and counts over rows; whoever reads them divides once, at the end.
 """
 
 import torch

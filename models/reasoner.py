@@ -19,7 +19,7 @@ from models.recursion import Core, Latents
 class State(NamedTuple):
     """B slots, each with the puzzle it is working on."""
 
-    latents: Latents  # each [B, L, D] (recursion.py)
+    latents: Latents  # [B, L, D] (recursion.py)
     inputs: Tensor  # [B, S] int32
     labels: Tensor  # [B, S] int32
     puzzle_ids: Tensor  # [B] int32

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.layers import truncated_normal
 
 Latents = tuple[Tensor, ...]
-"""The latents of a batch, each [B, L, D]. The first is read out."""
+"""The latents of a batch, each [B, L, D] (HRM-SRU: after the first, cells [B, layers, D]). The first is read out."""
 
 
 class Draw(Protocol):
@@ -39,7 +39,7 @@ class Core(Protocol):
         ...
 
     def __call__(self, latents: Latents, x_BLD: Tensor) -> Latents:
-        """One outer iteration; gradient flows only through its last pass."""
+        """One outer iteration; each core says how far gradient flows."""
         ...
 
 

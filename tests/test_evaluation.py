@@ -376,6 +376,12 @@ def test_breadth_metrics_agree_with_each_other(partly_solved):
     assert found["all/total_loss"] == pytest.approx(found["all/lm_loss"] + 0.5 * found["all/q_halt_loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize("name, words", [("trm", []), ("eqr", ["different_init=4"])])
+def test_a_std_of_starts_without_effect_is_refused(name, words):
+    with pytest.raises(ValueError, match="different_init_reset_std=0.5 has no effect"):
+        golden_model(name, *words, "different_init_reset_std=0.5")
+
+
 def test_trm_gets_random_starts_for_breadth_only():
     alone, _ = golden_model("trm")
     assert isinstance(alone.core.start, FixedInit)

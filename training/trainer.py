@@ -32,8 +32,8 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 class Trainer:
     """A model in training: its optimizers, average, slots and step.
 
-    `share` of the global batch lives in `states`, one State for each of gradient_accumulation_steps pieces. With
-    `graphs`, the forward and backward pass of a piece is one CUDA graph.
+    This process's rows of the global batch live in `states`, one State for each of gradient_accumulation_steps pieces.
+    With `graphs`, the forward and backward pass of a piece is one CUDA graph.
     """
 
     def __init__(
