@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -333,6 +334,29 @@ def test_evaluations_of_all_puzzles_on_the_way(tiny, tmp_path):
     pretrain.run(load_pretrain([*tiny, "eval_interval_steps=2", "max_steps=4", "eval_puzzles=1000"]), ALONE)
     (step, eval_2, final_2, _), (last, eval_4, final_4, _) = evaluated(only_run(tmp_path))
     assert (step, last) == (2, 4) and None not in (eval_2, eval_4) and final_2 is None and final_4 == eval_4
+
+
+def test_the_best_is_that_of_as_many_puzzles(tiny, tmp_path):
+    """One puzzle may be solved by luck; a run that goes on with more of them compares with none."""
+    words = [*tiny, "eval_interval_steps=2", "checkpoint_interval_steps=2"]
+    assert command("pretrain.py", *words, "max_steps=2", "eval_puzzles=1").returncode == 0
+    run = only_run(tmp_path)
+    log = run / "metrics.jsonl"
+    log.write_text(re.sub(r'("eval/all/exact_accuracy"|"eval/best"): [\d.]+', r"\1: 1.0", log.read_text()))
+    assert command("pretrain.py", f"resume={run}", "max_steps=4", "eval_puzzles=5").returncode == 0
+    assert checkpoint.load(run / "best.safetensors").step == 4
+    assert [best for *_, best in evaluated(run)][0] == 1.0 and evaluated(run)[-1][-1] < 1.0
+
+
+def test_a_full_disk_does_not_cost_a_resumed_run_its_log(tiny, tmp_path):
+    assert command("pretrain.py", *tiny, "max_steps=4").returncode == 0
+    run = only_run(tmp_path)
+    names = ("metrics.jsonl", "config.yaml")
+    before = [(run / name).read_text() for name in names]
+    words = [sys.executable, str(ROOT / "pretrain.py"), f"resume={run}", "max_steps=6"]
+    limited = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *words], capture_output=True, text=True)
+    assert limited.returncode == 1 and limited.stderr.splitlines()[-1].startswith("error: "), limited.stderr
+    assert [(run / name).read_text() for name in names] == before and len(before[0]) > 1024 < len(before[1])
 
 
 def test_no_run_goes_on_from_weights_alone(tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""Files that are there in whole, or as they were before."""
+"""Files that are there in whole, or as they were before; folders that nobody else has."""
 
 import os
 from collections.abc import Iterator
@@ -15,6 +15,18 @@ def whole(file: Path) -> Iterator[Path]:
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def new_directory(wanted: Path) -> Path:
+    """Makes a folder of that name or, where there is one, with -2, -3, ... after it."""
+    directory, n = wanted, 1
+    while True:
+        try:
+            directory.mkdir(parents=True)
+            return directory
+        except FileExistsError:
+            n += 1
+            directory = wanted.with_name(f"{wanted.name}-{n}")
 
 
 def write_whole(file: Path, text: str) -> None:

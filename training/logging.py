@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
 
 from config.load import to_yaml
 from config.schema import PretrainConfig
-from training.files import write_whole
+from training.files import new_directory, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,16 +40,7 @@ def versions() -> dict[str, str]:
 
 def new_run_directory(config: PretrainConfig) -> Path:
     """checkpoint_path/run_name/<time>, made new."""
-    base = Path(config.checkpoint_path) / config.run_name / time.strftime("%Y%m%d-%H%M%S")
-    directory, n = base, 1
-    while True:
-        try:
-            directory.mkdir(parents=True)
-            break
-        except FileExistsError:
-            n += 1
-            directory = base.with_name(f"{base.name}-{n}")
-    return directory
+    return new_directory(Path(config.checkpoint_path) / config.run_name / time.strftime("%Y%m%d-%H%M%S"))
 
 
 def wandb_mode(config: PretrainConfig) -> Any:
@@ -127,11 +119,11 @@ class MetricsLog:
         self.file = directory / "metrics.jsonl"
         self._lines = open(self.file, "a")
         claim(self._lines, f"another training goes on in {directory}: wait for it, or end it")
-        (directory / "config.yaml").write_text(to_yaml(config))
-        (directory / "versions.json").write_text(json.dumps(versions(), indent=1) + "\n")
-        lines = self.file.read_text().splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        self.file.write_text("".join(line + "\n" for line in kept))
+        write_whole(directory / "config.yaml", to_yaml(config))
+        write_whole(directory / "versions.json", json.dumps(versions(), indent=1) + "\n")
+        lines = self.file.read_bytes().splitlines(keepends=True)
+        kept = takewhile(lambda line: line.endswith(b"}\n") and json.loads(line)["step"] <= step, lines)
+        os.truncate(self.file, sum(map(len, kept)))
         mode = wandb_mode(config)
         self._wandb: Any = None if mode == "disabled" else _start_wandb(directory, config, mode)
 

@@ -106,7 +106,8 @@ class _Run:
     ) -> None:
         self.trainer, self.directory, self.evaluate, self.noted = trainer, directory, evaluate, noted
         self.config, self.world = trainer.config, trainer.world
-        self.subset = None if self.config.eval_puzzles >= test_puzzles else self.config.eval_puzzles
+        self.puzzles = min(self.config.eval_puzzles, test_puzzles)
+        self.subset = None if self.puzzles == test_puzzles else self.puzzles
         main = self.world.is_main
         self.log = MetricsLog(directory, self.config, trainer.step) if main else None
         self.bar = tqdm(
@@ -236,11 +237,13 @@ class _Run:
         return values
 
     def _so_far(self) -> tuple[float, int]:
-        """Of a run that goes on, from its log: the best exact accuracy and the step last evaluated."""
+        """Of a run that goes on, from its log: the best accuracy on as many puzzles, and the step last evaluated."""
         best, step = -1.0, 0
         if self.log is not None:
             for values in map(json.loads, self.log.file.read_text().splitlines()):
                 if "eval/best" in values:
-                    best, step = max(best, values["eval/best"]), values["step"]
+                    step = values["step"]
+                if values.get("eval/puzzles") == self.puzzles:
+                    best = max(best, values["eval/all/exact_accuracy"])
         found: tuple[float, int] = self.world.from_main((best, step))
         return found
