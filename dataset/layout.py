@@ -9,11 +9,13 @@
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -140,6 +142,8 @@ def check_replaceable(directory: str | Path) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder}: is a file, not a folder to write a data set into")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder}: not replaced, because it is the current folder, or one above: name one in it")
     parts = {file.parent for file in folder.glob("*/dataset.json")} | {folder / name for name in BESIDE_SPLITS}
     others = sorted(set(folder.iterdir()) - parts)
     if others:
@@ -147,14 +151,26 @@ def check_replaceable(directory: str | Path) -> None:
 
 
 def run_builder(build: Callable[[], None], directory: Path) -> int:
-    """What every builder's command line does: build, say so, return the exit status (2 for a mistake)."""
+    """What every builder's command line does: build, say so, return the exit status (2 for a mistake).
+
+    Raises:
+        SystemExit: Ctrl-C or SIGTERM came (128 + its number); nothing half-written is left.
+    """
+    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         build()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     print(f"{directory}: the data set is complete")
     return 0
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _read_metadata(file: Path) -> Metadata:

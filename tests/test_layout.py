@@ -1,6 +1,7 @@
 """The data set layout: what is written can be read, and nothing that contradicts itself can."""
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset.layout import ARRAYS, Split, puzzle_split, read_split, write_dataset
+from dataset.layout import ARRAYS, Split, new_dataset, puzzle_split, read_split, run_builder, write_dataset
 
 EXPECTED = json.loads((Path(__file__).parent / "golden/datasets/expected.json").read_text())
 
@@ -62,6 +63,27 @@ def test_a_folder_with_other_things_is_not_replaced(written: Path) -> None:
     with pytest.raises(ValueError, match="is a file"):
         write_dataset(written / "notes.txt", {"train": small_split()}, ["<blank>"])
     assert (written / "notes.txt").read_text() == "mine"
+
+
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell would go on in one that is no more."""
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    with pytest.raises(ValueError, match="it is the current folder"):
+        write_dataset(".", {"train": small_split()}, ["<blank>"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_builder_that_is_stopped_leaves_nothing(number: int, tmp_path: Path) -> None:
+    def build() -> None:
+        with new_dataset(tmp_path / "set") as fresh:
+            (fresh / "part").write_text("")
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        run_builder(build, tmp_path / "set")
+    assert ended.value.code == 128 + number and not list(tmp_path.iterdir()) and signal.getsignal(number) == before
 
 
 def change_metadata(**changes: object) -> Callable[[Path], object]:
