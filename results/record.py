@@ -37,7 +37,12 @@ def _log(directory: Path) -> list[dict[str, float]]:
     file = directory / "metrics.jsonl"
     if not file.is_file():
         raise ValueError(f"{directory} is no run's folder: it has no metrics.jsonl")
-    lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+    try:
+        lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error})") from None
+    if not all("step" in line for line in lines):
+        raise ValueError(f"{file} is damaged (a line without a step)")
     if not any("train/lm_loss" in line for line in lines):
         raise ValueError(f"{file} has no training steps yet")
     return lines

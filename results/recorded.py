@@ -114,8 +114,13 @@ def _differences(config: Record, base: Record, prefix: str = "") -> list[str]:
         if isinstance(value, dict) and isinstance(base.get(name), dict):
             words += _differences(value, base[name], f"{prefix}{name}.")
         elif value != base.get(name):
-            words.append(f"{prefix}{name}={json.dumps(value, separators=(',', ':'))}")
+            words.append(word(prefix + name, value))
     return words
+
+
+def word(name: str, value: object) -> str:
+    """`name=value` for the command line, whatever characters are in it."""
+    return f"{name}={json.dumps(value, separators=(',', ':'), ensure_ascii=False)}"
 
 
 def chain(run: Record, recorded: Sequence[Record]) -> list[Record]:

@@ -31,6 +31,7 @@ from results.recorded import (
     runs,
     selection,
     training_words,
+    word,
 )
 from training.files import write_whole
 
@@ -164,7 +165,8 @@ def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: i
     depths = [depth for depth in depths if deepest is None or depth <= deepest] or [min(depths)]
     settings = one["settings"] | {"halt_max_steps": depths, "max_puzzles": most, "kernels": "auto"}
     with tempfile.TemporaryDirectory() as folder:
-        script("eval.sh", str(checkpoint), *evaluation_words(run, one | {"settings": settings}), f"eval_dir={folder}")
+        words = evaluation_words(run, one | {"settings": settings})
+        script("eval.sh", str(checkpoint), *words, word("eval_dir", folder))
         least = compare(one, evaluation(Path(folder), run["config"]["arch"]))
     fine = least >= RARE
     print("as recorded" if fine else f"NOT as recorded: chance does this in less than {RARE:.2%} of comparisons")
@@ -179,6 +181,15 @@ def train(run: Record) -> Path:
     return Path(done.removeprefix("done: "))
 
 
+def _refuse_other(recorded: Record, there: Record, folder: Path) -> None:
+    """Raises ValueError where `folder` holds an evaluation of other settings, or of other data, than the record."""
+    free = {"max_puzzles", "kernels", "per_puzzle"}
+    other = [name for name, value in recorded["settings"].items() if there["settings"].get(name, value) != value]
+    other = ["dataset"] * (there["dataset"] != recorded["dataset"]) + [name for name in other if name not in free]
+    if other:
+        raise ValueError(f"{folder} holds an evaluation with another {other[0]} than the recorded one: remove it")
+
+
 def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> Path:
     """Builds, trains (unless `directory` is a run already), evaluates and records; returns the new record's file."""
     if directory is not None and (name := run_config(directory).run_name) != run["config"]["run_name"]:
@@ -191,10 +202,12 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     directory = directory or train(run)
     folders = [directory / f"evaluation_{number}" for number in range(len(run["evaluations"]))]
     for one, folder in zip(run["evaluations"], folders, strict=True):
-        if not (folder / "results.json").is_file():
+        if (folder / "results.json").is_file():
+            _refuse_other(one, evaluation(folder, run["config"]["arch"]), folder)
+        else:
             settings = one["settings"] | {"max_puzzles": one["puzzles"], "kernels": "auto"}  # float8 is not everywhere
             words = evaluation_words(run, one | {"settings": settings})
-            print(script("eval.sh", str(directory), *words, f"eval_dir={folder}"))
+            print(script("eval.sh", str(directory), *words, word("eval_dir", str(folder))))
     write_whole(file := directory / "record.json", to_text(record(directory, folders, after=run.get("after"))))
     for one, folder in zip(run["evaluations"], folders, strict=True):
         whole = one["settings"]["max_puzzles"] is None and one["settings"]["split"] == "test"

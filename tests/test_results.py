@@ -219,6 +219,8 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
         ("versions.json", "{}", []),
         ("results.json", "{}", [work / "one"]),
         ("results.json", '{"metrics": {"1": {"puzzles": 2}}}', [work / "one"]),
+        ("metrics.jsonl", '{"step" 1}\n', []),
+        ("metrics.jsonl", '{"loss": 1}\n', []),
         ("results.json", '{"metrics"', [work / "one"]),
     ]:
         folder = tmp_path / f"damaged {len(damaged)}"
@@ -429,15 +431,19 @@ def test_a_checkpoint_is_compared_with_its_record(found, run, work, tmp_path, mo
 def test_a_run_is_evaluated_again_as_recorded(found, run, work, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(work)
     monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
-    again = tmp_path / "again"
+    again = tmp_path / "again (ü), x"
     shutil.copytree(run, again)
     found["evaluations"] = found["evaluations"][1:]
-    with pytest.raises(ValueError, match="again is at step 40, but the recorded run ended at step 41"):
+    with pytest.raises(ValueError, match="again .* is at step 40, but the recorded run ended at step 41"):
         reproduce.reproduce(found | {"steps": 41}, None, again)
     new = recorded.read(reproduce.reproduce(found, None, again))
     assert new["config"] == found["config"] and "best converged of 4, 11 puzzles" in capsys.readouterr().out
     [one], [before] = new["evaluations"], found["evaluations"]
     assert one["metrics"] == before["metrics"]
+    file = again / "evaluation_0" / "results.json"
+    file.write_text(file.read_text().replace('"different_init": 4', '"different_init": 3'))
+    with pytest.raises(ValueError, match="evaluation_0 holds an evaluation with another different_init"):
+        reproduce.reproduce(found, None, again)
 
 
 def test_a_recorded_run_is_trained_and_evaluated_again(found, tmp_path, tiny_data, monkeypatch, capsys):
