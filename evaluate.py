@@ -40,9 +40,11 @@ def run(config: EvalConfig, world: World) -> None:
         observers["per_puzzle"] = PerPuzzle()
 
     started = time.perf_counter()
-    eval_dir = Path(config.eval_dir) if config.eval_dir else report.default_directory(loaded.origin)
-    directory = Path(world.from_main(str(eval_dir)))
-    partial, (shard, shards) = Partial(directory), config.shard_of
+    eval_dir = config.eval_dir
+    if not eval_dir and world.is_main:
+        eval_dir = str(report.new_evaluation_directory(loaded.origin))
+    directory = Path(world.from_main(eval_dir))
+    partial, (shard, shards) = Partial(directory, made=not config.eval_dir), config.shard_of
     earlier = partial.begin(about, config.shard_of) if world.is_main else []
     there = world.from_main({part.unit for part in earlier})
     left = [unit for unit in cut.units[shard - 1 :: shards] if unit not in there]

@@ -69,7 +69,8 @@ def run(given: argparse.Namespace) -> int:
         seen[verdict.status] += 1
         if given.gif and verdict.answer and verdict.answer.trace:
             write_gif(given.gif, puzzle.kind, puzzle.tokens_S, verdict.answer.trace)
-            print(f"written: {given.gif}", file=sys.stderr)
+        if given.gif:
+            print(f"{'written' if verdict.answer else 'no answer, so not written'}: {given.gif}", file=sys.stderr)
     if len(puzzles) > 1 and not given.json:
         print(f"{len(puzzles)} puzzles:", ", ".join(f"{count} {status}" for status, count in seen.items()))
     return max(EXIT_CODES[status] for status in seen)

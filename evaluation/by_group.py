@@ -139,6 +139,8 @@ def table(groups: list[dict[str, Any]]) -> str:
 def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
     """Tabulates and writes; raises ValueError, before anything is written, where something is wrong."""
     edges = parse_bins(bins)
+    if unfit := [column for column in columns if "/" in column]:
+        raise ValueError(f"--column {unfit[0]} would be part of a file's name, so it may have no /")
     outcomes, examples = read_outcomes(directory)
     found = {}
     for column, values in read_columns(file, columns, examples).items():

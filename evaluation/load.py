@@ -1,5 +1,6 @@
 """A model to evaluate, from one of our checkpoints or a released `.pth`. Needs no optimizer and no training data."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ class Loaded(NamedTuple):
     """What a checkpoint says about a model. `weights` may still have released names."""
 
     origin: Path
+    digest: str  # of the file
     arch: Arch
     data_path: str
     step: int
@@ -32,18 +34,32 @@ def load_model(path: str, ema: bool = True) -> Loaded:
     """Reads a checkpoint: .safetensors is ours, anything else a released one; `ema` prefers the averaged weights.
 
     Raises:
-        ValueError: there is no such file, or it is no checkpoint that this program can read.
+        ValueError: there is no such file, it is no checkpoint that this program can read, or it has changed meanwhile.
     """
     file = checkpoint.resolve(path)
+    digest = _digest(file)
+    loaded = _read(file, digest, ema)
+    if _digest(file) != digest:
+        raise ValueError(f"{file} changed while it was read, by a training perhaps: try again, or take a copy")
+    return loaded
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _read(file: Path, digest: str, ema: bool) -> Loaded:
     if file.suffix != ".safetensors":
         theirs = released.load(file)
         weights = theirs.ema if ema and theirs.ema is not None else theirs.model
         notes = [f"the released configuration's arch.{key} has no counterpart here" for key in theirs.ignored]
-        return Loaded(file, theirs.arch, theirs.data_path, theirs.step, None, weights, weights is theirs.ema, notes)
+        averaged = weights is theirs.ema
+        return Loaded(file, digest, theirs.arch, theirs.data_path, theirs.step, None, weights, averaged, notes)
     ours = checkpoint.load(file, weights_only=True)
     averaged = ema and ours.ema is not None
     weights = ours.model | (ours.ema or {}) if averaged else ours.model
-    return Loaded(file, ours.config.arch, ours.config.dataset.data_path, ours.step, ours.task, weights, averaged, [])
+    arch, data_path = ours.config.arch, ours.config.dataset.data_path
+    return Loaded(file, digest, arch, data_path, ours.step, ours.task, weights, averaged, [])
 
 
 def weights_into(model: Reasoner, loaded: Loaded) -> None:

@@ -176,7 +176,7 @@ def look(
     rows_VR = torch.stack([value.double() for value in values.values()]).cpu().numpy()
     return Seen(
         dict(zip(values, rows_VR, strict=True)),
-        readout.logits.argmax(-1).short().cpu().numpy(),
+        readout.logits.argmax(-1).int().cpu().numpy(),
         readout.q_halt.double().cpu().numpy(),
         np.full(len(accuracy), np.nan) if score_R is None else score_R.double().cpu().numpy(),
     )

@@ -35,7 +35,7 @@ def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], 
     settings = settings_of(about)
     metrics = metrics_by_depth(done, about["puzzles"], settings)
     if about["arc"]:
-        votes = votes_by_depth(about["facts"]["dataset"], settings.depths, [part.observed["arc"] for part in done])
+        votes = votes_by_depth(about["data"], settings.depths, [part.observed["arc"] for part in done])
         for depth, at_depth in votes.items():
             metrics[depth] |= at_depth.metrics()
     if about["maze"]:

@@ -53,7 +53,7 @@ def describe(
         | {
             "halt_max_steps": settings.depths,
             "max_puzzles": len(cut.examples_N),
-            "checkpoint": hashlib.sha256(loaded.origin.read_bytes()).hexdigest(),
+            "checkpoint": loaded.digest,
             "dataset": _fingerprint(metadata, puzzles, cut),
             "arch": arch.model_dump(mode="json"),
             "device": puzzles.device.type,
@@ -64,6 +64,7 @@ def describe(
         "settings": asdict(settings),
         "arc": config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file(),
         "maze": holds_mazes(puzzles.split),
+        "data": str(Path(data_path).resolve()),
         "facts": {
             "checkpoint": str(loaded.origin),
             "step": loaded.step,
@@ -108,11 +109,10 @@ def _lock(shard: tuple[int, int]) -> str:
 
 
 class Partial:
-    """The partial results below an evaluation's folder."""
+    """The partial results below an evaluation's folder; `made` says that this was made for them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self._folder = directory, directory / "partial"
-        self._made = False
+    def __init__(self, directory: Path, made: bool = False) -> None:
+        self.directory, self._folder, self._made = directory, directory / "partial", made
 
     def about(self) -> dict[str, Any] | None:
         """What the parts are parts of; None if there are none. ValueError where that cannot be read."""
@@ -136,7 +136,7 @@ class Partial:
         there = self.about()
         if there is not None:
             refuse_other(about, there, self.directory)
-        self._made = not self.directory.exists()
+        self._made |= not self.directory.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._claim(shard)
         if there is not None:

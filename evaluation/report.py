@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.files import write_whole
+from training.files import new_directory, write_whole
 from training.logging import fit_for_json
 
 # column heading -> metric
@@ -75,9 +75,9 @@ def table(metrics: dict[int, dict[str, float]]) -> str:
     )
 
 
-def default_directory(checkpoint: Path) -> Path:
-    """A folder of its own beside the checkpoint."""
-    return checkpoint.parent / f"eval_{checkpoint.stem}_{time.strftime('%Y%m%d-%H%M%S')}"
+def new_evaluation_directory(checkpoint: Path) -> Path:
+    """A folder of its own beside the checkpoint, made new."""
+    return new_directory(checkpoint.parent / f"eval_{checkpoint.stem}_{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def write(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, float]]) -> None:

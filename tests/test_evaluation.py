@@ -23,8 +23,10 @@ from evaluation import evaluate as evaluation
 from evaluation import metrics
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import build_for_evaluation, load_model
+from evaluation.measure import look
 from evaluation.tally import counts
 from evaluation.trajectory import Residuals, Starts, seed, trajectory
+from models.reasoner import Readout, State
 from models.recursion import FixedInit, RandomInit
 from training.distributed import World
 
@@ -380,6 +382,15 @@ def test_breadth_metrics_agree_with_each_other(partly_solved):
 def test_a_std_of_starts_without_effect_is_refused(name, words):
     with pytest.raises(ValueError, match="different_init_reset_std=0.5 has no effect"):
         golden_model(name, *words, "different_init_reset_std=0.5")
+
+
+def test_answers_out_of_many_tokens():
+    labels = torch.full((1, 2), 39_999)
+    logits = torch.nn.functional.one_hot(labels, 40_000).float()
+    one = torch.ones(1, dtype=torch.int32)
+    state = State((torch.zeros(1, 2, 4),), labels, labels, one, one, one > 0)
+    seen = look(state, Readout(logits, torch.ones(1), torch.ones(1)), None, None, Settings([1]))
+    assert seen.predictions_RS.tolist() == labels.tolist() and seen.values["exact_accuracy"] == 1
 
 
 def test_trm_gets_random_starts_for_breadth_only():

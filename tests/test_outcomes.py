@@ -254,6 +254,7 @@ def write_lines(file: Path, change) -> None:
         ("test.csv", None, [], "test.csv: no such file"),
         ("test.csv", list, ["--column", "colour"], "has no column 'colour'"),
         ("test.csv", list, ["--bins", "0,2,1"], "--bins takes ascending numbers like 0,1,10, not '0,2,1'"),
+        ("test.csv", list, ["--column", "a/b"], "may have no /"),
         ("test.csv", list, ["--bins", "a"], "--bins takes ascending numbers"),
         ("test.csv", list, ["--bins", ""], "--bins takes ascending numbers"),
         ("evaluated/per_puzzle.csv", None, [], "per_puzzle.csv: no such file"),

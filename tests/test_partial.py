@@ -20,6 +20,7 @@ from evaluation import evaluate as evaluation
 from evaluation import merge as merging
 from evaluation.metrics import Tally
 from evaluation.partial import _DONE, Partial, _line
+from training import released
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 WORDS = [
@@ -162,6 +163,33 @@ def test_other_settings_are_not_mixed_in(words, part, tmp_path, capsys):
     assert run(tmp_path, "plain", "shard=2/2", *words) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {tmp_path} holds parts of a different evaluation") and part in line
+
+
+def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path, capsys, monkeypatch):
+    """As that of a run which is still being trained."""
+    file = tmp_path / "eqr.pth"
+    file.write_bytes((GOLDEN / "eqr_maze9.pth").read_bytes())
+    load = released.load
+
+    def load_and_change(path):
+        found = load(path)
+        path.write_bytes(path.read_bytes() + b" ")
+        return found
+
+    monkeypatch.setattr(released, "load", load_and_change)
+    assert run(tmp_path / "here", "plain", f"checkpoint={file}") == 1
+    assert capsys.readouterr().err.startswith(f"error: {file} changed while it was read")
+    assert not (tmp_path / "here").exists()
+
+
+def test_two_evaluations_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    file = tmp_path / "eqr.pth"
+    file.write_bytes((GOLDEN / "eqr_maze9.pth").read_bytes())
+    monkeypatch.setattr("time.strftime", lambda _: "now")
+    for seed in (1, 2):
+        assert program.main([*WORDS, f"checkpoint={file}", "halt_max_steps=1", f"seed={seed}"]) == 0
+    for name, seed in (("eval_eqr_now", 1), ("eval_eqr_now-2", 2)):
+        assert json.loads((tmp_path / name / "results.json").read_text())["settings"]["seed"] == seed
 
 
 def test_merging_nothing_is_one_sentence(tmp_path):

@@ -190,3 +190,9 @@ def test_mazes_can_be_drawn():
     inputs_NS, labels_NS = np.array(split.inputs[:3]), np.array(split.labels[:3])
     answers_DNBS = np.broadcast_to(inputs_NS[None, :, None], (16, 3, 2, 81))
     draw_all(sample(16, 3, 2, inputs_NS=inputs_NS, labels_NS=labels_NS, answers_DNBS=answers_DNBS), Maze(9))
+
+
+def test_evaluations_of_a_single_iteration_have_no_residual():
+    result = {"metrics": {"1": {"all/exact_accuracy": 0.5, "puzzles": 3}}, "settings": {"different_init": 1}}
+    with pictures.style():
+        pictures.evaluations([result]).canvas.draw()

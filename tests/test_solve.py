@@ -259,6 +259,11 @@ def test_a_gif_that_is_cut_off_changes_nothing(error, code, run, puzzles, tmp_pa
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_gif_without_an_answer_is_not_written(run, tmp_path, capsys):
+    code, _, err = told(capsys, "1234..1.4..2....", "--checkpoint", run, "--gif", str(tmp_path / "a.gif"))
+    assert (code, err) == (4, f"no answer, so not written: {tmp_path / 'a.gif'}\n") and not list(tmp_path.iterdir())
+
+
 def test_watching_without_a_terminal_prints_every_frame(run, puzzles, capsys):
     code, out, _ = told(capsys, puzzles[0][0], "--checkpoint", run, "--watch", "--depth", "5")
     assert code == 0 and "\x1b" not in out

@@ -244,7 +244,8 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     splits = {of.get(result["settings"].get("split"), "") for result in results}
     left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != 1)}")
     left.legend()
-    _log(right, "y")
+    if any(len(line.get_xdata()) for line in right.lines):  # a first iteration has changed nothing yet
+        _log(right, "y")
     right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")
     right.legend()
     return figure

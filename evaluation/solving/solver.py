@@ -249,7 +249,7 @@ class Solver:
             since_R = torch.where((answers != before).any(-1), state.steps, since_R)
             before = answers
             if trace:
-                seen.append(answers.short().cpu())
+                seen.append(answers.cpu())
                 last = residuals.last()
                 moved.append(torch.full((R,), float("nan")) if last is None else last.cpu())
         score = residuals.score()
