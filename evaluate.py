@@ -10,7 +10,7 @@ from dataset.puzzles import Puzzles
 from evaluation import report
 from evaluation.arc import VotesByDepth
 from evaluation.evaluate import Observer, plan, run_units
-from evaluation.load import build_for_evaluation, load_model
+from evaluation.load import build_for_evaluation, load_everywhere
 from evaluation.maze import ShortestPaths
 from evaluation.measure import settings_for
 from evaluation.merge import write_results
@@ -23,7 +23,7 @@ from training.distributed import World
 
 def run(config: EvalConfig, world: World) -> None:
     """One evaluation, or one shard of it, from checkpoint to table and files; goes on where there are parts of it."""
-    loaded = load_model(config.checkpoint, config.ema)
+    loaded = load_everywhere(config.checkpoint, config.ema, world)
     data_path = config.dataset_data_path or loaded.data_path
     puzzles = Puzzles(data_path, config.split, world.device)
     arch, model, backend = build_for_evaluation(loaded, config, puzzles.task, world.device)

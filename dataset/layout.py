@@ -154,9 +154,10 @@ def run_builder(build: Callable[[], None], directory: Path) -> int:
     """What every builder's command line does: build, say so, return the exit status (2 for a mistake).
 
     Raises:
-        SystemExit: Ctrl-C or SIGTERM came (128 + its number); nothing half-written is left.
+        SystemExit: SIGINT, SIGTERM or SIGHUP came (128 + its number); nothing half-written is left.
     """
-    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _end) for number in heard}
     try:
         build()
     except (ValueError, OSError) as error:

@@ -14,6 +14,9 @@ from models import build, place
 from models.backend import choose
 from models.reasoner import Reasoner
 from training import checkpoint, released
+from training.distributed import World
+
+_CHANGED = "changed while it was read, by a training perhaps: try again, or take a copy"
 
 
 class Loaded(NamedTuple):
@@ -40,7 +43,15 @@ def load_model(path: str, ema: bool = True) -> Loaded:
     digest = _digest(file)
     loaded = _read(file, digest, ema)
     if _digest(file) != digest:
-        raise ValueError(f"{file} changed while it was read, by a training perhaps: try again, or take a copy")
+        raise ValueError(f"{file} {_CHANGED}")
+    return loaded
+
+
+def load_everywhere(path: str, ema: bool, world: World) -> Loaded:
+    """The same in every process; ValueError also where the file is not the same to all."""
+    loaded = load_model(path, ema)
+    if set(world.gather_objects(loaded.digest)) != {loaded.digest}:
+        raise ValueError(f"{loaded.origin} {_CHANGED}")
     return loaded
 
 

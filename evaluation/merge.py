@@ -27,6 +27,12 @@ def settings_of(about: dict[str, Any]) -> Settings:
     return Settings(**fields | {"halting": Halting(**fields["halting"]) if fields["halting"] else None})
 
 
+def data_of(about: dict[str, Any]) -> Path:
+    """Where the puzzles lie: as they were named, if that is here, or else where that was."""
+    named = Path(about["facts"]["dataset"])
+    return named if named.is_dir() else Path(about.get("data", named))
+
+
 def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
     """Prints the table and writes results.json, results.csv and what else was asked for; `more` are facts to add.
 
@@ -35,7 +41,7 @@ def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], 
     settings = settings_of(about)
     metrics = metrics_by_depth(done, about["puzzles"], settings)
     if about["arc"]:
-        votes = votes_by_depth(about["data"], settings.depths, [part.observed["arc"] for part in done])
+        votes = votes_by_depth(data_of(about), settings.depths, [part.observed["arc"] for part in done])
         for depth, at_depth in votes.items():
             metrics[depth] |= at_depth.metrics()
     if about["maze"]:

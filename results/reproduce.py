@@ -184,8 +184,11 @@ def train(run: Record) -> Path:
 def _refuse_other(recorded: Record, there: Record, folder: Path) -> None:
     """Raises ValueError where `folder` holds an evaluation of other settings, or of other data, than the record."""
     free = {"max_puzzles", "kernels", "per_puzzle"}
-    other = [name for name, value in recorded["settings"].items() if there["settings"].get(name, value) != value]
-    other = ["dataset"] * (there["dataset"] != recorded["dataset"]) + [name for name in other if name not in free]
+    other = [name for name, value in recorded["settings"].items() if there["settings"].get(name) != value]
+    other = [name for name in other if name not in free]
+    other += ["dataset"] * (there["dataset"] != recorded["dataset"])
+    if recorded["settings"]["max_puzzles"] is not None or there["settings"]["max_puzzles"] is not None:
+        other += ["number of puzzles"] * (there["puzzles"] != recorded["puzzles"])
     if other:
         raise ValueError(f"{folder} holds an evaluation with another {other[0]} than the recorded one: remove it")
 

@@ -16,6 +16,7 @@ from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles
 from evaluation.arc import Votes, VotesByDepth, votes_by_depth
 from evaluation.measure import Seen
+from evaluation.merge import data_of
 
 QUESTION, OTHER, RIGHT = (np.array(grid, np.uint8) for grid in ([[1, 2, 0]], [[4], [5]], [[7, 8, 9], [0, 0, 3]]))
 TASK = Task("a", [Example(QUESTION, RIGHT)], [Example(QUESTION, RIGHT), Example(OTHER, RIGHT[:1])])
@@ -165,6 +166,15 @@ def test_votes_are_read_from_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "identifiers.json").write_text("{}")
     with pytest.raises(ValueError, match="identifiers.json: holds no list"):
         Votes.read(tmp_path)
+
+
+def test_parts_are_merged_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "set").mkdir(parents=True)
+    about = {"facts": {"dataset": "set"}, "data": str(tmp_path / "here" / "set")}
+    monkeypatch.chdir(tmp_path / "here")
+    assert data_of(about) == data_of({"facts": about["facts"]}) == Path("set")
+    monkeypatch.chdir(tmp_path)
+    assert data_of(about) == tmp_path / "here" / "set"
 
 
 def test_votes_in_parts_are_those_of_the_whole(tmp_path: Path) -> None:

@@ -187,6 +187,20 @@ def test_weights_must_fit(saved, tiny):
     assert "core.L_level.f.layers.0.mlp_t.down_proj.weight is unknown" in fault("arch.mlp_t=false")
 
 
+def test_an_older_checkpoint_of_recurrent_units_loads(tiny, tmp_path):
+    """Its configuration has the settings of blocks, which had no effect."""
+    words = [word for word in tiny if word != "train=quickstart" and "num_heads" not in word]
+    trained([*words, "train=hrm_sru", "arch.puzzle_emb_ndim=16"]).save(tmp_path / "now.safetensors", slots=False)
+    with safe_open(tmp_path / "now.safetensors", "pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    config = json.loads(metadata["config"])
+    blocks = {"num_heads": 8, "expansion": 4.0, "mlp_t": False, "board_height": None, "pos_encodings": "rope"}
+    older = json.dumps(config | {"arch": config["arch"] | blocks})
+    save_file(tensors, tmp_path / "older.safetensors", metadata | {"config": older})
+    before, now = (checkpoint.load(tmp_path / f"{name}.safetensors") for name in ("older", "now"))
+    assert before.config == now.config
+
+
 def test_nothing_is_loaded_from_weights_that_do_not_fit(saved, tiny):
     model = build(load_pretrain(tiny).arch, Task(8, 6, 3))
     before = {name: t.clone() for name, t in model.state_dict().items()}

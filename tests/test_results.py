@@ -444,6 +444,10 @@ def test_a_run_is_evaluated_again_as_recorded(found, run, work, tmp_path, monkey
     file.write_text(file.read_text().replace('"different_init": 4', '"different_init": 3'))
     with pytest.raises(ValueError, match="evaluation_0 holds an evaluation with another different_init"):
         reproduce.reproduce(found, None, again)
+    text = file.read_text().replace('"different_init": 3', '"different_init": 4')
+    file.write_text(re.sub(r'"max_puzzles": \w+', '"max_puzzles": 3', text).replace('"puzzles": 11', '"puzzles": 3'))
+    with pytest.raises(ValueError, match="with another number of puzzles"):
+        reproduce.reproduce(found, None, again)
 
 
 def test_a_recorded_run_is_trained_and_evaluated_again(found, tmp_path, tiny_data, monkeypatch, capsys):

@@ -348,15 +348,20 @@ def test_the_best_is_that_of_as_many_puzzles(tiny, tmp_path):
     assert [best for *_, best in evaluated(run)][0] == 1.0 and evaluated(run)[-1][-1] < 1.0
 
 
-def test_a_full_disk_does_not_cost_a_resumed_run_its_log(tiny, tmp_path):
-    assert command("pretrain.py", *tiny, "max_steps=4").returncode == 0
+@pytest.mark.parametrize("kib", [1, 3])
+def test_a_full_disk_does_not_cost_a_resumed_run_its_log(tiny, tmp_path, kib):
+    """Where there is no room to write the configuration anew, and where there is none for a next line."""
+    assert command("pretrain.py", *tiny, "max_steps=12").returncode == 0
     run = only_run(tmp_path)
     names = ("metrics.jsonl", "config.yaml")
     before = [(run / name).read_text() for name in names]
-    words = [sys.executable, str(ROOT / "pretrain.py"), f"resume={run}", "max_steps=6"]
-    limited = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *words], capture_output=True, text=True)
-    assert limited.returncode == 1 and limited.stderr.splitlines()[-1].startswith("error: "), limited.stderr
-    assert [(run / name).read_text() for name in names] == before and len(before[0]) > 1024 < len(before[1])
+    assert len(before[0]) > 3072 > len(before[1]) > 1024
+    words = [sys.executable, str(ROOT / "pretrain.py"), f"resume={run}", "max_steps=14"]
+    limited = ["bash", "-c", f'ulimit -f {kib}; exec "$@"', "bash", *words]
+    done = subprocess.run(limited, capture_output=True, text=True, env=os.environ | {"WANDB_MODE": "disabled"})
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: "), done.stderr
+    after = [(run / name).read_text() for name in names]
+    assert after[0] == before[0] and after[1].count("\n") == before[1].count("\n")
 
 
 def test_no_run_goes_on_from_weights_alone(tiny, tmp_path):

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from config.load import validate
-from config.schema import PretrainConfig
+from config.schema import HRMSRUArch, PretrainConfig
 from dataset.puzzles import Task
 from models.reasoner import State
 from training.files import whole
@@ -123,7 +123,7 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
             optimizer.setdefault(name, {})[moment] = tensor
         return Checkpoint(
             step=int(metadata["step"]),
-            config=validate(PretrainConfig, json.loads(metadata["config"])),
+            config=validate(PretrainConfig, _as_now(json.loads(metadata["config"]))),
             task=Task(**json.loads(metadata["task"])),
             model=groups["model"],
             ema=groups["ema"] or None,
@@ -135,6 +135,16 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
         raise ValueError(f"{file} is not a complete checkpoint: {error}") from None
     except ValueError as error:
         raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+
+
+def _as_now(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of an older checkpoint, without what had no effect: HRM-SRU's settings of blocks."""
+    arch: dict[str, Any] = config["arch"]
+    if arch["name"].startswith("hrm_sru"):
+        known = HRMSRUArch.model_fields
+        positions = "none" if arch["pos_encodings"].startswith("rope") else arch["pos_encodings"]
+        arch = {key: value for key, value in arch.items() if key in known} | {"pos_encodings": positions}
+    return config | {"arch": arch}
 
 
 def _slots(tensors: dict[str, Tensor]) -> State | None:

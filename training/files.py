@@ -19,10 +19,11 @@ def whole(file: Path) -> Iterator[Path]:
 
 def new_directory(wanted: Path) -> Path:
     """Makes a folder of that name or, where there is one, with -2, -3, ... after it."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
     directory, n = wanted, 1
     while True:
         try:
-            directory.mkdir(parents=True)
+            directory.mkdir()
             return directory
         except FileExistsError:
             n += 1

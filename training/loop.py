@@ -243,7 +243,8 @@ class _Run:
             for values in map(json.loads, self.log.file.read_text().splitlines()):
                 if "eval/best" in values:
                     step = values["step"]
-                if values.get("eval/puzzles") == self.puzzles:
-                    best = max(best, values["eval/all/exact_accuracy"])
+                for group in ("eval", "final"):
+                    if values.get(f"{group}/puzzles") == self.puzzles:
+                        best = max(best, values[f"{group}/all/exact_accuracy"])
         found: tuple[float, int] = self.world.from_main((best, step))
         return found
