@@ -181,14 +181,17 @@ def train(run: Record) -> Path:
     return Path(done.removeprefix("done: "))
 
 
-def _refuse_other(recorded: Record, there: Record, folder: Path) -> None:
-    """Raises ValueError where `folder` holds an evaluation of other settings, or of other data, than the record."""
+def _refuse_other(recorded: Record, there: Record, folder: Path, total: int) -> None:
+    """Raises ValueError where `folder` holds an evaluation of other settings or data than the record.
+
+    Nor may it be of fewer puzzles, or more, unless the test set that is here has no more than these `total`.
+    """
     free = {"max_puzzles", "kernels", "per_puzzle"}
     other = [name for name, value in recorded["settings"].items() if there["settings"].get(name) != value]
     other = [name for name in other if name not in free]
     other += ["dataset"] * (there["dataset"] != recorded["dataset"])
-    if recorded["settings"]["max_puzzles"] is not None or there["settings"]["max_puzzles"] is not None:
-        other += ["number of puzzles"] * (there["puzzles"] != recorded["puzzles"])
+    puzzles = recorded["puzzles"] if recorded["settings"]["split"] == "train" else min(recorded["puzzles"], total)
+    other += ["number of puzzles"] * (there["puzzles"] != puzzles)
     if other:
         raise ValueError(f"{folder} holds an evaluation with another {other[0]} than the recorded one: remove it")
 
@@ -206,7 +209,7 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     folders = [directory / f"evaluation_{number}" for number in range(len(run["evaluations"]))]
     for one, folder in zip(run["evaluations"], folders, strict=True):
         if (folder / "results.json").is_file():
-            _refuse_other(one, evaluation(folder, run["config"]["arch"]), folder)
+            _refuse_other(one, evaluation(folder, run["config"]["arch"]), folder, totals[one["dataset"]])
         else:
             settings = one["settings"] | {"max_puzzles": one["puzzles"], "kernels": "auto"}  # float8 is not everywhere
             words = evaluation_words(run, one | {"settings": settings})

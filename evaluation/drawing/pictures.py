@@ -244,8 +244,10 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     splits = {of.get(result["settings"].get("split"), "") for result in results}
     left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != 1)}")
     left.legend()
-    if any(len(line.get_xdata()) for line in right.lines):  # a first iteration has changed nothing yet
+    if any(len(line.get_xdata()) for line in right.lines):
         _log(right, "y")
+    else:  # a first iteration has changed nothing yet
+        right.set_yticks([])
     right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")
     right.legend()
     return figure
