@@ -49,7 +49,7 @@ def run(config: EvalConfig, world: World) -> None:
     there = world.from_main({part.unit for part in earlier})
     left = [unit for unit in cut.units[shard - 1 :: shards] if unit not in there]
     if world.is_main:
-        notes = [*loaded.notes, *partial.notes(len(there), len(cut.units))]
+        notes = [*loaded.notes, *puzzles.notes(cut.examples_N), *partial.notes(len(there), len(cut.units))]
         print("".join(note + "\n" for note in notes), end="", file=sys.stderr)
     done = []
     with partial.append_to((shard, shards), world) as file:

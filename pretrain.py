@@ -8,13 +8,13 @@ from pathlib import Path
 
 from config.load import load_pretrain, resume_config
 from config.schema import PretrainConfig
-from dataset.puzzles import Puzzles, TrainingBatches
+from dataset.puzzles import TrainingBatches, train_and_test
 from evaluation.evaluate import Settings, evaluate
 from evaluation.load import load_model, weights_into
 from models import backend, build, place
 from training import checkpoint, distributed
 from training.distributed import World
-from training.logging import new_run_directory, write_final
+from training.logging import new_run_directory, wandb_mode, write_final
 from training.loop import Stopped, resume, train
 from training.trainer import NotFinite, Trainer, seed_step
 
@@ -31,8 +31,7 @@ def configure(words: list[str]) -> PretrainConfig:
 def run(config: PretrainConfig, world: World) -> None:
     """One training run, from configuration to final evaluation."""
     config.rows_per_rank(world.size)  # fails before any work where the batch cannot be shared out
-    train_puzzles = Puzzles(config.dataset.data_path, "train", world.device)
-    test_puzzles = Puzzles(config.dataset.data_path, "test", world.device)
+    train_puzzles, test_puzzles = train_and_test(config.dataset.data_path, world.device)
     seed_step(config.seed, 0, 0)
     chosen = backend.choose(config, config.arch, world.device)
     model = build(config.arch, train_puzzles.task, chosen)
@@ -74,6 +73,7 @@ def main(words: list[str]) -> int:
     """Exit code: 0, 1 for a mistake or a loss not finite, 128 + signal. `--check-only`: validate and do no more."""
     try:
         config = configure([word for word in words if word != "--check-only"])
+        wandb_mode(config)  # which the environment may have wrong
         if "--check-only" in words:
             config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
             return 0

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.attention import sdpa
 from models.eqr import relax
-from models.layers import Rotary, rms_norm, rope_1d
+from models.layers import EPS, Rotary, rms_norm, rope_1d
 
 LIMIT = 1e-2
 Operation = Callable[..., Tensor]
@@ -47,7 +47,7 @@ def rms_norm_64(x: Tensor) -> Tensor:
     """rms_norm, which computes in float32, but in float64 for float64."""
     if x.dtype != torch.float64:
         return rms_norm(x)
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
 
 
 def _rounded(x: Tensor, scale: Tensor | float = 1.0) -> Tensor:

@@ -5,7 +5,7 @@ on is checked here too, so that a wrong configuration fails before any work.
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -39,6 +39,9 @@ class Loss(Strict):
 class BaseArch(Strict):
     """What all models share: embedding, positions, halting."""
 
+    q_continue: ClassVar[bool] = False
+    """Whether halting compares q_halt with a learned q_continue (HRM) instead of with 0."""
+
     loss: Loss = Loss()
     hidden_size: Positive
     halt_max_steps: Positive = 16
@@ -48,11 +51,6 @@ class BaseArch(Strict):
     puzzle_emb_ndim: Count = 0
     puzzle_emb_len: Count = 0
     forward_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
-
-    @property
-    def q_continue(self) -> bool:
-        """Whether halting compares q_halt with a learned q_continue (HRM) instead of with 0."""
-        return False
 
     @property
     def puzzle_tokens(self) -> int:
@@ -127,27 +125,21 @@ class EqRArch(RecursionArch):
 class HRMArch(BlockArch):
     """Two networks, of `H_layers` and `L_layers` blocks."""
 
+    q_continue: ClassVar[bool] = True
     name: Literal["hrm"]
     H_layers: Positive
     L_layers: Positive
     H_cycles: Positive
     L_cycles: Positive
 
-    @property
-    def q_continue(self) -> bool:
-        return True
-
 
 class HRMSRUArch(BaseArch):
     """Two stacks of recurrent units, of `H_layers` and `L_layers` layers; hrm_srupp mixes positions by attention."""
 
+    q_continue: ClassVar[bool] = True
     name: Literal["hrm_sru", "hrm_srupp"]
     H_layers: Positive
     L_layers: Positive
-
-    @property
-    def q_continue(self) -> bool:
-        return True
 
     @model_validator(mode="after")
     def _check_units(self) -> "HRMSRUArch":
@@ -211,7 +203,7 @@ class PretrainConfig(Strict):
     checkpoint_interval_steps: Positive | None = None
     checkpoint_latents: bool = True
     checkpoint_path: str = "outputs"
-    run_name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    run_name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
     project_name: str = "EqR"
     entity: str | None = None
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
@@ -324,6 +316,10 @@ class EvalConfig(Strict):
             value = self.model_dump()[name]
             if value != EvalConfig.model_fields[name].default and not self.streaming:
                 raise ValueError(f"{name}={value} has no effect without streaming=true")
+        for name, rules in (("halt_patience", ["halt_residual"]), ("halt_min_steps", ["halt_q", "halt_residual"])):
+            value = self.model_dump()[name]
+            if value != EvalConfig.model_fields[name].default and not any(self.model_dump()[rule] for rule in rules):
+                raise ValueError(f"{name}={value} has no effect without {' or '.join(rules)}")
         if self.streaming and self.halt_max_steps and len(self.halt_max_steps) > 1:
             raise ValueError(
                 f"streaming=true takes one halt_max_steps, the most that a trajectory makes, not {self.halt_max_steps}"

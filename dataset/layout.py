@@ -102,12 +102,25 @@ def read_split(directory: str | Path, split: str) -> Split:
 
 
 def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifiers: list[str]) -> None:
-    """Write a whole data set, or nothing, as `new_dataset` says; raises ValueError also for a wrong split."""
+    """Write a whole data set, or nothing, as `new_dataset` says.
+
+    Raises ValueError also for a wrong split, and for splits that one model cannot have both.
+    """
+    require_one_task(splits, directory)
     with new_dataset(directory) as fresh:
         for name, split in splits.items():
             _check(split, fresh / name)
             _write_split(fresh / name, split)
         (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
+
+
+def require_one_task(splits: Mapping[str, Split], directory: str | Path) -> None:
+    """Raises ValueError where two splits differ in what a model must know of them."""
+    for name in ("seq_len", "vocab_size", "num_puzzle_identifiers"):
+        values = {split: getattr(found.metadata, name) for split, found in splits.items()}
+        if len(set(values.values())) > 1:
+            said = ", ".join(f"{value} in {split}" for split, value in values.items())
+            raise ValueError(f"{directory}: {name} should be the same in all splits, but it is {said}")
 
 
 @contextmanager

@@ -96,12 +96,24 @@ def is_only_shortest(grid: Grid, found: Search, path: list[int]) -> bool:
     return True
 
 
+def ends(question_S: np.ndarray) -> tuple[Grid, int, int]:
+    """The grid of a maze, and the cells of its start and its goal.
+
+    Raises ValueError if the question is not a square board with one start and one goal.
+    """
+    grid = grid_of(np.isin(question_S, (OPEN, START, GOAL)))
+    starts, goals = np.flatnonzero(question_S == START), np.flatnonzero(question_S == GOAL)
+    if len(starts) != 1 or len(goals) != 1:
+        raise ValueError(f"a maze needs one start and one goal, not {len(starts)} and {len(goals)}")
+    return grid, grid.cell(int(starts[0])), grid.cell(int(goals[0]))
+
+
 def shortest_answer(question_S: np.ndarray) -> np.ndarray | None:
     """Solve a maze: its tokens with a shortest path marked, or None if the goal cannot be reached.
 
     Raises ValueError if the question is not a square board with one start and one goal.
     """
-    grid, start, goal = _ends(question_S)
+    grid, start, goal = ends(question_S)
     found = search(grid, start)
     if goal not in found.parent:
         return None
@@ -115,7 +127,7 @@ def distances(question_S: np.ndarray) -> np.ndarray:
 
     Raises ValueError if the question is not a square board with one start and one goal.
     """
-    grid, start, _ = _ends(question_S)
+    grid, start, _ = ends(question_S)
     steps_S = np.full(question_S.size, -1, np.int32)
     for steps, level in enumerate(search(grid, start).levels):
         steps_S[[grid.position(cell) for cell in level]] = steps
@@ -190,11 +202,3 @@ def carve(size: int, draw: Draw) -> Grid:
 def scatter(size: int, wall_prob: float, rng: np.random.Generator) -> Grid:
     """Every cell a wall with probability `wall_prob`, independently."""
     return grid_of(rng.random(size * size) >= wall_prob)
-
-
-def _ends(question_S: np.ndarray) -> tuple[Grid, int, int]:
-    grid = grid_of(np.isin(question_S, (OPEN, START, GOAL)))
-    starts, goals = np.flatnonzero(question_S == START), np.flatnonzero(question_S == GOAL)
-    if len(starts) != 1 or len(goals) != 1:
-        raise ValueError(f"a maze needs one start and one goal, not {len(starts)} and {len(goals)}")
-    return grid, grid.cell(int(starts[0])), grid.cell(int(goals[0]))

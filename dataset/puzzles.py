@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset.layout import Split, read_split
+from dataset.layout import Split, read_split, require_one_task
 
 NOT_SCORED = -100
 """What `ignore_label_id` becomes in a batch: labels below 0 are not scored."""
@@ -61,6 +61,13 @@ class Puzzles:
         """Number of examples."""
         return len(self._inputs)
 
+    def notes(self, examples: np.ndarray) -> list[str]:
+        """What an evaluation of the given examples should say: how many of them have no scored token."""
+        labels = self.split.labels[examples]
+        unscored = int(((labels == self.ignore_label_id) | (labels < 0)).all(1).sum())
+        said = f"{unscored} of the {len(examples)} puzzles have no scored token: they count as solved"
+        return [said] if unscored else []
+
     def rows(self, examples: np.ndarray) -> Batch:
         """The given examples [B] as a batch on the device."""
         index = torch.from_numpy(examples.astype(np.int64)).to(self._inputs.device, non_blocking=True)
@@ -69,6 +76,13 @@ class Puzzles:
         if self.ignore_label_id is not None:
             labels = torch.where(labels == self.ignore_label_id, NOT_SCORED, labels)
         return Batch(inputs, labels, puzzle_ids)
+
+
+def train_and_test(directory: str | Path, device: torch.device) -> tuple[Puzzles, Puzzles]:
+    """Both splits of a data set. Raises ValueError as `Puzzles` does, and where one model cannot have both."""
+    train, test = (Puzzles(directory, split, device) for split in ("train", "test"))
+    require_one_task({"train": train.split, "test": test.split}, directory)
+    return train, test
 
 
 class TrainingBatches:

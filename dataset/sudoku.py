@@ -34,19 +34,15 @@ def size_of(grid: np.ndarray) -> int:
     return size
 
 
-def clashes(grid: np.ndarray) -> list[tuple[int, int]]:
-    """The cells (row, column), in reading order, whose digit stands twice in a row, column or box.
+def clashes(grid: np.ndarray) -> np.ndarray:
+    """The places [C], in reading order, whose digit stands twice in a row, column or box.
 
     Raises ValueError if `grid` is no Sudoku grid.
     """
     size = size_of(grid)
-    digits_S = grid.reshape(-1)
-    wrong: set[int] = set()
-    for unit in units(size):
-        twice = np.bincount(digits_S[unit], minlength=size + 1) > 1
-        twice[0] = False
-        wrong.update(unit[twice[digits_S[unit]]].tolist())
-    return [divmod(cell, size) for cell in sorted(wrong)]
+    digits_UN = grid.reshape(-1)[units(size)]
+    same_UNN = (digits_UN[:, :, None] == digits_UN[:, None]) & (digits_UN > 0)[:, None]
+    return np.unique(units(size)[same_UNN.sum(-1) > 1])
 
 
 def agree(puzzles_NS: np.ndarray, solutions_NS: np.ndarray) -> np.ndarray:

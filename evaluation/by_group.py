@@ -57,34 +57,33 @@ def read_columns(file: Path, names: Sequence[str], examples: int) -> dict[str, l
 
 def read_numbers(file: Path, name: str, examples: int) -> np.ndarray:
     """A column of numbers of a CSV, which must have so many rows; ValueError otherwise."""
-    texts = read_columns(file, [name], examples)[name]
-    try:
-        numbers = np.array(texts, float)
-    except ValueError:
-        numbers = np.array(math.nan)
-    if not np.isfinite(numbers).all():
+    numbers = _numbers(read_columns(file, [name], examples)[name])
+    if numbers is None:
         raise ValueError(f"{file}: not all in its column {name} are numbers")
     return numbers
 
 
+def _numbers(texts: Sequence[str]) -> np.ndarray | None:
+    """None where not all are finite numbers."""
+    try:
+        numbers = np.array(texts, float)
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
 def parse_bins(text: str) -> list[float]:
     """Edges of bins from "0,1,10"; ValueError where they do not ascend."""
-    try:
-        edges = [float(word) for word in text.split(",")]
-    except ValueError:
-        edges = [math.nan]
-    if not all(map(math.isfinite, edges)) or edges != sorted(set(edges)):
+    edges = _numbers(text.split(","))
+    if edges is None or (np.diff(edges) <= 0).any():
         raise ValueError(f"--bins takes ascending numbers like 0,1,10, not {text!r}")
-    return edges
+    return edges.tolist()
 
 
 def grouped(values: Sequence[str], edges: Sequence[float]) -> tuple[list[str], np.ndarray]:
     """Names of groups in their order, and the group of every value: bins if all values are numbers."""
-    try:
-        numbers = np.array(values, float)
-    except ValueError:
-        numbers = np.array([math.nan])
-    if np.isfinite(numbers).all():
+    numbers = _numbers(values)
+    if numbers is not None:
         between = [f"[{low:g}, {high:g})" for low, high in zip(edges, edges[1:], strict=False)]
         names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and more"]
         return names, np.searchsorted(edges, numbers, side="right")

@@ -106,6 +106,13 @@ def build_for_evaluation(
             f"{loaded.origin} was trained on puzzles of {loaded.task.seq_len} tokens out of {loaded.task.vocab_size}, "
             f"but these have {task.seq_len} out of {task.vocab_size}"
         )
+    if loaded.task is not None and loaded.task != task and loaded.arch.puzzle_emb_ndim:
+        raise ValueError(
+            f"{loaded.origin} has embeddings for {loaded.task.num_puzzle_identifiers} puzzle identifiers, but these "
+            f"puzzles have {task.num_puzzle_identifiers}"
+        )
+    if config.halt_q is not None and not loaded.arch.learned_halting:
+        raise ValueError(f"halt_q={config.halt_q} needs a model that has learned to halt; {loaded.origin} has not")
     arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
     if arch.name == "eqr" and std != EvalConfig.model_fields["different_init_reset_std"].default:
         raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config.schema import Arch, EvalConfig
-from models.act import answers
-from models.losses import TOKEN_LOSSES
+from models.act import by_row
 from models.reasoner import Readout, State
 
 
@@ -156,18 +155,9 @@ def look(
     **more: Tensor,
 ) -> Seen:
     """Everything that is measured of rows; `more` are further values [R] by name. Waits for the device."""
-    labels = state.labels
-    accuracy, right = answers(readout, labels)
-    lm_loss = TOKEN_LOSSES[settings.loss_type](readout.logits, labels).sum(-1) / (labels >= 0).sum(-1).clamp(min=1)
-    q_halt_loss = F.binary_cross_entropy_with_logits(readout.q_halt, right.float(), reduction="none")
     values = {
-        "accuracy": accuracy,
-        "exact_accuracy": right,
-        "q_halt_accuracy": (readout.q_halt >= 0) == right,
+        **by_row(readout, state.labels, settings.loss_type, settings.learned_halting),
         "steps": state.steps,
-        "lm_loss": lm_loss,
-        "q_halt_loss": q_halt_loss,
-        "total_loss": lm_loss + 0.5 * q_halt_loss if settings.learned_halting else lm_loss,
         **_latent_statistics(state),
         **more,
     }
@@ -178,7 +168,7 @@ def look(
         dict(zip(values, rows_VR, strict=True)),
         readout.logits.argmax(-1).int().cpu().numpy(),
         readout.q_halt.double().cpu().numpy(),
-        np.full(len(accuracy), np.nan) if score_R is None else score_R.double().cpu().numpy(),
+        np.full(len(state.steps), np.nan) if score_R is None else score_R.double().cpu().numpy(),
     )
 
 

@@ -4,6 +4,7 @@ Names are those of the released programs. Shapes: N puzzles, B trajectories a pu
 """
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -47,16 +48,14 @@ def means(sums: Sums) -> dict[str, float]:
 
 def histogram(values: np.ndarray) -> Histogram:
     """How often each integer occurs."""
-    numbers, counts = np.unique(values, return_counts=True)
-    return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+    return Counter(values.tolist())
 
 
 def merge_histograms(parts: list[Histogram]) -> Histogram:
     """Adds up counts."""
-    total: Histogram = {}
+    total: Counter[int] = Counter()
     for part in parts:
-        for value, count in part.items():
-            total[value] = total.get(value, 0) + count
+        total.update(part)
     return total
 
 

@@ -128,7 +128,10 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
         return write_page(directories[0], output or directories[0] / "report", puzzles, ratings)
     from evaluation.drawing import pictures
 
-    file = output or Path("accuracy_vs_depth.png")
+    file = output or Path()
+    if file.is_dir():
+        file /= "accuracy_vs_depth.png"
+    file = file if file.suffix else file.with_suffix(".png")  # as matplotlib would
     results = [read(directory) for directory in directories]
     with pictures.style():
         pictures.evaluations(results).savefig(file)
@@ -144,7 +147,7 @@ def main() -> None:
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run's or an evaluation's folder")
     parser.add_argument("--puzzles", type=int, default=64, help="so many are run again for the page (64)")
     parser.add_argument("--ratings", type=Path, metavar="CSV", help="its column `rating` is the puzzles' difficulty")
-    parser.add_argument("--output", type=Path, help="another folder for the page, or another file for the picture")
+    parser.add_argument("--output", type=Path, help="another folder for the page, or for the picture, or its file")
     arguments = parser.parse_args()
     try:
         print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles, arguments.ratings)}")

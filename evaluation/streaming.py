@@ -7,6 +7,7 @@ iteration, so that without noise results do not depend on how often it looks.
 Shapes: R slots, N puzzles, S tokens, V vocabulary, W the window of the convergence score.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -78,7 +79,7 @@ class Agreement:
         self.kept_N = np.full(puzzles, breadth)
         self._agree = agree
         self._waiting: list[dict[int, bytes | None]] = [{} for _ in range(puzzles)]
-        self._votes: list[dict[bytes, int]] = [{} for _ in range(puzzles)]
+        self._votes: list[Counter[bytes]] = [Counter() for _ in range(puzzles)]
         self._ended_N = np.zeros(puzzles, int)
 
     def add(self, puzzle: int, restart: int, answer: bytes | None) -> None:
@@ -91,7 +92,7 @@ class Agreement:
             answer = waiting.pop(ended)
             self._ended_N[puzzle] += 1
             if answer is not None:
-                votes[answer] = votes.get(answer, 0) + 1
+                votes[answer] += 1
                 if votes[answer] == self._agree:
                     self.kept_N[puzzle] = ended + 1
                     waiting.clear()

@@ -36,7 +36,7 @@ def _rotary(arch: BlockArch, prefix: int, seq_len: int) -> Rotary | None:
     head_dim = arch.hidden_size // arch.num_heads
     if arch.pos_encodings == "rope":
         return Rotary(rope_1d(prefix + seq_len, head_dim))
-    if arch.pos_encodings == "rope2d" and not arch.mlp_t:
+    if arch.pos_encodings == "rope2d":
         height, width = arch.board_height, arch.board_width
         if height is None or width is None or height * width != seq_len:
             raise ValueError(

@@ -43,15 +43,29 @@ def continue_target(model: Reasoner, state: State, arch: Arch) -> Tensor:
         return torch.where(state.steps >= arch.halt_max_steps, following.q_halt, best).sigmoid()
 
 
-def answers(readout: Readout, labels_BS: Tensor) -> tuple[Tensor, Tensor]:
-    """(share of scored tokens that are right [B], whether all of them are [B]).
+def by_row(readout: Readout, labels_BS: Tensor, loss_type: str, learned_halting: bool) -> dict[str, Tensor]:
+    """What is right, and the losses, each [B].
 
-    A row without a scored token has share 0 and is exactly right.
+    `accuracy` is the share of the scored tokens that are right, `exact_accuracy` whether all are, `lm_loss` the token
+    loss averaged over them; a row without one has share and loss 0 and is exactly right. `q_halt_loss` is the binary
+    cross entropy of q_halt against "this answer is exactly right"; `total_loss` adds half of it, where halting is
+    learned.
     """
     scored = labels_BS >= 0
-    right = (readout.logits.argmax(-1) == labels_BS) & scored
-    tokens_B, right_B = scored.sum(-1), right.sum(-1)
-    return right_B / tokens_B.clamp(min=1), right_B == tokens_B
+    tokens_B = scored.sum(-1)
+    right_B = ((readout.logits.argmax(-1) == labels_BS) & scored).sum(-1)
+    exact_B = right_B == tokens_B
+    lm_loss = TOKEN_LOSSES[loss_type](readout.logits, labels_BS).sum(-1) / tokens_B.clamp(min=1)
+    q_halt_loss = F.binary_cross_entropy_with_logits(readout.q_halt, exact_B.float(), reduction="none")
+    total = lm_loss + 0.5 * q_halt_loss if learned_halting else lm_loss
+    return {
+        "accuracy": right_B / tokens_B.clamp(min=1),
+        "exact_accuracy": exact_B,
+        "q_halt_accuracy": (readout.q_halt >= 0) == exact_B,
+        "lm_loss": lm_loss,
+        "q_halt_loss": q_halt_loss,
+        "total_loss": total,
+    }
 
 
 def act_loss(
@@ -59,37 +73,17 @@ def act_loss(
 ) -> tuple[Tensor, Metrics]:
     """(loss summed over rows, metrics).
 
-    The loss of a row is its token loss, averaged over the scored tokens, plus half the binary cross
-    entropy of q_halt against "this answer is exactly right" and, where given, half that of q_continue
-    against its target; without learned halting, the token loss alone. Losses are summed over all rows;
-    accuracy, exact_accuracy, q_halt_accuracy and steps over the `count` rows that halted and have a scored
-    token.
+    The loss of a row is the total_loss of `by_row` and, where given, half the binary cross entropy of q_continue
+    against its target. Losses are summed over all rows; accuracy, exact_accuracy, q_halt_accuracy and steps over the
+    `count` rows that halted and have a scored token.
     """
-    labels = state.labels
-    tokens_B = (labels >= 0).sum(-1)
-    token_loss_BS = TOKEN_LOSSES[arch.loss.loss_type](readout.logits, labels)
-    lm_loss = (token_loss_BS.sum(-1) / tokens_B.clamp(min=1)).sum()
-    accuracy_B, exact_B = answers(readout, labels)
-    q_halt_loss = F.binary_cross_entropy_with_logits(readout.q_halt, exact_B.float(), reduction="sum")
-    total = lm_loss + 0.5 * q_halt_loss if arch.learned_halting else lm_loss
-
-    counted = state.halted & (tokens_B > 0)
-
-    def over_counted(values_B: Tensor) -> Tensor:
-        return torch.where(counted, values_B.float(), 0.0).sum()
-
-    metrics = {
-        "count": counted.float().sum(),
-        "accuracy": over_counted(accuracy_B),
-        "exact_accuracy": over_counted(exact_B),
-        "q_halt_accuracy": over_counted((readout.q_halt >= 0) == exact_B),
-        "steps": over_counted(state.steps),
-        "lm_loss": lm_loss.detach().float(),
-        "q_halt_loss": q_halt_loss.detach(),
-        "total_loss": total.detach().float(),
-    }
+    values = by_row(readout, state.labels, arch.loss.loss_type, arch.learned_halting) | {"steps": state.steps}
     if target_continue is not None:
-        q_continue_loss = F.binary_cross_entropy_with_logits(readout.q_continue, target_continue, reduction="sum")
-        total = total + 0.5 * q_continue_loss
-        metrics |= {"q_continue_loss": q_continue_loss.detach(), "total_loss": total.detach().float()}
-    return total, metrics
+        q_continue = F.binary_cross_entropy_with_logits(readout.q_continue, target_continue, reduction="none")
+        values |= {"q_continue_loss": q_continue, "total_loss": values["total_loss"] + 0.5 * q_continue}
+    counted_B = state.halted & (state.labels >= 0).any(-1)
+    metrics = {"count": counted_B.float().sum()}
+    for name, value_B in values.items():
+        summed_B = value_B if name.endswith("_loss") else torch.where(counted_B, value_B.float(), 0.0)
+        metrics[name] = summed_B.detach().sum().float()
+    return values["total_loss"].sum(), metrics

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.precision import product_dtype
+
 
 class AttentionFunction(Protocol):
     """Bidirectional attention softmax(q k^T / sqrt(K)) v over the positions; [B, L, H, K] in and out."""
@@ -17,8 +19,9 @@ class AttentionFunction(Protocol):
 
 def sdpa(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
     """PyTorch's scaled_dot_product_attention, without a mask: with one it would leave its fast kernels."""
-    q_BHLK, k_BHLK, v_BHLK = (t.transpose(1, 2) for t in (q_BLHK, k_BLHK, v_BLHK))
-    return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, dropout_p=dropout).transpose(1, 2)
+    q_BHLK, k_BHLK, v_BHLK = (t.transpose(1, 2).to(product_dtype(t)) for t in (q_BLHK, k_BLHK, v_BLHK))
+    out_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, dropout_p=dropout)
+    return out_BHLK.transpose(1, 2).to(q_BLHK.dtype)
 
 
 def flash(device: torch.device, dtype: str) -> AttentionFunction:

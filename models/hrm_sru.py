@@ -19,7 +19,7 @@ class RandomCells(nn.Module):
     def forward(self, batch: int) -> Latents:
         """Latents as those of `fixed`."""
         output, *cells = self.fixed(batch)
-        return (output, *(truncated_normal(*c.shape, std=self.std, device=c.device).to(c.dtype) for c in cells))
+        return (output, *(truncated_normal(*c.shape, std=self.std, device=c.device, dtype=c.dtype) for c in cells))
 
     def randomized(self, std: float) -> Start:
         """The same starts, of another std."""

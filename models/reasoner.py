@@ -5,10 +5,12 @@ the loss is, how deep and how broad we search, are other modules' business.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from dataset.puzzles import Batch
 from models.layers import Embedding, Linear
@@ -46,7 +48,8 @@ class Reasoner(nn.Module):
     Args:
         core: how latents start and what one outer iteration does to them.
         tokens: token embedding [V, D].
-        positions: [L, D] added to the tokens ("learned": a Parameter; "absolute": a Tensor), or None.
+        lm_head, q_head: what reads the answer [V] and (q_halt, q_continue) off a latent.
+        positions: [L, D] added to the tokens ("learned": an Embedding; "absolute": a Tensor), or None.
         puzzle_emb: puzzle embedding, or None.
     """
 
@@ -92,31 +95,15 @@ class Reasoner(nn.Module):
 
     def refill(self, state: State, batch: Batch) -> State:
         """Slots that halted take their row of `batch`, fresh latents and zero steps; the others go on."""
-        fresh = self.start(batch)
-        rows = state.halted
-        return State(
-            tuple(where_rows(rows, new, old) for new, old in zip(fresh.latents, state.latents, strict=True)),
-            inputs=where_rows(rows, batch.inputs, state.inputs),
-            labels=where_rows(rows, batch.labels, state.labels),
-            puzzle_ids=where_rows(rows, batch.puzzle_ids, state.puzzle_ids),
-            steps=where_rows(rows, fresh.steps, state.steps),
-            halted=torch.zeros_like(rows),
-        )
+        filled: State = tree_map(partial(where_rows, state.halted), self.start(batch), state)
+        return filled._replace(halted=torch.zeros_like(state.halted))
 
     def advance(self, state: State) -> tuple[State, Readout]:
         """One outer iteration of every slot. The new latents carry no gradient; the readout does."""
         x_BLD = self.embed(state.inputs, state.puzzle_ids)
         latents = self.core(state.latents, x_BLD)
         readout = self.read_out(latents[0], state.inputs.shape[1])
-        new = State(
-            tuple(z.detach() for z in latents),
-            inputs=state.inputs,
-            labels=state.labels,
-            puzzle_ids=state.puzzle_ids,
-            steps=state.steps + 1,
-            halted=state.halted,
-        )
-        return new, readout
+        return state._replace(latents=tuple(z.detach() for z in latents), steps=state.steps + 1), readout
 
     def step(self, state: State, batch: Batch) -> tuple[State, Readout]:
         """`refill`, then `advance`: one step of segment-wise online training (before halting)."""

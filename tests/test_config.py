@@ -239,6 +239,7 @@ def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
         ("optimizer=adamw", ["optimizer", "adam_atan2"]),
         ("ema_rate=1", ["ema_rate", "less than 1"]),
         ("run_name=a/b", ["run_name", "a/b"]),
+        ("run_name=..", ["run_name", "after the first", "'..'"]),
         ("train=eqr_sudok", ["did you mean eqr_sudoku?", "quickstart"]),
         ("arch=eqrr", ["did you mean eqr?"]),
         ("sudoku", ["key=value", "'sudoku'"]),
@@ -312,7 +313,7 @@ def test_the_batch_is_shared_out_evenly():
 def test_what_to_train_must_be_said():
     sentence = failure(load_pretrain, "lr=1")
     assert sentence.startswith("say what to train") and "eqr_sudoku" in sentence
-    assert "checkpoint" in failure(load_eval)
+    assert failure(load_eval).startswith("say what to evaluate: bash scripts/eval.sh CHECKPOINT")
 
 
 @pytest.mark.parametrize(
@@ -329,6 +330,8 @@ def test_what_to_train_must_be_said():
         (["convergence_window=0"], ["convergence_window"]),
         (["split=val"], ["split", "'train'"]),
         (["eval=sudoku_fll"], ["did you mean sudoku_full?"]),
+        (["streaming=true", "halt_min_steps=5"], ["halt_min_steps=5 has no effect without halt_q or halt_residual"]),
+        (["streaming=true", "halt_q=0.5", "halt_patience=9"], ["halt_patience=9 has no effect without halt_residual"]),
     ],
 )
 def test_mistakes_in_an_evaluation_are_named(words, parts):
@@ -374,7 +377,8 @@ def test_a_run_goes_on_with_its_own_configuration():
 
 @pytest.mark.parametrize(
     "word",
-    ["arch.hidden_size=64", "arch.noise_scale=0", "global_batch_size=4", "seed=1", "ema=false", "run_name=other"],
+    ["arch.hidden_size=64", "arch.noise_scale=0", "global_batch_size=4", "seed=1", "ema=false", "run_name=other"]
+    + ["checkpoint_path=elsewhere"],
 )
 def test_what_the_saved_state_rests_on_cannot_change(word):
     base = load_pretrain(["train=eqr_sudoku"])

@@ -15,10 +15,11 @@ from conftest import ROOT, command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import evaluate as evaluate_program
 from config.load import load_eval
 from config.schema import EvalConfig
 from dataset.layout import puzzle_split, write_dataset
-from dataset.puzzles import Puzzles, evenly_spread
+from dataset.puzzles import Puzzles, Task, evenly_spread
 from evaluation import evaluate as evaluation
 from evaluation import metrics
 from evaluation.evaluate import Settings, evaluate
@@ -382,6 +383,29 @@ def test_breadth_metrics_agree_with_each_other(partly_solved):
 def test_a_std_of_starts_without_effect_is_refused(name, words):
     with pytest.raises(ValueError, match="different_init_reset_std=0.5 has no effect"):
         golden_model(name, *words, "different_init_reset_std=0.5")
+
+
+def test_what_a_model_has_not_learned_is_refused():
+    loaded, task = load_model(golden_checkpoint("eqr")), Task(81, 6, 1)
+    config = load_eval(["checkpoint=x", "streaming=true", "halt_q=0.5"])
+    never = loaded._replace(arch=loaded.arch.model_copy(update={"learned_halting": False}))
+    with pytest.raises(ValueError, match="halt_q=0.5 needs a model that has learned to halt"):
+        build_for_evaluation(never, config, task, CPU)
+    named = loaded._replace(task=Task(81, 6, 3), arch=loaded.arch.model_copy(update={"puzzle_emb_ndim": 16}))
+    with pytest.raises(ValueError, match="embeddings for 3 puzzle identifiers, but these puzzles have 1$"):
+        build_for_evaluation(named, load_eval(["checkpoint=x"]), task, CPU)
+
+
+def test_puzzles_without_a_scored_token_are_said(tmp_path, capsys):
+    maze = Puzzles(MAZE9, "test", ALONE.device).split
+    inputs, labels = np.array(maze.inputs[:5]), np.array(maze.labels[:5])
+    labels[[1, 4]] = 0
+    write_dataset(tmp_path / "set", {"test": puzzle_split(inputs, labels, vocab_size=6)}, ["<blank>"])
+    puzzles = Puzzles(tmp_path / "set", "test", ALONE.device)
+    assert puzzles.notes(np.array([0, 2])) == [] and puzzles.notes(np.array([0, 1]))[0].startswith("1 of the 2 puzz")
+    words = [f"checkpoint='{golden_checkpoint('eqr')}'", f"dataset_data_path={tmp_path / 'set'}", "halt_max_steps=1"]
+    assert evaluate_program.main([*words, f"eval_dir={tmp_path / 'eval'}"]) == 0
+    assert "2 of the 5 puzzles have no scored token: they count as solved\n" in capsys.readouterr().err
 
 
 def test_answers_out_of_many_tokens():

@@ -56,6 +56,17 @@ def test_a_split_that_contradicts_itself_leaves_the_old_data_set(written: Path) 
     assert [path.name for path in written.parent.iterdir()] == ["set"]
 
 
+def test_splits_that_no_one_model_can_have_are_refused(tmp_path: Path) -> None:
+    tokens = np.ones((2, 4), np.uint8)
+    for other, said in [
+        (puzzle_split(np.ones((2, 9), np.uint8), np.ones((2, 9), np.uint8), 5), "seq_len [^\n]* 4 in train, 9 in test"),
+        (puzzle_split(tokens, tokens, vocab_size=6), "vocab_size [^\n]* 5 in train, 6 in test"),
+    ]:
+        with pytest.raises(ValueError, match=f"{said}$"):
+            write_dataset(tmp_path / "set", {"train": small_split(), "test": other}, ["<blank>"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_with_other_things_is_not_replaced(written: Path) -> None:
     (written / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="'notes.txt' in it is no part of a data set"):

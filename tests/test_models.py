@@ -13,8 +13,8 @@ from config.load import choices, load_pretrain
 from config.schema import Arch
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Batch, Puzzles, Task, TrainingBatches
-from models import build
-from models.act import act_loss, answers, halt
+from models import build, precision
+from models.act import act_loss, by_row, halt
 from models.eqr import relax
 from models.layers import (
     Attention,
@@ -283,6 +283,27 @@ def test_swiglu(dim, expansion, inner):
     torch.testing.assert_close(layer(x), F.linear(gate * torch.sigmoid(gate) * up, layer.down_proj.weight))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("fast", [True, False])
+def test_products_round_what_enters_and_what_leaves(fast, dtype, monkeypatch):
+    monkeypatch.setattr(precision, "FAST_BFLOAT16", fast)
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((7, 5, 64), (48, 64), (48,)))
+    x, weight = x.to(dtype).requires_grad_(), weight.requires_grad_()
+    out = precision.product(x, weight, bias)
+    exact = F.linear(x.double(), weight.to(dtype).double(), bias.to(dtype).double())
+    unit = torch.finfo(dtype).eps * (1 if dtype.itemsize == 2 else 64)
+    assert out.dtype == dtype and (out.double() - exact).abs().max() <= unit * exact.abs().max()
+    if dtype in (torch.float32, torch.float64) or (fast and dtype == torch.bfloat16):
+        assert torch.equal(out, F.linear(x, weight.to(dtype), bias.to(dtype)))
+    if dtype.itemsize > 2:
+        return
+    out.sum().backward()
+    assert (x.grad.dtype, weight.grad.dtype) == (dtype, torch.float32)
+    expected = x.double().sum((0, 1)).expand(48, 64)
+    assert (weight.grad.double() - expected).abs().max() <= 2 * unit * expected.abs().max()
+
+
 def test_rms_norm():
     x = 3 * torch.randn(4, 5, 64)
     expected = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
@@ -403,8 +424,8 @@ def test_the_loss_of_a_row():
     assert float(loss) == pytest.approx(lm_loss + 0.5 * q_loss, rel=1e-5)
     expected = {"count": 2, "accuracy": 1.75, "exact_accuracy": 1, "q_halt_accuracy": 2, "steps": 5}
     assert {key: float(metrics[key]) for key in expected} == expected
-    share, exact = answers(Readout(logits, q_halt, q_halt), labels)
-    assert share.tolist() == [1.0, 0.75, 1.0] and exact.tolist() == [True, False, True]
+    rows = by_row(Readout(logits, q_halt, q_halt), labels, "softmax_cross_entropy", learned_halting=True)
+    assert rows["accuracy"].tolist() == [1.0, 0.75, 1.0] and rows["exact_accuracy"].tolist() == [True, False, True]
 
 
 # -- halting and slots ----------------------------------------------------------------------------------------

@@ -208,3 +208,7 @@ def test_several_evaluations_are_compared_in_a_picture(run, tmp_path, monkeypatc
     report_main(monkeypatch, run / "evaluation", run / "evaluation")
     assert (tmp_path / "accuracy_vs_depth.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out == "wrote accuracy_vs_depth.png\n"
+    (tmp_path / "folder").mkdir()
+    for output, file in (("folder", "folder/accuracy_vs_depth.png"), ("both", "both.png")):
+        report_main(monkeypatch, run / "evaluation", run / "evaluation", "--output", output)
+        assert capsys.readouterr().out == f"wrote {file}\n" and (tmp_path / file).is_file()

@@ -10,7 +10,7 @@ from dataset.puzzles import Batch, Task
 from evaluation import Solver
 from evaluation.solving import solver
 from evaluation.solving.boards import Maze
-from models import build
+from models import build, precision
 from training import checkpoint
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
@@ -159,7 +159,7 @@ ARCHS = ["eqr_sudoku", "eqr_maze_unique", "trm_sudoku", "hrm_sudoku", "hrm_sru",
 @pytest.mark.parametrize("name", ARCHS)
 def test_weights_cast_once_give_the_same_answers(name, tmp_path, monkeypatch):
     """bfloat16 as on a GPU, or a CPU that is fast in it: the weights may be cast at every use, or once."""
-    monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
     path = write_random(tmp_path, name, Task(16, 6, 1))
     once = Solver.load(path)
     linears = [m for f in once.model.core.networks() for m in f.modules() if isinstance(m, solver.Linear)]
@@ -172,13 +172,13 @@ def test_weights_cast_once_give_the_same_answers(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("fast, own, used", [(True, "bfloat16", "bfloat16"), (False, "bfloat16", "float32")])
 def test_the_faster_precision_is_chosen(fast, own, used, tmp_path, monkeypatch):
-    monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(precision, "FAST_BFLOAT16", fast)
     path = write_random(tmp_path, "eqr_sudoku", Task(16, 6, 1), f"arch.forward_dtype={own}")
     assert Solver.load(path, device="cpu").model.embed_tokens.dtype == getattr(torch, used)
 
 
 def test_float32_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(solver, "_has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
     path = write_random(tmp_path, "quickstart", Task(16, 6, 1))
     assert Solver.load(path, device="cpu").model.embed_tokens.dtype == torch.float32
 

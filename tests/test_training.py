@@ -235,14 +235,19 @@ def test_mistakes_end_with_one_sentence(tiny_data, words, sentence):
 def test_a_resumed_run_keeps_its_kind_of_puzzles(tiny, tmp_path):
     """An attention model has no weights that depend on the number of tokens."""
     tokens = np.ones((40, 9), np.uint8)
-    write_dataset(tmp_path / "longer", dict.fromkeys(("train", "test"), puzzle_split(tokens, tokens, 6)), ["<blank>"])
     assert command("pretrain.py", *tiny, "arch.mlp_t=false", "max_steps=2").returncode == 0
     directory = only_run(tmp_path)
     before = (directory / "config.yaml").read_text()
-    run = command("pretrain.py", f"resume={directory}", "max_steps=4", f"dataset.data_path={tmp_path / 'longer'}")
-    [line] = run.stderr.strip().splitlines()
-    assert run.returncode == 1 and "8 tokens out of 6 with 3 identifiers, but these have 9 out of 6 with 1" in line
-    assert (directory / "config.yaml").read_text() == before
+    for name, sentence in [
+        ("tiny", "8 tokens out of 6 with 3 identifiers, but these have 9 out of 6 with 1"),
+        ("other", "a run goes on with the puzzles it began with, "),
+    ]:
+        data = tmp_path / "elsewhere" / name
+        write_dataset(data, dict.fromkeys(("train", "test"), puzzle_split(tokens, tokens, 6)), ["<blank>"])
+        run = command("pretrain.py", f"resume={directory}", "max_steps=4", f"dataset.data_path={data}")
+        [line] = run.stderr.strip().splitlines()
+        assert run.returncode == 1 and sentence in line
+        assert (directory / "config.yaml").read_text() == before
 
 
 def test_a_run_goes_on_from_any_path(tiny, tmp_path):
@@ -264,6 +269,21 @@ def test_an_empty_split_is_one_sentence(split, tiny, tmp_path):
     write_dataset(data, {"train": tiny_split(11, 0), "test": tiny_split(11, 1), split: empty}, ["<blank>"])
     run = command("pretrain.py", *tiny, f"dataset.data_path={data}", "max_steps=2")
     assert run.returncode == 1 and run.stderr == f"error: {data}: its {split} split has no puzzles\n", run.stderr
+
+
+def test_splits_of_two_kinds_end_before_any_work(tiny, tmp_path):
+    data = tmp_path / "data"
+    for name, split in (("train", tiny_split(11, 0)), ("test", tiny_split(11, 1, identifiers=2))):
+        write_dataset(tmp_path / name, {name: split}, ["<blank>"])
+        (tmp_path / name).rename(data) if name == "train" else (tmp_path / name / name).rename(data / name)
+    run = command("pretrain.py", *tiny, f"dataset.data_path={data}", "max_steps=2")
+    said = "num_puzzle_identifiers should be the same in all splits, but it is 1 in train, 2 in test"
+    assert run.returncode == 1 and run.stderr == f"error: {data}: {said}\n", run.stderr
+
+
+def test_a_wrong_wandb_mode_leaves_nothing_behind(tiny, tmp_path):
+    run = command("pretrain.py", *tiny, "max_steps=2", "wandb_mode=auto", environment={"WANDB_MODE": "bogus"})
+    assert run.returncode == 1 and "WANDB_MODE should be" in run.stderr and not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_before_the_first_step(tiny, monkeypatch):
@@ -389,4 +409,4 @@ def test_a_run_does_not_go_back_behind_itself(tiny, tmp_path):
     run = command("pretrain.py", f"resume={directory / 'early.safetensors'}", "max_steps=6")
     assert run.returncode == 1 and "is at step 4" in run.stderr
     run = command("pretrain.py", f"resume={directory}", "max_steps=3")
-    assert run.returncode == 1 and "has all of its 3 steps" in run.stderr
+    assert run.returncode == 1 and "is at step 4 of 3: give more epochs or max_steps" in run.stderr

@@ -76,7 +76,7 @@ def resume(trainer: Trainer, file: Path) -> Path:
         raise ValueError(f"{file} holds weights alone, from which no run goes on: give load_checkpoint={file.parent}")
     final = file.with_name("final.json")  # which the last evaluation leaves, that may have been stopped
     if saved.step >= trainer.total_steps and final.is_file() and json.loads(final.read_text())["step"] >= saved.step:
-        raise ValueError(f"{file} has all of its {trainer.total_steps} steps; give more epochs or max_steps")
+        raise ValueError(f"{file} is at step {saved.step} of {trainer.total_steps}: give more epochs or max_steps")
     newest = file.with_name("last.safetensors")
     if newest.is_file() and (step := checkpoint.load(newest, weights_only=True).step) > saved.step:
         raise ValueError(f"{newest} is at step {step}: resume from it, or copy {file.name} into a folder of its own")

@@ -134,7 +134,7 @@ def load(path: str | Path) -> Released:
         raise ValueError(f"{file} was refused: it asks for code to be run{refused} or is damaged") from None
     except _DAMAGE as error:
         why = re.split(r"\. |\n", str(error))[0] or type(error).__name__
-        raise ValueError(f"{file} is not a complete checkpoint: {why}") from None
+        raise ValueError(f"{file} is no checkpoint, or not a complete one ({why})") from None
     if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content, "config": _config_beside(file), "step": 0}
     if not isinstance(content, dict):

@@ -110,9 +110,8 @@ class Sudoku:
         if len(lost):
             return f"it changes clues at {cells(lost, self.size)}"
         clashes = sudoku.clashes(answer_S.astype(int) - 1)
-        if clashes:
-            places = np.array([row * self.size + column for row, column in clashes])
-            return f"digits stand twice at {cells(places, self.size)}"
+        if len(clashes):
+            return f"digits stand twice at {cells(clashes, self.size)}"
         return None
 
 
@@ -143,11 +142,10 @@ class Maze:
         return "\n".join("".join(shown[row : row + self.size]) for row in range(0, len(shown), self.size))
 
     def solutions(self, puzzle_S: np.ndarray) -> int:
-        if maze.shortest_answer(puzzle_S) is None:
-            return 0
-        grid = maze.grid_of(puzzle_S != maze.WALL)
-        start, goal = (grid.cell(int(np.flatnonzero(puzzle_S == end)[0])) for end in (maze.START, maze.GOAL))
+        grid, start, goal = maze.ends(puzzle_S)
         found = maze.search(grid, start)
+        if goal not in found.parent:
+            return 0
         return 1 if maze.is_only_shortest(grid, found, found.path(goal)) else 2
 
     def fault(self, puzzle_S: np.ndarray, answer_S: np.ndarray) -> str | None:

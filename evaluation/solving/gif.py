@@ -30,13 +30,10 @@ def write_gif(file: Path, kind: Kind, puzzle_S: np.ndarray, trace: "Trace") -> N
     If this fails, the file is as it was before.
 
     Raises:
-        ValueError: Pillow is not installed.
         OSError: the file cannot be written.
     """
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        raise ValueError("a GIF needs Pillow: pip install pillow") from None
+    from PIL import Image, ImageDraw, ImageFont
+
     cell = max(12, 360 // kind.size)
     side = cell * kind.size
     large, small = (ImageFont.load_default(size) for size in (round(cell * 0.6), 13))

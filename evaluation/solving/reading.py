@@ -54,9 +54,8 @@ def _sudoku(text: str) -> tuple[Kind, np.ndarray]:
     alphabet = {".": 1, "0": 1, **{digit: int(digit) + 1 for digit in kind.digits}}
     tokens_S = _tokens(text, alphabet, kind.size, f"one of {kind.digits}, or . for a blank")
     clashes = sudoku.clashes(tokens_S - 1)
-    if clashes:
-        places = np.array([row * kind.size + column for row, column in clashes])
-        raise ValueError(f"the clues clash: digits stand twice in a row, column or box at {cells(places, kind.size)}")
+    if len(clashes):
+        raise ValueError(f"the clues clash: digits stand twice in a row, column or box at {cells(clashes, kind.size)}")
     return kind, tokens_S
 
 

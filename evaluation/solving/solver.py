@@ -10,7 +10,6 @@ Shapes: N puzzles, B starts a puzzle, R rows (trajectories that run together), S
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from evaluation.metrics import best_converged
 from evaluation.solving.boards import Kind
 from evaluation.solving.reading import read_each
 from evaluation.trajectory import Residuals, trajectory
+from models import precision
 from models.backend import out_of_memory
 from models.layers import Linear
 from models.reasoner import Reasoner
@@ -77,12 +77,6 @@ def _device(name: str) -> torch.device:
             f"device should be auto, cpu, cuda or cuda:N of this machine, not {name!r}: {reason}"
         ) from None
     return device
-
-
-def _has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware of their own (Intel AMX): others are slower in it."""
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and "amx_bf16" in flags.read_text()
 
 
 def _cast_once(model: Reasoner, dtype: torch.dtype) -> None:
@@ -142,7 +136,7 @@ class Solver:
         task = _task(loaded, seq_len, vocab_size)
         dtype = loaded.arch.forward_dtype
         if here.type == "cpu" and dtype in ("float16", "bfloat16"):
-            dtype = "bfloat16" if dtype == "bfloat16" and _has_fast_bfloat16() else "float32"
+            dtype = "bfloat16" if dtype == "bfloat16" and precision.FAST_BFLOAT16 else "float32"
         # compiling takes longer than most puzzles
         config = EvalConfig(checkpoint=checkpoint, forward_dtype=dtype, kernels="off", compile=False)
         model = build_for_evaluation(loaded, config, task, here)[1]

@@ -4,7 +4,6 @@ Numbers come from Triton's Philox, a counter-based generator: four a call, each 
 key is drawn from torch's generator of the device, so that a seeded run repeats and no two calls share one.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,10 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from models.layers import CUT_STD, TAIL
+
 ROUNDS = tl.constexpr(7)  # of Philox4x32: the fewest that pass BigCrush (Salmon et al., 2011)
 _BLOCK = 1024
-_CUT, _CUT_STD = 2.0, 0.8796256610342398  # N(0, 1) cut at +-2 has this standard deviation
-_TAIL = math.erf(_CUT / math.sqrt(2.0))
 
 
 @triton.jit
@@ -109,5 +108,5 @@ def truncated_normal(*shape: int, std: float, device: torch.device, dtype: torch
     """Samples of N(0, std^2) cut at two standard deviations, rescaled so that their std is `std`."""
     out = torch.empty(shape, device=device, dtype=dtype)
     grid = (triton.cdiv(out.numel(), 4 * _BLOCK),)
-    _truncated_normal[grid](_key(out.device), out, out.numel(), std / _CUT_STD, _TAIL, BLOCK=_BLOCK)
+    _truncated_normal[grid](_key(out.device), out, out.numel(), std / CUT_STD, TAIL, BLOCK=_BLOCK)
     return out

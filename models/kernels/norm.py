@@ -9,11 +9,12 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models import layers
 from models.backend import SMALL
 from models.kernels import weights
 from models.kernels.noise import TARGET, Step, store_step
 
-EPS = tl.constexpr(1e-5)
+EPS = tl.constexpr(layers.EPS)
 
 
 @triton.jit
