@@ -217,8 +217,9 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     file = RUNS / f"{given.name}.json"
     try:
-        if not re.fullmatch(r"[\w.+-]+", given.name):
-            raise ValueError(f"NAME should be letters, digits and any of . + - _, but it is {given.name!r}")
+        if not re.fullmatch(r"\w[\w.+-]*", given.name):
+            what = "letters, digits and, after the first, any of . + -"
+            raise ValueError(f"NAME should be {what}, but it is {given.name!r}")
         earlier = read(file) if file.exists() else None
         more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note", "processes")}
         first, *evaluations = given.folders

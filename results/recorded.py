@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from config.load import load_pretrain, validate
+from config.load import KEPT, load_pretrain, validate
 from config.schema import EvalConfig, PretrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,8 +140,8 @@ def chain(run: Record, recorded: Sequence[Record]) -> list[Record]:
 
 def _from_weights(run: Record, earlier: Record) -> bool:
     """Whether a run began from another's weights, or else was that one resumed, which keeps its configuration."""
-    there, before = run["config"]["load_checkpoint"], earlier["config"]["load_checkpoint"]
-    return there is not None and not (there == before and run["steps"] > earlier["steps"])
+    kept = all(run["config"][name] == earlier["config"][name] for name in (*KEPT, "load_checkpoint"))
+    return run["config"]["load_checkpoint"] is not None and not (kept and run["steps"] > earlier["steps"])
 
 
 def training_words(run: Record, earlier: Sequence[Record] = (), directory: str = "RUN_DIR") -> list[str]:

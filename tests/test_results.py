@@ -111,6 +111,9 @@ def test_a_run_that_went_on_from_another_names_it(found, monkeypatch, tmp_path):
     again = loaded | {"name": "again", "after": "loaded", "steps": 60}
     assert recorded.steps(again, [*runs, again]) == "30 + 60", "it went on as the run that began from weights"
     assert recorded.training_words(again, [loaded, first], "DIR") == ["resume=DIR", "max_steps=60"]
+    anew = again | {"name": "anew", "config": again["config"] | {"seed": 7}}
+    assert recorded.steps(anew, [*runs, anew]) == "70 + 60", "a run that goes on keeps its seed"
+    assert {'load_checkpoint="DIR"', "seed=7"} <= set(recorded.training_words(anew, [loaded, first], "DIR"))
     lines = blocks.commands([resumed, first]).splitlines()
     assert lines[1] == "# first" and "bash scripts/train.sh resume=RUN_DIR_OF_first max_steps=40 lr=0.001" in lines
 
