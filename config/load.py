@@ -51,7 +51,7 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
 _SHOULD_BE = {
     "device": "auto, cpu, cuda or cuda:N",
     "compile": "auto, true or false",
-    "run_name": "letters, digits and, after the first, any of . + - (and a number in quotes: run_name=\"'2024'\")",
+    "run_name": "letters, digits and any of . + - _, not dots alone (and a number in quotes: run_name=\"'2024'\")",
 }
 
 
@@ -190,8 +190,8 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     for key in KEPT:
         if changed.model_dump()[key] != base.model_dump()[key]:
             raise ValueError(f"{key} cannot change when a run goes on; the checkpoint's configuration has its own")
-    there, here = (Path(config.dataset.data_path) for config in (base, changed))
-    if there.name != here.name:
+    there, here = (config.dataset.data_path for config in (base, changed))
+    if there != here and Path(there).resolve().name != Path(here).resolve().name:
         raise ValueError(
             f"a run goes on with the puzzles it began with, {there} (in another place perhaps, under the same name), "
             f"not with {here}: start from its weights with load_checkpoint"
@@ -205,7 +205,7 @@ def load_eval(words: list[str]) -> EvalConfig:
     Raises:
         ValueError: one sentence on what is wrong with it.
     """
-    if not any(word.startswith("checkpoint=") for word in words):
+    if not any(word.lstrip("+").startswith("checkpoint=") for word in words):
         raise ValueError("say what to evaluate: bash scripts/eval.sh CHECKPOINT, a run's folder or a file")
     return validate(EvalConfig, _compose("cfg_eval", words))
 

@@ -203,7 +203,7 @@ class PretrainConfig(Strict):
     checkpoint_interval_steps: Positive | None = None
     checkpoint_latents: bool = True
     checkpoint_path: str = "outputs"
-    run_name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
+    run_name: Annotated[str, Field(pattern=r"^[\w.+-]*[\w+-][\w.+-]*$")]
     project_name: str = "EqR"
     entity: str | None = None
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"

@@ -114,9 +114,9 @@ def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifier
         (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
 
 
-def require_one_task(splits: Mapping[str, Split], directory: str | Path) -> None:
-    """Raises ValueError where two splits differ in what a model must know of them."""
-    for name in ("seq_len", "vocab_size", "num_puzzle_identifiers"):
+def require_one_task(splits: Mapping[str, Split], directory: str | Path, *more: str) -> None:
+    """Raises ValueError where two splits differ in what every model must know of them, or in what `more` names."""
+    for name in ("seq_len", "vocab_size", *more):
         values = {split: getattr(found.metadata, name) for split, found in splits.items()}
         if len(set(values.values())) > 1:
             said = ", ".join(f"{value} in {split}" for split, value in values.items())

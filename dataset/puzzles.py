@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from config.schema import PretrainConfig
 from dataset.layout import Split, read_split, require_one_task
 
 NOT_SCORED = -100
@@ -63,8 +64,10 @@ class Puzzles:
 
     def notes(self, examples: np.ndarray) -> list[str]:
         """What an evaluation of the given examples should say: how many of them have no scored token."""
-        labels = self.split.labels[examples]
-        unscored = int(((labels == self.ignore_label_id) | (labels < 0)).all(1).sum())
+        unscored = 0
+        for start in range(0, len(examples), 10_000):
+            labels = self.split.labels[examples[start : start + 10_000]]
+            unscored += int(((labels == self.ignore_label_id) | (labels < 0)).all(1).sum())
         said = f"{unscored} of the {len(examples)} puzzles have no scored token: they count as solved"
         return [said] if unscored else []
 
@@ -78,10 +81,15 @@ class Puzzles:
         return Batch(inputs, labels, puzzle_ids)
 
 
-def train_and_test(directory: str | Path, device: torch.device) -> tuple[Puzzles, Puzzles]:
-    """Both splits of a data set. Raises ValueError as `Puzzles` does, and where one model cannot have both."""
+def train_and_test(config: PretrainConfig, device: torch.device) -> tuple[Puzzles, Puzzles]:
+    """Both splits of the data set that a run takes.
+
+    Raises ValueError as `Puzzles` does, and where one model cannot have both.
+    """
+    directory = config.dataset.data_path
     train, test = (Puzzles(directory, split, device) for split in ("train", "test"))
-    require_one_task({"train": train.split, "test": test.split}, directory)
+    identifiers = ["num_puzzle_identifiers"] if config.arch.puzzle_emb_ndim else []
+    require_one_task({"train": train.split, "test": test.split}, directory, *identifiers)
     return train, test
 
 

@@ -1,7 +1,8 @@
 """Products of matrices in 16 bits, which a CPU that is slow in them computes in float32.
 
-A CPU with Intel's AMX multiplies bfloat16 in hardware of its own. Others are several times faster in float32, and no
-less exact: sums of 16-bit products, too, are kept in float32 and rounded once.
+A CPU with Intel's AMX multiplies bfloat16 in hardware of its own; the others that were tried are 1.4 to 8 times faster
+in float32, and one that is not known is taken for such. It is no less exact: sums of 16-bit products, too, are kept in
+float32 and rounded once.
 """
 
 from pathlib import Path

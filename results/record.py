@@ -217,8 +217,8 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     file = RUNS / f"{given.name}.json"
     try:
-        if not re.fullmatch(r"\w[\w.+-]*", given.name):
-            what = "letters, digits and, after the first, any of . + -"
+        if not re.fullmatch(r"[\w.+-]*[\w+-][\w.+-]*", given.name):
+            what = "letters, digits and any of . + - _, not dots alone"
             raise ValueError(f"NAME should be {what}, but it is {given.name!r}")
         earlier = read(file) if file.exists() else None
         more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note", "processes")}

@@ -239,7 +239,7 @@ def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
         ("optimizer=adamw", ["optimizer", "adam_atan2"]),
         ("ema_rate=1", ["ema_rate", "less than 1"]),
         ("run_name=a/b", ["run_name", "a/b"]),
-        ("run_name=..", ["run_name", "after the first", "'..'"]),
+        ("run_name=..", ["run_name", "not dots alone", "'..'"]),
         ("train=eqr_sudok", ["did you mean eqr_sudoku?", "quickstart"]),
         ("arch=eqrr", ["did you mean eqr?"]),
         ("sudoku", ["key=value", "'sudoku'"]),

@@ -15,6 +15,7 @@ from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Batch, Puzzles, Task, TrainingBatches
 from models import build, precision
 from models.act import act_loss, by_row, halt
+from models.attention import sdpa
 from models.eqr import relax
 from models.layers import (
     Attention,
@@ -302,6 +303,17 @@ def test_products_round_what_enters_and_what_leaves(fast, dtype, monkeypatch):
     assert (x.grad.dtype, weight.grad.dtype) == (dtype, torch.float32)
     expected = x.double().sum((0, 1)).expand(48, 64)
     assert (weight.grad.double() - expected).abs().max() <= 2 * unit * expected.abs().max()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_attention_in_sixteen_bits(fast, monkeypatch):
+    monkeypatch.setattr(precision, "FAST_BFLOAT16", fast)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 9, 3, 8, generator=generator).bfloat16() for _ in range(3))
+    out, exact = sdpa(q, k, v), sdpa(q.double(), k.double(), v.double())
+    assert out.dtype == torch.bfloat16 and out.shape == exact.shape
+    worst = (out.double() - exact).abs().max()
+    assert worst <= (0.02 if fast else torch.finfo(torch.bfloat16).eps) * exact.abs().max()
 
 
 def test_rms_norm():

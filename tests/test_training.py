@@ -276,9 +276,11 @@ def test_splits_of_two_kinds_end_before_any_work(tiny, tmp_path):
     for name, split in (("train", tiny_split(11, 0)), ("test", tiny_split(11, 1, identifiers=2))):
         write_dataset(tmp_path / name, {name: split}, ["<blank>"])
         (tmp_path / name).rename(data) if name == "train" else (tmp_path / name / name).rename(data / name)
-    run = command("pretrain.py", *tiny, f"dataset.data_path={data}", "max_steps=2")
+    words = [*tiny, f"dataset.data_path={data}", "max_steps=2"]
+    run = command("pretrain.py", *words, "arch.puzzle_emb_ndim=16")
     said = "num_puzzle_identifiers should be the same in all splits, but it is 1 in train, 2 in test"
     assert run.returncode == 1 and run.stderr == f"error: {data}: {said}\n", run.stderr
+    assert command("pretrain.py", *words, "arch.puzzle_emb_ndim=0").returncode == 0, "nothing asks for identifiers"
 
 
 def test_a_wrong_wandb_mode_leaves_nothing_behind(tiny, tmp_path):
