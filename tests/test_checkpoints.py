@@ -451,7 +451,7 @@ def test_an_allowed_name_brings_no_code_of_its_own(tmp_path):
 def test_a_truncated_released_file_is_named(tmp_path, share):
     content = (GOLDEN / "checkpoints" / "eqr_maze9.pth").read_bytes()
     (tmp_path / "part.pth").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ValueError, match="is not a complete checkpoint") as caught:
+    with pytest.raises(ValueError, match="is no checkpoint, or not a complete one") as caught:
         load_model(str(tmp_path / "part.pth"))
     assert str(tmp_path / "part.pth") in one_sentence(caught)
 
