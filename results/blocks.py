@@ -43,7 +43,7 @@ def _same_settings(number: Record, run: Record, evaluation: Record) -> bool:
     )
 
 
-def _widest(number: Record, task: Record, run: Record) -> list[Record]:
+def widest(number: Record, task: Record, run: Record) -> list[Record]:
     """At most one of a run's evaluations with a number's settings: that on most puzzles, rather not in eight bits."""
     fitting = [one for one in run["evaluations"] if one["dataset"] == task["data"] and _same_settings(number, run, one)]
     return sorted(fitting, key=lambda one: (int(one["puzzles"]), "kernels" not in one["settings"]))[-1:]
@@ -55,7 +55,7 @@ def measured(number: Record, task: Record, recorded: Sequence[Record]) -> list[t
         (run, one)
         for run in of_task(task, recorded)
         if run["config"]["run_name"] == number["config"]
-        for one in _widest(number, task, run)
+        for one in widest(number, task, run)
     ]
 
 
@@ -141,7 +141,7 @@ def side_by_side(task: Record, paper: Record, recorded: Sequence[Record]) -> str
     rows = []
     for breadth in (1, 8, 32, 128):
         for run in of_task(task, recorded):
-            for one in _widest({"breadth": breadth}, task, run):
+            for one in widest({"breadth": breadth}, task, run):
                 row, on = [run["name"], steps(run, recorded)], _how(paper, one)
                 rows.append([*row, way(one), on, *_by_depth({depth: exact(one, depth) for depth in one["metrics"]})])
                 if breadth > 1:

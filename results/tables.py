@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from results import held_out
 from results.blocks import blocks, figures
 from results.recorded import ROOT, RUNS, read, runs
 from training.files import write_whole
@@ -32,7 +33,8 @@ def main(words: Sequence[str] | None = None) -> int:
     check = parser.parse_args(words).check
     try:
         paper, recorded = read(RUNS.parent / "paper.json"), runs()
-        texts, drawn = blocks(paper, recorded), figures(paper, recorded)
+        texts = blocks(paper, recorded) | {"held_out": held_out.text(paper, recorded)}
+        drawn = figures(paper, recorded)
         pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
