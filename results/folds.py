@@ -39,11 +39,11 @@ def split(source: Path, out: Path) -> None:
     order = np.random.default_rng(0).permutation(len(train))
     for fold, held in zip(FOLDS, np.split(order[:needed], len(FOLDS)), strict=True):
         held_out = np.isin(np.arange(len(train)), held)
-        said = [["held_out" if here else "trained_on", *row[1:]] for here, row in zip(held_out, train, strict=True)]
+        own = [["held_out" if here else "trained_on", *row[1:]] for here, row in zip(held_out, train, strict=True)]
         folder = out / f"fold-{fold}"
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "train.csv", _text([row for here, row in zip(held_out, train, strict=True) if not here]))
-        write_whole(folder / "test.csv", _text([*said, *test]))
+        write_whole(folder / "test.csv", _text([*own, *test]))
 
 
 def main(words: Sequence[str] | None = None) -> int:

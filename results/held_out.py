@@ -1,7 +1,7 @@
-"""How much harder our Sudoku test set is than new puzzles of the training puzzles' source: the block `held_out`.
+"""How our Sudoku test set differs from new puzzles of the training puzzles' source: the block `held_out`.
 
-The folds of `results.folds` were evaluated on both. The odds p / (1 - p) of an exact answer differ by about the same
-factor at every depth, so that this factor says what another run would have on puzzles like those held out.
+The folds of `results.folds` were evaluated on both. The odds p / (1 - p) of an exact answer differ by a factor that is
+taken to hold for other runs, too, to estimate what they would solve of puzzles like those held out.
 """
 
 import math
@@ -23,76 +23,86 @@ class Share(NamedTuple):
 
     @property
     def logit(self) -> float:
-        """The logarithm of the odds."""
-        return math.log(self.solved / (self.puzzles - self.solved))
+        """The logarithm of the odds, with half a puzzle more on either side, so that none and all have one."""
+        return math.log((self.solved + 0.5) / (self.puzzles - self.solved + 0.5))
 
     @property
     def logit_error(self) -> float:
         """Its standard error."""
-        return math.sqrt(1 / self.solved + 1 / (self.puzzles - self.solved))
+        return math.sqrt(1 / (self.solved + 0.5) + 1 / (self.puzzles - self.solved + 0.5))
 
 
-def _by_source(recorded: Sequence[Record]) -> list[Record]:
-    """By depth, the groups of every evaluation of a fold."""
-    by = [one["by"].get("source", {}) for run in recorded for one in run["evaluations"]]
-    return [groups for groups in by if any(of["group"] == "held_out" for of in groups.get("16", []))]
+def _folds(recorded: Sequence[Record]) -> list[Record]:
+    """For each fold the groups of its evaluation of one start, by depth."""
+    return [
+        groups
+        for run in recorded
+        for one in run["evaluations"]
+        if set(DEPTHS) <= set(groups := one["by"].get("source", {}))
+        and any(of["group"] == "held_out" for of in groups[DEPTHS[0]])
+        and (one["settings"]["different_init"], one["settings"]["streaming"]) == (1, False)
+        and "kernels" not in one["settings"]
+    ]
 
 
 def shares(recorded: Sequence[Record], depth: str) -> dict[str, Share]:
-    """What the folds solve together of `trained_on`, `held_out` and, as "ours", the test set; {} without folds."""
+    """What all folds solve of `trained_on` and `held_out`, and in the mean of the test set, "ours"; {} without folds.
+
+    Each fold has other puzzles held out, and the same test set.
+    """
     found: dict[str, Share] = {}
-    for groups in _by_source(recorded):
+    folds = _folds(recorded)
+    for groups in folds:
         for of in groups[depth]:
             if of["group"] != "all":
-                name = of["group"] if of["group"] in SAID else "ours"
+                name, times = (of["group"], 1) if of["group"] in SAID else ("ours", len(folds))
                 solved, puzzles = found.get(name, Share(0, 0))
-                found[name] = Share(solved + of["exact_accuracy"]["share"] * of["puzzles"], puzzles + of["puzzles"])
+                more = of["puzzles"] / times
+                found[name] = Share(solved + of["exact_accuracy"]["share"] * more, puzzles + more)
     return found
 
 
-def harder(recorded: Sequence[Record], depth: str) -> tuple[float, float]:
-    """The logarithm of the factor between the odds of puzzles held out and of ours, and its standard error."""
+def factor(recorded: Sequence[Record], depth: str) -> tuple[float, float]:
+    """The logarithm of the factor from the odds of our puzzles to those of puzzles held out, and its standard error."""
     held, ours = (shares(recorded, depth)[name] for name in ("held_out", "ours"))
     return held.logit - ours.logit, math.hypot(held.logit_error, ours.logit_error)
 
 
-def as_if(share: float, puzzles: int, recorded: Sequence[Record], depth: str) -> tuple[float, float]:
+def on_held_out(share: float, puzzles: int, recorded: Sequence[Record], depth: str) -> tuple[float, float]:
     """The share that a run with this share of our puzzles would have of puzzles like those held out, and its error."""
-    more, error = harder(recorded, depth)
+    log, error = factor(recorded, depth)
     ours = Share(share * puzzles, puzzles)
-    there = 1 / (1 + math.exp(-ours.logit - more))
+    there = 1 / (1 + math.exp(-ours.logit - log))
     return there, there * (1 - there) * math.hypot(error, ours.logit_error)
 
 
-def _factor(recorded: Sequence[Record], depth: str) -> str:
-    log, error = harder(recorded, depth)
+def _as_text(log: float, error: float) -> str:
     return f"{math.exp(log):.2f} ± {math.exp(log) * error:.2f}"
 
 
 def text(paper: Record, recorded: Sequence[Record]) -> str:
     """Two tables: what the folds solve, and what the other Sudoku runs, one start, would of puzzles held out."""
-    if not _by_source(recorded):
+    if not _folds(recorded):
         return "not run\n"
     rows = []
     for name, said in SAID.items():
         at = [shares(recorded, depth)[name] for depth in DEPTHS]
-        puzzles = int(at[0].puzzles)
-        rows.append([said, f"{puzzles:,}", *(percent(one.solved / puzzles, puzzles) for one in at)])
-    rows.append(["odds, held out to ours", "", *(_factor(recorded, depth) for depth in DEPTHS)])
-    folds = table(["puzzles, of both folds", "number", *(f"depth {depth}" for depth in DEPTHS)], rows, "lr" + "r" * 5)
+        puzzles = round(at[0].puzzles)
+        rows.append([said, f"{puzzles:,}", *(percent(one.solved / one.puzzles, puzzles) for one in at)])
+    rows.append(["odds, held out to ours", "", *(_as_text(*factor(recorded, depth)) for depth in DEPTHS)])
+    folds = table(["puzzles", "number", *(f"depth {depth}" for depth in DEPTHS)], rows, "lr" + "r" * len(DEPTHS))
     rows, task = [], paper["sudoku"]
     for run in of_task(task, recorded):
-        for one in widest({}, task, run):
-            for depth in ("16", "64"):
-                share = exact(one, depth)
-                there, error = as_if(share, one["puzzles"], recorded, depth)
-                theirs = [
-                    f"{number['exact']:g}"
-                    for number in task["numbers"]
-                    if (number["config"], str(number.get("depth"))) == (run["config"]["run_name"], depth)
-                    and not {"breadth", "streaming"} & set(number)
-                ]
-                ours = [percent(share, one["puzzles"]), f"{100 * there:.1f} ± {100 * error:.1f}"]
-                rows.append([run["name"], steps(run, recorded), depth, *(theirs or [""]), *ours])
+        for depth in ("16", "64"):
+            theirs = [
+                f"{number['exact']:g}"
+                for number in task["numbers"]
+                if (number["config"], str(number.get("depth"))) == (run["config"]["run_name"], depth)
+                and not {"breadth", "streaming", "noise_scale"} & set(number)
+            ]
+            for one in widest({"depth": int(depth)}, task, run):
+                share, error = on_held_out(exact(one, depth), one["puzzles"], recorded, depth)
+                ours = [percent(exact(one, depth), one["puzzles"]), f"{100 * share:.1f} ± {100 * error:.1f}"]
+                rows.append([run["name"], steps(run, recorded), depth, (theirs or [""])[0], *ours])
     head = ["run", "steps", "depth", "paper", "our test set", "at those odds"]
     return f"{folds}\n{table(head, rows, 'lrrrrr')}"
