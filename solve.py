@@ -8,11 +8,14 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from evaluation.solving.gif import write_gif
-from evaluation.solving.reading import read_from
-from evaluation.solving.shipped import load
-from evaluation.solving.verdict import EXIT_CODES, Verdict, verdicts
-from evaluation.solving.watch import play
+try:
+    from evaluation.solving.gif import write_gif
+    from evaluation.solving.reading import read_from
+    from evaluation.solving.shipped import load
+    from evaluation.solving.verdict import EXIT_CODES, Verdict, verdicts
+    from evaluation.solving.watch import play
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {sys.executable} has no {error.name}; .venv/bin/python does, once scripts/install.sh made it")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -32,13 +35,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--gif", type=Path, metavar="FILE", help="write the board after each iteration as a GIF (one puzzle)")
     given = parser.parse_args(words)
     if given.depth < 1 or given.breadth < 1:
-        raise ValueError("--depth and --breadth should be at least 1")
+        raise ValueError(f"--depth and --breadth should be at least 1, not {given.depth} and {given.breadth}")
     if given.json and given.watch:
         raise ValueError("--json prints nothing but JSON, so it does not go with --watch")
-    if given.gif and not given.gif.parent.is_dir():
-        raise ValueError(f"--gif {given.gif} needs the folder {given.gif.parent}, which does not exist")
-    if given.gif and given.gif.exists() and not given.gif.is_file():
-        raise ValueError(f"--gif {given.gif} should be a file to write, but it is a folder or a device")
+    if (to := given.gif) and (to.suffix != ".gif" or not to.parent.is_dir() or (to.exists() and not to.is_file())):
+        raise ValueError(f"--gif {to} should be a file to write, its name ending in .gif, in a folder that exists")
     return given
 
 
@@ -62,8 +63,8 @@ def run(given: argparse.Namespace) -> int:
     if given.gif and len(puzzles) > 1:
         raise ValueError(f"--gif shows one puzzle, but there are {len(puzzles)}")
     seen: Counter[str] = Counter()
-    solver = partial(load, puzzles[0].kind, given.checkpoint)
-    found = verdicts(puzzles, solver, given.depth, given.breadth, trace=given.watch or given.gif is not None)
+    solver, trace = partial(load, puzzles[0].kind, given.checkpoint), given.watch or given.gif is not None
+    found = verdicts(puzzles, solver, given.depth, given.breadth, trace)
     for number, (puzzle, verdict) in enumerate(zip(puzzles, found, strict=True), start=1):
         show(verdict, given, f"puzzle {number} (line {puzzle.line})" if len(puzzles) > 1 else "")
         seen[verdict.status] += 1
@@ -85,11 +86,9 @@ def main(words: list[str]) -> int:
     except BrokenPipeError:  # whoever reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except MemoryError:
-        print("error: there is not enough memory; give a smaller --breadth", file=sys.stderr)
+    except (ValueError, OSError, MemoryError) as error:
+        short = "there is not enough memory; give a smaller --breadth"
+        print(f"error: {short if isinstance(error, MemoryError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -29,7 +29,12 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
+# what the README calls two of the keys
+_MEANT = {"depth": "halt_max_steps", "breadth": "different_init"}
+
+
 def _nearest(word: str, words: list[str]) -> str:
+    word = _MEANT.get(word, word)
     close = [w for w in words if w.split(".")[-1] == word] or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -51,6 +56,7 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
 _SHOULD_BE = {
     "device": "auto, cpu, cuda or cuda:N",
     "compile": "auto, true or false",
+    "halt_max_steps": "a whole number from 1 on, or a list of them",
     "run_name": "letters, digits and any of . + - _, not dots alone (and a number in quotes: run_name=\"'2024'\")",
 }
 
@@ -61,8 +67,8 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     # A discriminated union puts the chosen variant's name into the location, behind the key it stands for.
     location = [str(part) for part in first["loc"]]
     arch = location.pop(1) if len(location) > 1 and location[0] == "arch" else None
-    if location[:1] == ["compile"]:
-        del location[1:]  # which member of the union refused it
+    if location[:1] in (["compile"], ["halt_max_steps"]):
+        del location[1:]  # which member of the union or of the list was refused
     key = ".".join(location)
     if first["type"] == "extra_forbidden" and key in _keys(model, None):
         return f"unknown key {key}: arch.name={arch} has none; where train=NAME sets it, start from a recipe of {arch}"

@@ -198,6 +198,10 @@ def build(options: Options) -> None:
             f"{options.test_set_name} also stand in the training subsets: {names}",
             file=sys.stderr,
         )
+    learned = [task for subset, tasks in subsets.items() if subset != options.test_set_name for task in tasks]
+    if unsolved := sum(example.output is None for task in learned for example in task.test):
+        what = "of the training subsets have no solution: they are left out"
+        print(f"note: {unsolved} test inputs {what}", file=sys.stderr)
     rng = np.random.default_rng(options.seed)
     identifiers = ["<blank>"]
     with new_dataset(options.output_dir) as fresh:

@@ -97,8 +97,8 @@ class TrainingBatches:
     """Batches of `batch_size` examples; `share` = (rank, ranks) takes one process's rows of each.
 
     An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with its examples
-    in random order, which go on in the next batch where they do not fit. What does not fill a batch at the end of an
-    epoch is dropped; groups too few for one batch are drawn again within it.
+    in random order; those that do not fit into a batch any more are dropped. So is what does not fill a batch at the
+    end of an epoch; groups too few for an epoch's batches are drawn again within it.
     """
 
     def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
@@ -124,16 +124,27 @@ class TrainingBatches:
 
     def _draw(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([3, self.seed, epoch])
-        wanted = self.steps_per_epoch * self.batch_size
-        drawn: list[np.ndarray] = []
-        count = 0
-        while count < wanted:
-            drawn.append(self._one_pass(rng))
-            count += len(drawn[-1])
-        return np.concatenate(drawn)[:wanted]
+        drawn: list[tuple[np.ndarray, np.ndarray]] = []
+        batches: list[np.ndarray] = []
+        count, wanted = 0, self.steps_per_epoch * self.batch_size
+        while len(batches) < self.steps_per_epoch:
+            while count < wanted:
+                order, ends = self._one_pass(rng)
+                drawn.append((order, count + ends))
+                count += len(order)
+            order, ends = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+            batches, begin = [], 0
+            while begin + self.batch_size <= count:
+                batches.append(order[begin : begin + self.batch_size])
+                begin = int(ends[begin + self.batch_size - 1])
+            wanted = count + 1  # should so many have been dropped that a batch is missing
+        return np.concatenate(batches[: self.steps_per_epoch])
 
-    def _one_pass(self, rng: np.random.Generator) -> np.ndarray:
-        """One puzzle of every group, in random order, each with all its examples in random order."""
+    def _one_pass(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One puzzle of every group, in random order, each with all its examples in random order.
+
+        With each example comes where in this order its puzzle ends.
+        """
         groups, puzzles = self.puzzles.split.group_indices, self.puzzles.split.puzzle_indices
         order = rng.permutation(len(groups) - 1)
         chosen = rng.integers(groups[order], groups[order + 1])
@@ -141,7 +152,7 @@ class TrainingBatches:
         owner = np.repeat(np.arange(len(chosen)), counts)
         offset = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         shuffled = np.lexsort((rng.random(len(owner)), owner))
-        return (puzzles[chosen][owner] + offset[shuffled]).astype(np.int64)
+        return (puzzles[chosen][owner] + offset[shuffled]).astype(np.int64), np.cumsum(counts)[owner]
 
 
 def evenly_spread(total: int, wanted: int | None) -> np.ndarray:

@@ -18,8 +18,8 @@ Metrics = dict[str, Tensor]
 def halt(state: State, readout: Readout, arch: Arch) -> State:
     """Marks the slots that are done: at `halt_max_steps`, or when q_halt > 0 (HRM: > q_continue).
 
-    With probability `halt_exploration_prob` a slot must first make a number of steps drawn from
-    [2, halt_max_steps].
+    With probability `halt_exploration_prob`, drawn anew at every step, a slot goes on unless it has made a number of
+    steps drawn from [2, halt_max_steps].
     """
     steps, most = state.steps, arch.halt_max_steps
     halted = steps >= most

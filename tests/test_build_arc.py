@@ -160,8 +160,9 @@ def test_what_stands_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert crop(test.inputs)[0].tolist() == cells("7", "0") and crop(test.labels)[1].tolist() == cells("70")
 
 
-def test_without_solutions(tmp_path: Path) -> None:
+def test_without_solutions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build(parse(arc_files(tmp_path, answers={})))
+    assert "note: 2 test inputs of the training subsets have no solution" in capsys.readouterr().err
     train, test = read_split(tmp_path / "set", "train"), read_split(tmp_path / "set", "test")
     assert len(train.inputs) == (1 + 2 + 3) * 31 and {answer.tolist()[0][0] for answer in crop(test.labels)} == {0}
     asked = json.loads((tmp_path / "set/test_puzzles.json").read_text())["c"]["test"]

@@ -150,6 +150,7 @@ def test_every_evaluation_composes(name):
 def test_evaluations_are_those_of_the_paper():
     full = load_eval(["checkpoint=x", "eval=sudoku_full"])
     assert (full.halt_max_steps, full.different_init, full.convergence_top_k) == ([64], 128, 4)
+    assert (full.noise_scale, full.H_init_std, full.L_init_std) == (0.5, 1.0, 1.0)
     assert full.noise_scale == 0.5 and full.max_eval_steps is None
     lite = load_eval(["checkpoint=x", "eval=sudoku_lite"])
     assert lite.max_puzzles == 2048 and lite.max_eval_steps is None
@@ -211,6 +212,9 @@ def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
     assert failure(load_eval, "checkpoint=x", "diferent_init=4") == (
         "unknown key diferent_init; did you mean different_init?"
     )
+    for word, meant in {"depth": "halt_max_steps", "breadth": "different_init"}.items():
+        assert failure(load_eval, "checkpoint=x", f"{word}=4") == f"unknown key {word}; did you mean {meant}?"
+    assert failure(load_pretrain, "train=eqr_sudoku", "depth=4").endswith("did you mean arch.halt_max_steps?")
     assert "unknown key arch" in failure(load_eval, "checkpoint=x", "arch.hidden_size=4")
 
 
@@ -322,7 +326,7 @@ def test_what_to_train_must_be_said():
         (["different_init=4", "convergence_top_k=5"], ["convergence_top_k=5", "different_init=4"]),
         (["eval=sudoku_full", "different_init=3"], ["convergence_top_k=4", "different_init=3"]),
         (["halt_max_steps=[]"], ["halt_max_steps"]),
-        (["halt_max_steps=0"], ["halt_max_steps", "greater than 0"]),
+        (["halt_max_steps=0"], ["halt_max_steps should be a whole number from 1 on, or a list of them, but it is 0"]),
         (["halt_max_steps=[1,2.5]"], ["halt_max_steps", "2.5"]),
         (["halt_max_steps=deep"], ["halt_max_steps", "'deep'"]),
         (["noise_scale=-1"], ["noise_scale", "-1"]),

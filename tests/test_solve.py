@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -162,10 +163,14 @@ def test_no_solution_and_several(run, puzzles, capsys):
         (["puzzles.txt"], "error: there is no file puzzles.txt"),
         (["hello"], "error: 'hello' is neither a file nor a puzzle: "),
         (["\udcff..............."], "error: row 1 column 1 is '\ufffd', but should be one of 1234"),
-        (["." * 16, "--depth", "0"], "error: --depth and --breadth should be at least 1"),
+        (["." * 16, "--depth", "0"], "error: --depth and --breadth should be at least 1, not 0 and 1"),
         (["." * 16, "--json", "--watch"], "error: --json prints nothing but JSON"),
-        (["." * 16, "--gif", "no/folder/a.gif"], "error: --gif no/folder/a.gif needs the folder no/folder"),
-        (["." * 16, "--gif", str(ROOT)], f"error: --gif {ROOT} should be a file to write, but it is a folder"),
+        (["." * 16, "--gif", "no/folder/a.gif"], "error: --gif no/folder/a.gif should be a file to write"),
+        (["." * 16, "--gif", str(ROOT)], f"error: --gif {ROOT} should be a file to write, its"),
+        (
+            ["." * 16, "--gif", "board.png"],
+            "error: --gif board.png should be a file to write, its name ending in .gif",
+        ),
         (["/dev/null"], "error: /dev/null: there is no puzzle in it"),
         ([str(ROOT)], f"error: {ROOT} is a folder"),
         (["." * 16 + "\n" + "." * 16, "--gif", "a.gif"], "error: --gif shows one puzzle, but there are 2"),
@@ -176,6 +181,13 @@ def test_no_solution_and_several(run, puzzles, capsys):
 def test_a_mistake_is_one_sentence(words, sentence, capsys):
     code, out, err = told(capsys, *words)
     assert (code, out, err.count("\n")) == (1, "", 1) and err.startswith(sentence), err
+
+
+def test_what_python_lacks_is_named():
+    """As where the virtual environment is not active."""
+    done = subprocess.run([sys.executable, "-E", "-S", str(ROOT / "solve.py")], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert re.fullmatch(r"error: \S+ has no \w+; .venv/bin/python does, once scripts/install.sh made it\n", done.stderr)
 
 
 def test_mistakes_in_options_do_not_look_like_wrong_answers(capsys):

@@ -205,6 +205,23 @@ def test_batches_are_a_function_of_seed_and_step(tiny_data):
     assert torch.equal(torch.cat(parts), batches.batch(4).inputs)
 
 
+@pytest.mark.parametrize(("size", "steps"), [(10, 3), (7, 5), (50, 1)])
+def test_examples_of_a_puzzle_that_do_not_fit_are_dropped(tiny_data, size, steps):
+    """Twelve puzzles of three examples. Of the second size an epoch fills four batches, so it draws again."""
+    puzzles = Puzzles(tiny_data, "train", ALONE.device)
+    metadata = puzzles.split.metadata.model_copy(update={"total_groups": 12, "mean_puzzle_examples": 3.0})
+    indices = {"puzzle_indices": np.arange(0, 37, 3), "group_indices": np.arange(13)}
+    puzzles.split = replace(puzzles.split, metadata=metadata, **indices)
+    batches = TrainingBatches(puzzles, size, seed=5)
+    assert batches.steps_per_epoch == steps
+    found = [batches.examples(step) // 3 for step in range(2 * steps)]
+    for of_rows in found:
+        starts = np.flatnonzero(np.diff(of_rows, prepend=-1))
+        assert len(of_rows) == size and (np.diff(starts) % 3 == 0).all(), "only the last puzzle of a batch is cut"
+    if size == 10:
+        assert len(set(np.concatenate(found[:3]))) == 12, "no puzzle goes on in the next batch"
+
+
 def test_an_epoch_has_every_batch_that_it_fills(tiny_data):
     """Although the product of the mean and the number of groups falls short of the examples by rounding."""
     puzzles = Puzzles(tiny_data, "train", ALONE.device)

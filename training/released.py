@@ -130,8 +130,11 @@ def load(path: str | Path) -> Released:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = re.search(r"(GLOBAL|global) (\S+)", str(error))
-        refused = f" ({reason.group(2)})" if reason else ""
-        raise ValueError(f"{file} was refused: it asks for code to be run{refused} or is damaged") from None
+        if reason:
+            raise ValueError(f"{file} was refused: it asks for code to be run ({reason.group(2)})") from None
+        raise ValueError(
+            f"{file} is no checkpoint (.safetensors or .pth), is damaged or asks for code to be run"
+        ) from None
     except _DAMAGE as error:
         why = re.split(r"\. |\n", str(error))[0] or type(error).__name__
         raise ValueError(f"{file} is no checkpoint, or not a complete one ({why})") from None
