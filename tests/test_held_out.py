@@ -1,8 +1,10 @@
 """results/folds.py and results/held_out.py: training puzzles held out, and what they say of the test set."""
 
 import csv
+import re
 
 import pytest
+from conftest import ROOT
 from test_results import PAPER
 
 from results import folds, held_out
@@ -126,3 +128,9 @@ def test_the_table_names_every_run_with_the_papers_number():
     assert "| other | 7 | 16 | 84.8 | 75.00 ± 0.40 | 92.3 ± 1.2 |" in text
     assert "| other | 7 | 64 |  | 90.00 ± 0.27 | 97.3 ± 0.4 |" in text
     assert held_out.text(PAPER, runs) == "not run\n"
+
+
+def test_the_front_page_has_the_estimates_of_the_table():
+    said = re.findall(r"(\d+\.\d ± \d\.\d)%", (ROOT / "README.md").read_text())
+    table = (ROOT / "results" / "README.md").read_text()
+    assert len(said) == 6 and all(f"| {estimate} |" in table for estimate in said)
