@@ -15,7 +15,7 @@ try:
     from evaluation.solving.verdict import EXIT_CODES, Verdict, verdicts
     from evaluation.solving.watch import play
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {sys.executable} has no {error.name}; .venv/bin/python does, once scripts/install.sh made it")
+    sys.exit(f"error: {sys.executable} has no {error.name}: bash scripts/install.sh makes .venv/bin/python with it")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise ValueError(f"--depth and --breadth should be at least 1, not {given.depth} and {given.breadth}")
     if given.json and given.watch:
         raise ValueError("--json prints nothing but JSON, so it does not go with --watch")
-    if (to := given.gif) and (to.suffix != ".gif" or not to.parent.is_dir() or (to.exists() and not to.is_file())):
+    if (to := given.gif) and not (to.suffix.lower() == ".gif" and to.parent.is_dir() and to.is_file() == to.exists()):
         raise ValueError(f"--gif {to} should be a file to write, its name ending in .gif, in a folder that exists")
     return given
 

@@ -34,8 +34,9 @@ _MEANT = {"depth": "halt_max_steps", "breadth": "different_init"}
 
 
 def _nearest(word: str, words: list[str]) -> str:
-    word = _MEANT.get(word, word)
-    close = [w for w in words if w.split(".")[-1] == word] or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    meant = _MEANT.get(word.split(".")[-1])
+    close = [w for w in words if w.split(".")[-1] == (meant or word)]
+    close = close or ([] if meant else difflib.get_close_matches(word, words, n=1, cutoff=0.5))
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -189,7 +189,8 @@ def _end(number: int, _: FrameType | None) -> None:
 
 def _read_metadata(file: Path) -> Metadata:
     if not file.is_file():
-        raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}")
+        other = "one elsewhere is given as dataset.data_path, in an evaluation as dataset_data_path"
+        raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}; {other}")
     try:
         metadata = Metadata.model_validate_json(file.read_bytes())
     except ValidationError as error:

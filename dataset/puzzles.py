@@ -124,20 +124,16 @@ class TrainingBatches:
 
     def _draw(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([3, self.seed, epoch])
-        drawn: list[tuple[np.ndarray, np.ndarray]] = []
+        order, ends = np.empty((2, 0), np.int64)
         batches: list[np.ndarray] = []
-        count, wanted = 0, self.steps_per_epoch * self.batch_size
         while len(batches) < self.steps_per_epoch:
-            while count < wanted:
-                order, ends = self._one_pass(rng)
-                drawn.append((order, count + ends))
-                count += len(order)
-            order, ends = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-            batches, begin = [], 0
-            while begin + self.batch_size <= count:
+            more, its_ends = self._one_pass(rng)
+            order, ends = np.append(order, more), np.append(ends, len(order) + its_ends)
+            begin = 0
+            while begin + self.batch_size <= len(order):
                 batches.append(order[begin : begin + self.batch_size])
                 begin = int(ends[begin + self.batch_size - 1])
-            wanted = count + 1  # should so many have been dropped that a batch is missing
+            order, ends = order[begin:], ends[begin:] - begin
         return np.concatenate(batches[: self.steps_per_epoch])
 
     def _one_pass(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

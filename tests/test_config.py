@@ -151,7 +151,7 @@ def test_evaluations_are_those_of_the_paper():
     full = load_eval(["checkpoint=x", "eval=sudoku_full"])
     assert (full.halt_max_steps, full.different_init, full.convergence_top_k) == ([64], 128, 4)
     assert (full.noise_scale, full.H_init_std, full.L_init_std) == (0.5, 1.0, 1.0)
-    assert full.noise_scale == 0.5 and full.max_eval_steps is None
+    assert full.max_eval_steps is None
     lite = load_eval(["checkpoint=x", "eval=sudoku_lite"])
     assert lite.max_puzzles == 2048 and lite.max_eval_steps is None
     plain = load_eval(["checkpoint=x"])
@@ -214,7 +214,9 @@ def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
     )
     for word, meant in {"depth": "halt_max_steps", "breadth": "different_init"}.items():
         assert failure(load_eval, "checkpoint=x", f"{word}=4") == f"unknown key {word}; did you mean {meant}?"
-    assert failure(load_pretrain, "train=eqr_sudoku", "depth=4").endswith("did you mean arch.halt_max_steps?")
+    for word in ("depth", "arch.depth"):
+        assert failure(load_pretrain, "train=eqr_sudoku", f"{word}=4").endswith("did you mean arch.halt_max_steps?")
+    assert failure(load_pretrain, "train=eqr_sudoku", "breadth=4") == "unknown key breadth", "training has none"
     assert "unknown key arch" in failure(load_eval, "checkpoint=x", "arch.hidden_size=4")
 
 

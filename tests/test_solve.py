@@ -187,7 +187,8 @@ def test_what_python_lacks_is_named():
     """As where the virtual environment is not active."""
     done = subprocess.run([sys.executable, "-E", "-S", str(ROOT / "solve.py")], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert re.fullmatch(r"error: \S+ has no \w+; .venv/bin/python does, once scripts/install.sh made it\n", done.stderr)
+    said = r"error: \S+ has no \w+: bash scripts/install.sh makes .venv/bin/python with it\n"
+    assert re.fullmatch(said, done.stderr), done.stderr
 
 
 def test_mistakes_in_options_do_not_look_like_wrong_answers(capsys):

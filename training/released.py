@@ -10,6 +10,7 @@ handful of harmless names added; anything else in the file is refused.
 import argparse
 import pickle
 import re
+import struct
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,17 @@ _HARMLESS: list[Any] = [
 
 
 # what unpickling a damaged file may end in
-_DAMAGE = (RuntimeError, EOFError, OSError, LookupError, TypeError, AttributeError, ValueError, AssertionError)
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    AssertionError,
+    struct.error,
+)
 
 
 class Released(NamedTuple):
@@ -136,8 +147,8 @@ def load(path: str | Path) -> Released:
             f"{file} is no checkpoint (.safetensors or .pth), is damaged or asks for code to be run"
         ) from None
     except _DAMAGE as error:
-        why = re.split(r"\. |\n", str(error))[0] or type(error).__name__
-        raise ValueError(f"{file} is no checkpoint, or not a complete one ({why})") from None
+        why = re.split(r"\. |\n", str(error))[0] if isinstance(error, (RuntimeError, OSError)) else ""
+        raise ValueError(f"{file} is no checkpoint, or not a complete one" + (why and f" ({why})")) from None
     if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content, "config": _config_beside(file), "step": 0}
     if not isinstance(content, dict):
