@@ -48,17 +48,14 @@ def _log(directory: Path) -> list[dict[str, float]]:
     return lines
 
 
-def training_time(log: Sequence[dict[str, float]], batch: int, processes: int) -> tuple[float, float]:
-    """(seconds, seconds x processes) of the training steps in a log, evaluations apart; resumed slices add up.
-
-    Where a line does not say what all processes spent (`train/process_seconds`), there were `processes` of them.
-    """
+def training_time(log: Sequence[dict[str, float]], batch: int) -> tuple[float, float]:
+    """(seconds, seconds x processes) of the training steps in a log, evaluations apart; resumed slices add up."""
     wall = spent = step = 0.0
     for line in log:
         if "train/samples_per_second" in line:
             seconds = (line["step"] - step) * batch / line["train/samples_per_second"]
             wall, step = wall + seconds, line["step"]
-            spent += line.get("train/process_seconds", seconds * processes)
+            spent += line.get("train/process_seconds", seconds)
     return round(wall, 1), round(spent, 1)
 
 
@@ -164,7 +161,7 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         evaluations: folders that evaluate.py wrote.
         earlier: what was recorded of the run before: its evaluations are kept, and what is not `given` anew.
         given: `after` (the recorded run from whose end it went on), `hardware`, `commit` (for a run whose folder does
-            not know it), `note`, `processes`; None: not given.
+            not know it), `note`; None: not given.
 
     Raises:
         ValueError: one sentence: a folder is not what it should be, or `earlier` is of another run.
@@ -175,9 +172,9 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         raise ValueError(f"{directory} is another run than the one recorded as {earlier['name']}: give another name")
     versions = read(directory / "versions.json", "commit")
     commit = versions.pop("commit")
-    names = ("after", "hardware", "note", "commit", "processes")
+    names = ("after", "hardware", "note", "commit")
     said = {name: given.get(name) or (earlier or {}).get(name) for name in names}
-    wall, spent = training_time(log, config.global_batch_size, said["processes"] or 1)
+    wall, spent = training_time(log, config.global_batch_size)
     found = {
         "name": directory.name,
         "after": said["after"],
@@ -185,7 +182,6 @@ def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None 
         "seed": config.seed,
         "commit": said["commit"] or "unknown" if commit == "unknown" else commit,
         "hardware": said["hardware"] or "not recorded",
-        "processes": said["processes"] or 1,
         "versions": versions,
         "note": said["note"],
         "steps": log[-1]["step"],
@@ -213,7 +209,6 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", help="what it was trained on, such as '1 x H200'")
     parser.add_argument("--commit", help="for a run whose folder does not say of which commit it is")
     parser.add_argument("--note", help="whatever else a reader should know")
-    parser.add_argument("--processes", type=int, help="how many trained it, where its log does not say (1)")
     given = parser.parse_args(words)
     file = RUNS / f"{given.name}.json"
     try:
@@ -221,12 +216,12 @@ def main(words: Sequence[str] | None = None) -> int:
             what = "letters, digits and any of . + - _, not dots alone"
             raise ValueError(f"NAME should be {what}, but it is {given.name!r}")
         earlier = read(file) if file.exists() else None
-        more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note", "processes")}
+        more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note")}
         first, *evaluations = given.folders
         if earlier is None or not (first / "results.json").is_file():
             found = record(first, evaluations, earlier, **more) | {"name": given.name}
         elif any(more[name] for name in more if name != "note"):
-            raise ValueError("--after, --hardware, --commit and --processes are of the run: give RUN_DIR too")
+            raise ValueError("--after, --hardware and --commit are of the run: give RUN_DIR too")
         else:
             found = with_evaluations(earlier | {"note": given.note or earlier["note"]}, given.folders)
         if (name := found["config"]["run_name"]) not in choices("train"):

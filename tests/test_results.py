@@ -181,10 +181,10 @@ def test_eight_bits_are_another_evaluation(found, run, work, tmp_path):
 
 
 def test_slices_of_training_add_up():
-    log = [{"step": step, "train/samples_per_second": rate} for step, rate in ((10, 40.0), (20, 80.0))]
-    assert record.training_time(log, 8, processes=2) == (3.0, 6.0)
-    log[1]["train/process_seconds"] = 4.0  # four processes went on
-    assert record.training_time([*log, {"step": 20, "eval/puzzles": 5}], 8, processes=2) == (3.0, 8.0)
+    rates = ((10, 40.0, 4.0), (20, 80.0, 4.0))  # two processes, then four
+    names = ("step", "train/samples_per_second", "train/process_seconds")
+    log = [dict(zip(names, line, strict=True)) for line in rates]
+    assert record.training_time([*log, {"step": 20, "eval/puzzles": 5}], 8) == (3.0, 8.0)
 
 
 def test_curves_are_thinned():
