@@ -49,7 +49,10 @@ def _log(directory: Path) -> list[dict[str, float]]:
 
 
 def training_time(log: Sequence[dict[str, float]], batch: int) -> tuple[float, float]:
-    """(seconds, seconds x processes) of the training steps in a log, evaluations apart; resumed slices add up."""
+    """(seconds, seconds x processes) of the training steps in a log, evaluations apart; resumed slices add up.
+
+    A line that does not say what all processes spent (`train/process_seconds`) is taken to be of one.
+    """
     wall = spent = step = 0.0
     for line in log:
         if "train/samples_per_second" in line:
