@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from results.recorded import (
     FROM_ARCH,
+    STARTS_STD,
     Record,
     by_majority,
     chain,
@@ -37,7 +38,7 @@ def _same_settings(number: Record, run: Record, evaluation: Record) -> bool:
     settings, wanted = evaluation["settings"], {name: run["config"]["arch"].get(name) for name in FROM_ARCH}
     wanted |= {name: number[name] for name in FROM_ARCH if name in number}
     wanted |= {"different_init": number.get("breadth", 1), "streaming": number.get("streaming", False)}
-    wanted |= {"split": "test", "perturb_std": 0.0, "ema": True}
+    wanted |= {"split": "test", "perturb_std": 0.0, "ema": True, "different_init_reset_std": STARTS_STD}
     return str(number.get("depth", 1)) in evaluation["metrics"] and all(
         settings[name] == value for name, value in wanted.items()
     )
@@ -64,7 +65,7 @@ def _on(paper: Record, one: Record) -> str:
     names, dataset = {paper[task]["data"]: paper[task]["ours_are"] for task in TASKS}, one["dataset"]
     if one["settings"]["split"] == "train":
         return f"{one['puzzles']:,} training puzzles of {dataset}"
-    return f"{one['puzzles']:,} {names.get(dataset, f'of {dataset}')}"
+    return f"{one['puzzles']:,} {names.get(dataset, f'test puzzles of {dataset}')}"
 
 
 def _how(paper: Record, one: Record) -> str:

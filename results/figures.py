@@ -7,15 +7,19 @@ from matplotlib.patheffects import withStroke
 
 from evaluation.drawing import pictures
 from results.blocks import of_task
-from results.recorded import Record, exact, selection, spent_before, standard_error
+from results.recorded import STARTS_STD, Record, exact, selection, spent_before, standard_error
 
-COLOURS = (pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY)
+COLOURS = (
+    *(pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY),
+    pictures.GREY,
+)
 
 
 def _lines(task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Record]]:
     """(run, evaluation) for each line against depth, those of fewer starts first.
 
-    Of a run's evaluations with so many starts: with the noise it was trained with, on most puzzles, at most depths.
+    Of a run's evaluations with so many starts: with the noise it was trained with, starts of the usual std, on most
+    puzzles, at most depths.
     """
     found: dict[tuple[int, str], tuple[Record, Record]] = {}
     for run in recorded:
@@ -26,6 +30,7 @@ def _lines(task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Recor
             and not one["settings"]["streaming"]
             and one["settings"]["split"] == "test"
             and one["settings"]["noise_scale"] == run["config"]["arch"].get("noise_scale")
+            and one["settings"]["different_init_reset_std"] == STARTS_STD
         ]
         for one in sorted(fitting, key=lambda one: (one["puzzles"], len(one["metrics"]))):
             found[one["settings"]["different_init"], run["name"]] = (run, one)

@@ -22,6 +22,9 @@ Record = dict[str, Any]
 FROM_ARCH = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
 """Settings of an evaluation that are the model's own unless it is asked for others."""
 
+STARTS_STD = EvalConfig.model_fields["different_init_reset_std"].default
+"""That of the random starts of a model that did not learn from random ones, unless it is asked for another."""
+
 
 def read(file: Path, *names: str) -> Record:
     """The JSON object in a file. Raises ValueError, in one sentence, where it lacks one of `names` or is none."""
@@ -76,10 +79,12 @@ def exact(evaluation: Record, depth: int | str) -> float:
 
 def selection(evaluation: Record) -> str:
     """What `exact` is over, in words."""
-    breadth, chosen = evaluation["settings"]["different_init"], evaluation["settings"]["convergence_top_k"]
-    if by_majority(evaluation):
-        return f"majority of {breadth}"
-    return "one start" if breadth == 1 else f"best converged of {breadth}" if chosen else f"mean of {breadth} starts"
+    settings = evaluation["settings"]
+    breadth, std = settings["different_init"], settings["different_init_reset_std"]
+    if breadth == 1:
+        return "one start"
+    how = "majority" if by_majority(evaluation) else "best converged" if settings["convergence_top_k"] else "mean"
+    return f"{how} of {breadth}" + ("" if std == STARTS_STD else f" starts of std {std:g}")
 
 
 def standard_error(share: float, puzzles: int) -> float:

@@ -180,6 +180,17 @@ def test_eight_bits_are_another_evaluation(found, run, work, tmp_path):
     assert ", float8 |" in blocks.evaluated(PAPER, [both | {"name": "tiny"}])
 
 
+def test_random_starts_of_another_std_are_another_evaluation(found):
+    number = {"model": "EqR", "config": "eqr_sudoku", "depth": 4, "breadth": 4, "noise_scale": 0.5}
+    task, (_, four) = as_task(found)["sudoku"], found["evaluations"]
+    assert blocks.measured(number, task, [found]) == [(found, four)]
+    assert recorded.selection(four) == "best converged of 4"
+    four["settings"]["different_init_reset_std"] = 0.1
+    assert blocks.measured(number, task, [found]) == []
+    assert "| best converged of 4 starts of std 0.1 | 0.5 |" in blocks.evaluated(PAPER, [found])
+    assert "different_init_reset_std=0.1" in recorded.evaluation_words(found, four)
+
+
 def test_slices_of_training_add_up():
     rates = ((10, 40.0, 4.0), (20, 80.0, 4.0))  # two processes, then four
     names = ("step", "train/samples_per_second", "train/process_seconds")
@@ -354,8 +365,12 @@ def test_what_a_figure_shows(found):
     fewer = one | {"puzzles": 5}
     four = copy.deepcopy(noisy)
     four["settings"]["noise_scale"] = one["settings"]["noise_scale"]
-    found["evaluations"] = [fewer, one, fewer, noisy, four]
-    assert [shown for _, shown in _lines(task, [found])] == [one, four], "training's noise, and most puzzles"
+    near = copy.deepcopy(four) | {"puzzles": 12}
+    near["settings"]["different_init_reset_std"] = 0.1
+    found["evaluations"] = [fewer, one, fewer, noisy, four, near]
+    assert [shown for _, shown in _lines(task, [found])] == [one, four], (
+        "training's noise, usual starts, and most puzzles"
+    )
 
     begun = copy.deepcopy(found) | {"name": "begun", "after": "tiny"}
     begun["config"]["load_checkpoint"] = "tiny"
