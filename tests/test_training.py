@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,10 @@ def test_a_checkpoint_without_latents_says_so(tiny, tmp_path):
 def test_signals_save_and_stop(tiny, tmp_path, number, processes):
     words = command_line("pretrain.py", *tiny, "epochs=100000", processes=processes)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    heard = partial(signal.signal, number, signal.SIG_DFL)  # under nohup SIGHUP would be ignored, as is right
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heard
+    )
     log = None
     for _ in range(600):
         time.sleep(0.1)
