@@ -7,18 +7,18 @@ from pathlib import Path
 from config.load import load_eval
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
-from evaluation import report
-from evaluation.arc import VotesByDepth
-from evaluation.evaluate import Observer, plan, run_units
-from evaluation.load import build_for_evaluation, load_everywhere
-from evaluation.maze import ShortestPaths
-from evaluation.measure import settings_for
-from evaluation.merge import write_results
-from evaluation.outcomes import PerPuzzle
+from evaluation.merge import conclude
+from evaluation.observers.arc import VotesByDepth
+from evaluation.observers.maze import ShortestPaths
+from evaluation.observers.per_puzzle import PerPuzzle
 from evaluation.partial import Partial, append, describe
+from evaluation.results import new_evaluation_directory
+from evaluation.settings import settings_for
+from evaluation.units import Observer, plan, run_units
 from models.backend import out_of_memory
-from training import distributed
-from training.distributed import World
+from runtime import distributed
+from runtime.distributed import World
+from runtime.load import build_for_evaluation, load_everywhere
 
 
 def run(config: EvalConfig, world: World) -> None:
@@ -42,7 +42,7 @@ def run(config: EvalConfig, world: World) -> None:
     started = time.perf_counter()
     eval_dir = config.eval_dir
     if not eval_dir and world.is_main:
-        eval_dir = str(report.new_evaluation_directory(loaded.origin))
+        eval_dir = str(new_evaluation_directory(loaded.origin))
     directory = Path(world.from_main(eval_dir))
     partial, (shard, shards) = Partial(directory, made=not config.eval_dir), config.shard_of
     earlier = partial.begin(about, config.shard_of) if world.is_main else []
@@ -69,7 +69,7 @@ def run(config: EvalConfig, world: World) -> None:
         print(f"shard {config.shard} is done; with all: python -m evaluation.merge {directory} [OTHER_EVAL_DIR ...]")
         return
     seconds = time.perf_counter() - started
-    write_results(directory, about, earlier + everyone, {"processes": world.size, "seconds": round(seconds, 2)})
+    conclude(directory, about, earlier + everyone, {"processes": world.size, "seconds": round(seconds, 2)})
     partial.remove()
     print(f"{seconds:.1f} s; everything, with all settings: {directory}")
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from config.load import load_pretrain, resume_config
 from config.schema import PretrainConfig
 from dataset.puzzles import TrainingBatches, train_and_test
-from evaluation.evaluate import Settings, evaluate
-from evaluation.load import load_model, weights_into
-from models import backend, build, place
-from training import checkpoint, distributed
-from training.distributed import World
-from training.logging import new_run_directory, wandb_mode, write_final
+from evaluation.settings import Settings
+from evaluation.units import evaluate
+from models import backend
+from models.build import build, place
+from runtime import checkpoint, distributed
+from runtime.distributed import World
+from runtime.load import load_model, weights_into
+from training.log import new_run_directory, wandb_mode, write_final
 from training.loop import Stopped, resume, train
 from training.trainer import NotFinite, Trainer, seed_step
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 try:
-    from evaluation.solving.gif import write_gif
-    from evaluation.solving.reading import read_from
-    from evaluation.solving.shipped import load
-    from evaluation.solving.verdict import EXIT_CODES, Verdict, verdicts
-    from evaluation.solving.watch import play
+    from solving.gif import write_gif
+    from solving.reading import read_from
+    from solving.shipped import load
+    from solving.verdict import EXIT_CODES, Verdict, verdicts
+    from solving.watch import play
 except ModuleNotFoundError as error:
     sys.exit(f"error: {sys.executable} has no {error.name}: bash scripts/install.sh makes .venv/bin/python with it")
 
@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def main(words: list[str]) -> int:
-    """Exit code: `evaluation.solving.verdict.EXIT_CODES`; 1 for a mistake in command or input, 130 for Ctrl-C."""
+    """Exit code: `solving.verdict.EXIT_CODES`; 1 for a mistake in command or input, 130 for Ctrl-C."""
     try:
         return run(parse(words))
     except SystemExit as end:  # argparse: --help, or a mistake, for which it takes 2

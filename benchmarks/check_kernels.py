@@ -91,12 +91,12 @@ def cases(rows: int) -> Iterator[Case]:
     """Every kernel of the blocks, in the shapes of the shipped configurations."""
     from models.kernels.attention import self_attention
     from models.kernels.mlp import mlp_norm
-    from models.kernels.noise import Step
+    from models.kernels.noise import Relaxation
     from models.kernels.norm import linear_norm
     from models.kernels.weights import gather, spread
 
     def step(x: Tensor, h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-        return mlp_norm(x, gate_up, down, step=Step(h, 0.7, 0.0))
+        return mlp_norm(x, gate_up, down, step=Relaxation(h, 0.7, 0.0))
 
     def weights(D: int, N: int) -> list[tuple[int, ...]]:
         return [(2 * N, D), (D, N)]

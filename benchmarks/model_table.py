@@ -20,27 +20,33 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from config.load import choices, load_pretrain
 from config.schema import PretrainConfig
-from dataset.puzzles import Batch, Task
-from models import backend, build, place
-from models.act import act_loss
+from dataset.puzzles import Batch, PuzzleShape
+from models import backend
+from models.build import build, place
+from models.losses import act_loss
 from models.reasoner import Reasoner
 
-TASKS = {"arc": Task(900, 12, 1), "maze": Task(900, 6, 1), "4x4": Task(16, 6, 1), "sudoku": Task(81, 11, 1)}
+TASKS = {
+    "arc": PuzzleShape(900, 12, 1),
+    "maze": PuzzleShape(900, 6, 1),
+    "4x4": PuzzleShape(16, 6, 1),
+    "sudoku": PuzzleShape(81, 11, 1),
+}
 """By what stands in the name of a data set; the first that does."""
 REPEATS = 5
 
 
-def task_of(config: PretrainConfig) -> Task | None:
+def task_of(config: PretrainConfig) -> PuzzleShape | None:
     """The shape of the data set that a configuration names, with one puzzle identifier; None for other data."""
     return next((task for key, task in TASKS.items() if key in config.dataset.data_path), None)
 
 
-def batch_of(task: Task, rows: int, device: torch.device) -> Batch:
+def batch_of(task: PuzzleShape, rows: int, device: torch.device) -> Batch:
     tokens = torch.randint(1, task.vocab_size, (2, rows, task.seq_len), dtype=torch.int32, device=device)
     return Batch(tokens[0], tokens[1], torch.zeros(rows, dtype=torch.int32, device=device))
 
 
-def gigaflops(model: Reasoner, task: Task, training: bool = False) -> float:
+def gigaflops(model: Reasoner, task: PuzzleShape, training: bool = False) -> float:
     """Work of one outer iteration of one row, of a plain model on the CPU; in training, with its backward pass."""
     batch = batch_of(task, 1, torch.device("cpu"))
     # attention written out, since the counter does not know every fused kernel
@@ -63,7 +69,9 @@ def median_seconds(step: Callable[[], None], device: torch.device) -> float:
     return statistics.median(times[1:])
 
 
-def speeds(config: PretrainConfig, model: Reasoner, task: Task, rows: int, device: torch.device) -> tuple[float, float]:
+def speeds(
+    config: PretrainConfig, model: Reasoner, task: PuzzleShape, rows: int, device: torch.device
+) -> tuple[float, float]:
     """(training samples a second, evaluation rows a second): forward and backward, and forward alone."""
     batch = batch_of(task, rows, device)
     state = model.start(batch)

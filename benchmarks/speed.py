@@ -32,11 +32,12 @@ import torch
 from benchmarks.model_table import gigaflops, task_of
 from config.load import load_pretrain
 from dataset.layout import Split, puzzle_split, write_dataset
-from dataset.puzzles import Puzzles, Task, TrainingBatches
+from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
 from evaluation.trajectory import Residuals, trajectory
-from models import backend, build, place
-from training import distributed
-from training.logging import versions
+from models import backend
+from models.build import build, place
+from runtime import distributed
+from runtime.versions import versions
 from training.trainer import Trainer, seed_step
 
 HOW = {
@@ -58,7 +59,7 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def random_split(task: Task, count: int) -> Split:
+def random_split(task: PuzzleShape, count: int) -> Split:
     """`count` puzzles of random tokens."""
     tokens = np.random.default_rng(0).integers(1, task.vocab_size, (2, count, task.seq_len))
     inputs, labels = tokens.astype(np.uint8)

@@ -17,7 +17,7 @@ NOT_SCORED = -100
 """What `ignore_label_id` becomes in a batch: labels below 0 are not scored."""
 
 
-class Task(NamedTuple):
+class PuzzleShape(NamedTuple):
     """What a data set asks of a model: tokens of a puzzle, vocabulary, puzzle identifiers."""
 
     seq_len: int
@@ -47,7 +47,7 @@ class Puzzles:
             raise ValueError(f"{directory}: its {split} split has no puzzles")
         self.device = device
         metadata = self.split.metadata
-        self.task = Task(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
+        self.task = PuzzleShape(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
         self.ignore_label_id = metadata.ignore_label_id
         examples = np.diff(self.split.puzzle_indices)
         puzzle_ids = np.repeat(self.split.puzzle_identifiers, examples).astype(np.int32)

@@ -18,9 +18,9 @@ import numpy as np
 
 from dataset.csv_puzzles import csv_rows
 from dataset.puzzles import evenly_spread
-from evaluation import report
-from evaluation.outcomes import FILE, read_per_puzzle
-from training.files import write_whole
+from evaluation.observers.per_puzzle import FILE, read_per_puzzle
+from evaluation.results import read_results
+from runtime.files import write_whole
 
 Outcomes = dict[str, np.ndarray]
 """The columns of per_puzzle.csv."""
@@ -35,7 +35,7 @@ def read_outcomes(directory: Path) -> tuple[Outcomes, int]:
     Raises:
         ValueError: the evaluation was made without per_puzzle=true, or its files do not fit together.
     """
-    results = report.read(directory)
+    results = read_results(directory)
     if "examples" not in results:
         raise ValueError(f"{directory} does not say what became of every puzzle: evaluate with per_puzzle=true")
     outcomes = read_per_puzzle(directory)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation import report
-from evaluation.arc import votes_by_depth
-from evaluation.evaluate import Done, metrics_by_depth
-from evaluation.maze import shares
-from evaluation.measure import Halting, Settings
-from evaluation.outcomes import FILE, write_per_puzzle
+from evaluation.halting import Halting
+from evaluation.observers.arc import votes_by_depth
+from evaluation.observers.maze import shares
+from evaluation.observers.per_puzzle import FILE, write_per_puzzle
 from evaluation.partial import Partial, refuse_other
+from evaluation.results import results_table, write_results
+from evaluation.settings import Settings
+from evaluation.units import Done, metrics_by_depth
 
 SUBMISSION = "submission.json"
 
@@ -33,7 +34,7 @@ def data_of(about: dict[str, Any]) -> Path:
     return named if named.is_dir() else Path(about.get("data", named))
 
 
-def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
+def conclude(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
     """Prints the table and writes results.json, results.csv and what else was asked for; `more` are facts to add.
 
     What an earlier evaluation left in the folder beside these is deleted, as are tables by group.
@@ -53,7 +54,7 @@ def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], 
         "device_seconds": round(sum(part.device_seconds for part in done), 3),
         "puzzles_per_process_second": round(about["puzzles"] / seconds, 3),
     }
-    print(report.table(metrics))
+    print(results_table(metrics))
     print(
         "work: {process_seconds} s, {device_seconds} of the device, {puzzles_per_process_second} puzzles/s".format(
             **work
@@ -63,7 +64,7 @@ def write_results(directory: Path, about: dict[str, Any], done: Sequence[Done], 
         file.unlink(missing_ok=True)
     if about["facts"]["settings"].get("per_puzzle"):
         write_per_puzzle(directory, [part.observed["per_puzzle"] for part in done])
-    report.write(directory, about["facts"] | more | {"work": work}, metrics)
+    write_results(directory, about["facts"] | more | {"work": work}, metrics)
     if about["arc"]:
         votes[max(votes)].write_submission(directory / SUBMISSION)
 
@@ -96,7 +97,7 @@ def merge(directories: Sequence[Path], output: Path) -> None:
             "a job has not finished, or its folder was not named; the same command with its eval_dir goes on"
         )
     processes = {"processes": None, "seconds": None}
-    write_results(output, about, [done[unit] for unit in sorted(done)], processes)
+    conclude(output, about, [done[unit] for unit in sorted(done)], processes)
 
 
 def main() -> None:

@@ -19,12 +19,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from config.schema import Arch, EvalConfig
 from dataset.puzzles import Puzzles
-from evaluation.evaluate import Done, Plan
-from evaluation.load import Loaded
-from evaluation.maze import holds_mazes
-from evaluation.measure import Settings
-from training.distributed import World
-from training.logging import claim, versions
+from evaluation.observers.maze import holds_mazes
+from evaluation.settings import Settings
+from evaluation.units import Done, Plan
+from runtime.distributed import World
+from runtime.files import claim
+from runtime.load import Loaded
+from runtime.versions import versions
 
 _FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
 """Keys that may differ between parts of an evaluation: they change no number, or what they stand for is compared."""

@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from dataset.puzzles import Batch, Puzzles
-from evaluation.measure import Clock, Seen, Settings, look, together
+from evaluation.observations import Clock, Observation, concatenate, observe
+from evaluation.settings import Settings
 from evaluation.trajectory import Starts, begin, perturbed
+from models.core import Latents
 from models.reasoner import Readout, Reasoner, State, where_rows
-from models.recursion import Latents
 
 
 class Slots(NamedTuple):
@@ -110,7 +111,7 @@ class Agreement:
 class Streamed(NamedTuple):
     """What became of N puzzles."""
 
-    seen: Seen  # the trajectories that count, puzzle by puzzle, restarts in order
+    seen: Observation  # the trajectories that count, puzzle by puzzle, restarts in order
     kept_N: np.ndarray  # how many those are
     spent_N: np.ndarray  # iterations spent on each puzzle, with those on restarts that do not count
     capacity: int  # iterations that the slots could have made meanwhile
@@ -130,7 +131,7 @@ class Stream:
         self._puzzle_R, self._restart_R = np.zeros(R, int), np.zeros(R, int)
         self._taken_R = np.zeros(R, bool)
         self._spent_N, self._ended_N = np.zeros(N, int), np.zeros(N, int)
-        self._parts: list[tuple[np.ndarray, np.ndarray, Seen]] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray, Observation]] = []
         empty = self._fresh(np.zeros(R, int), np.zeros(R, int))
         self._slots = empty._replace(state=empty.state._replace(halted=torch.ones_like(empty.state.halted)))
 
@@ -155,7 +156,7 @@ class Stream:
         kept_N = self._agreement.kept_N
         order_T = np.lexsort((restart_T, puzzle_T))
         order_T = order_T[restart_T[order_T] < kept_N[puzzle_T[order_T]]]
-        seen = together([part[2] for part in self._parts]).rows(order_T)
+        seen = concatenate([part[2] for part in self._parts]).rows(order_T)
         return Streamed(seen, kept_N, self._spent_N, capacity)
 
     def _fresh(self, puzzle_R: np.ndarray, restart_R: np.ndarray) -> Slots:
@@ -182,12 +183,12 @@ class Stream:
         np.add.at(self._spent_N, self._puzzle_R[leaving], steps_R[leaving])
         self._taken_R[leaving] = False
 
-    def _look(self, rows: np.ndarray) -> Seen:
+    def _look(self, rows: np.ndarray) -> Observation:
         index = torch.from_numpy(rows).to(self._slots.fired.device)
         slots: Slots = tree_map(lambda t: t[index], self._slots)
         score_R = slots.residuals.nanmean(-1)
         forced_R = ~slots.fired
-        return look(slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings, forced=forced_R)
+        return observe(slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings, forced=forced_R)
 
     def _refill(self) -> None:
         free = np.flatnonzero(~self._taken_R)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dataset.puzzles import Batch
+from models.core import Latents
 from models.reasoner import Readout, Reasoner, State, where_rows
-from models.recursion import Latents
 
 _BLOCK = 64
 """Starts are drawn for so many neighbouring puzzles at a time."""

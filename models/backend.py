@@ -10,7 +10,7 @@ from config.schema import Arch, BlockArch, EvalConfig, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
 
 _WIDEST_HEAD = 64
-SMALL = 128  # the widest row that a kernel with a matrix product holds
+WIDEST_KERNEL_ROW = 128  # the widest row that a kernel with a matrix product holds
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def no_float8(arch: Arch, device: torch.device) -> str | None:
         return obstacle
     if torch.cuda.get_device_capability(device) < (8, 9):
         return f"{torch.cuda.get_device_name(device)} does not multiply in 8 bits"
-    if not isinstance(arch, BlockArch) or arch.hidden_size <= SMALL or arch.hidden_size % 16:
-        return f"it is for blocks of more than {SMALL} features, a multiple of 16"
+    if not isinstance(arch, BlockArch) or arch.hidden_size <= WIDEST_KERNEL_ROW or arch.hidden_size % 16:
+        return f"it is for blocks of more than {WIDEST_KERNEL_ROW} features, a multiple of 16"
     return None
 
 

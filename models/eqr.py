@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from config.schema import EqRArch
+from models.core import Draw, RandomInit
 from models.layers import Stack, truncated_normal
-from models.recursion import Draw, RandomInit, Recursion
+from models.recursion import Recursion
 
 
 def relax(h: Tensor, target: Tensor, lambda_: float, noise_scale: float) -> Tensor:

@@ -8,24 +8,8 @@ training has more than one segment (halt_max_steps > 1: per-iteration supervisio
 import torch
 from torch import Tensor, nn
 
+from models.core import Latents, Start, ZeroInit
 from models.layers import Stack
-from models.recursion import Latents, Start
-
-
-class ZeroInit(nn.Module):
-    """The one latent starts at zero."""
-
-    def __init__(self, length: int, dim: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.register_buffer("zeros", torch.zeros(1, length, dim, dtype=dtype), persistent=False)
-
-    def forward(self, batch: int) -> Latents:
-        """Latents (z,), [batch, L, D]."""
-        return (self.get_buffer("zeros").expand(batch, -1, -1),)
-
-    def randomized(self, std: float) -> Start:
-        """Raises ValueError: there is nothing to vary."""
-        raise ValueError("a feedforward model starts from zero, so different_init cannot be above 1")
 
 
 class Repeated(nn.Module):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from config.schema import HRMArch
+from models.core import FixedInit, Latents, Start
 from models.layers import Stack
-from models.recursion import FixedInit, Latents, Start
 
 
 class Hierarchy(nn.Module):

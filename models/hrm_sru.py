@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from config.schema import HRMSRUArch
+from models.core import Latents, Start
 from models.layers import truncated_normal
-from models.recursion import Latents, Start
 from models.sru import Scan, SRUStack, sru_scan
 
 

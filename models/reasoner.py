@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from dataset.puzzles import Batch
+from models.core import Core, Latents
 from models.layers import Embedding, Linear
 from models.puzzle_embedding import PuzzleEmbedding
-from models.recursion import Core, Latents
 
 
 class State(NamedTuple):

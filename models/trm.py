@@ -3,8 +3,9 @@
 import torch
 
 from config.schema import TRMArch
+from models.core import FixedInit
 from models.layers import Stack
-from models.recursion import FixedInit, Recursion
+from models.recursion import Recursion
 
 
 def trm_core(arch: TRMArch, stack: Stack, length: int, dtype: torch.dtype) -> Recursion:

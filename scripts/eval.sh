@@ -5,7 +5,7 @@
 # CHECKPOINT is one of ours (a file, or a run directory) or a released .pth. NPROC_PER_NODE as in train.sh.
 set -euo pipefail
 case ${1:-} in --help | -h) sed -n '2,/^set/{/^set/d; s/^# //; p}' "${BASH_SOURCE[0]}"; exit 0 ;; esac
-source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 checkpoint=()
 if [ $# -gt 0 ] && [[ $1 != *=* || -e $1 ]]; then
   checkpoint=("checkpoint='${1//\'/\\\'}'")

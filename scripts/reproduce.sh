@@ -4,5 +4,5 @@
 # Training needs a GPU; --check and --run do not.
 # Data, runs and NPROC_PER_NODE as in train.sh; results/README.md says more.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
-exec "$python" "$root/results/reproduce.py" "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
+exec "$python" "$root/reproduction/reproduce.py" "$@"

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import evaluation.arc
+import evaluation.observers.arc
 from dataset.arc import IDENTITY, SIDE, Augmentation, Example, Task, crop, encode, pack
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles
-from evaluation.arc import Votes, VotesByDepth, votes_by_depth
-from evaluation.measure import Seen
 from evaluation.merge import data_of
+from evaluation.observations import Observation
+from evaluation.observers.arc import Votes, VotesByDepth, votes_by_depth
 
 QUESTION, OTHER, RIGHT = (np.array(grid, np.uint8) for grid in ([[1, 2, 0]], [[4], [5]], [[7, 8, 9], [0, 0, 3]]))
 TASK = Task("a", [Example(QUESTION, RIGHT)], [Example(QUESTION, RIGHT), Example(OTHER, RIGHT[:1])])
@@ -83,7 +83,7 @@ def test_votes_come_before_confidence() -> None:
         for q_halt in q_halts:
             vote(found, answer, q_halt=q_halt)
     [answers] = found.counts.values()
-    assert evaluation.arc.ranked(answers) == [pack(g) for g in (grid(1), RIGHT, grid(2), grid(3))]
+    assert evaluation.observers.arc.ranked(answers) == [pack(g) for g in (grid(1), RIGHT, grid(2), grid(3))]
     assert found.metrics() == {
         "ARC/pass@1": 0, "ARC/pass@2": 1, "ARC/pass@5": 1, "ARC/pass@10": 1, "ARC/pass@100": 1, "ARC/pass@1000": 1
     }  # fmt: skip
@@ -130,7 +130,7 @@ def test_the_order_of_parts_does_not_matter(ballots: list[tuple[int, int, int, f
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.arc.KEEP", 3)
+    monkeypatch.setattr("evaluation.observers.arc.KEEP", 3)
     found = votes()
     for number in range(200):
         vote(found, np.array([[number // 100, number // 10 % 10, number % 10]], np.uint8))
@@ -188,7 +188,7 @@ def test_votes_in_parts_are_those_of_the_whole(tmp_path: Path) -> None:
     puzzles._puzzle_ids = torch.arange(1, 5, dtype=torch.int32)
     answers = [RIGHT, RIGHT, OTHER, RIGHT]
     boards = np.concatenate([encode(a, [augmentation]) for a, augmentation in zip(answers, AUGMENTS, strict=False)])
-    seen = Seen({}, boards, np.array([1.0, -1.0, 0.5, 3.0]), np.zeros(4))
+    seen = Observation({}, boards, np.array([1.0, -1.0, 0.5, 3.0]), np.zeros(4))
     found = []
     for cuts in ((0, 4), (0, 2, 4)):
         observer, parts = VotesByDepth(tmp_path, puzzles, [3]), []

@@ -19,12 +19,13 @@ from safetensors.torch import save_file
 import models.eqr
 from config.load import load_eval, load_pretrain
 from config.schema import Arch, PretrainConfig
-from dataset.puzzles import Puzzles, Task, TrainingBatches
-from evaluation.evaluate import Settings, evaluate
-from evaluation.load import build_for_evaluation, load_model
-from models import build
-from training import checkpoint, released
-from training.distributed import World
+from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
+from evaluation.settings import Settings
+from evaluation.units import evaluate
+from models.build import build
+from runtime import checkpoint, released
+from runtime.distributed import World
+from runtime.load import build_for_evaluation, load_model
 from training.trainer import Trainer, seed_step
 
 CPU = torch.device("cpu")
@@ -124,7 +125,7 @@ def test_a_crash_while_saving_leaves_the_old_file(tiny, saved, monkeypatch, wher
     before = saved.read_bytes()
     trainer = trained(tiny, steps=3)
     with monkeypatch.context() as patch:
-        patch.setattr(f"training.checkpoint.{where}", crash)
+        patch.setattr(f"runtime.checkpoint.{where}", crash)
         with pytest.raises(OSError):
             trainer.save(saved, slots=True)
     assert saved.read_bytes() == before and checkpoint.load(saved).step == 2
@@ -170,7 +171,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 def test_weights_must_fit(saved, tiny):
     weights = checkpoint.load(saved).model
-    task = Task(8, 6, 3)
+    task = PuzzleShape(8, 6, 3)
 
     def fault(*words: str) -> str:
         with pytest.raises(ValueError, match="does not fit the model") as caught:
@@ -202,7 +203,7 @@ def test_an_older_checkpoint_of_recurrent_units_loads(tiny, tmp_path):
 
 
 def test_nothing_is_loaded_from_weights_that_do_not_fit(saved, tiny):
-    model = build(load_pretrain(tiny).arch, Task(8, 6, 3))
+    model = build(load_pretrain(tiny).arch, PuzzleShape(8, 6, 3))
     before = {name: t.clone() for name, t in model.state_dict().items()}
     weights = checkpoint.load(saved).model
     weights["lm_head.weight"] = weights["lm_head.weight"][:3]
@@ -212,7 +213,7 @@ def test_nothing_is_loaded_from_weights_that_do_not_fit(saved, tiny):
 
 
 def test_weights_that_are_not_finite_are_refused(saved, tiny):
-    model = build(load_pretrain(tiny).arch, Task(8, 6, 3))
+    model = build(load_pretrain(tiny).arch, PuzzleShape(8, 6, 3))
     weights = checkpoint.load(saved).model
     weights["lm_head.weight"][2, 3] = float("nan")
     with pytest.raises(ValueError, match="^FILE is of no use: lm_head.weight is not finite$"):
@@ -312,7 +313,7 @@ def test_with_puzzle_embeddings(tmp_path, in_average):
         content["ema"]["shadow"]["model.inner.puzzle_emb.weights"] = table + 1
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
-    _, model, _ = build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 3), CPU)
+    _, model, _ = build_for_evaluation(load_model(config.checkpoint), config, PuzzleShape(81, 6, 3), CPU)
     assert torch.equal(model.puzzle_emb.weights, table + in_average)
     assert torch.equal(model.core.start.H_init, content["model"]["model.inner.H_init"])
     tokens = model.puzzle_emb(torch.tensor([2]))
@@ -326,7 +327,7 @@ def test_positions_that_are_computed_are_not_missed(tmp_path):
     content["model"]["model.inner.absolute_pos_embedding"] = torch.zeros(81, 32)
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
-    build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 1), CPU)
+    build_for_evaluation(load_model(config.checkpoint), config, PuzzleShape(81, 6, 1), CPU)
 
 
 def test_a_released_file_that_does_not_fit_is_named(tmp_path):
@@ -335,7 +336,7 @@ def test_a_released_file_that_does_not_fit_is_named(tmp_path):
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
     with pytest.raises(ValueError, match="model.inner.surplus is unknown") as caught:
-        build_for_evaluation(load_model(config.checkpoint), config, Task(81, 6, 1), CPU)
+        build_for_evaluation(load_model(config.checkpoint), config, PuzzleShape(81, 6, 1), CPU)
     assert str(tmp_path / "changed.pth") in one_sentence(caught)
 
 
@@ -571,7 +572,7 @@ def test_exported_names_are_those_of_every_golden_model(path, tiny, tmp_path):
         arguments = json.loads(file.metadata()["config"])
     keys = arguments.keys() - {"batch_size", "seq_len", "vocab_size", "num_puzzle_identifiers", "H_layers"}
     arch = TypeAdapter(Arch).validate_python({"name": path.stem[:3], **{key: arguments[key] for key in keys}})
-    task = Task(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
+    task = PuzzleShape(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
     config = load_pretrain(tiny).model_copy(update={"arch": arch})
     content = checkpoint.Checkpoint(1, config, task, build(arch, task).state_dict(), None, {}, None, {})
     checkpoint.save(tmp_path / "one.safetensors", content)

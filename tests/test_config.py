@@ -6,10 +6,10 @@ import yaml
 
 from config.load import choices, load_eval, load_pretrain, resume_config, to_yaml
 from config.schema import EqRArch, EvalConfig, PretrainConfig, TRMArch
-from dataset.puzzles import Task
-from models import build
+from dataset.puzzles import PuzzleShape
+from models.build import build
 
-SUDOKU, MAZE, SMALL = Task(81, 11, 1), Task(900, 6, 1), Task(16, 6, 1)
+SUDOKU, MAZE, SMALL = PuzzleShape(81, 11, 1), PuzzleShape(900, 6, 1), PuzzleShape(16, 6, 1)
 NOISE = {"lambda_": 0.95, "noise_scale": 0.01, "H_init_std": 1.0, "L_init_std": 1.0}
 
 # name -> (class, task, parameters, what sets it apart)

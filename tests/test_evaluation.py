@@ -19,17 +19,18 @@ import evaluate as evaluate_program
 from config.load import load_eval
 from config.schema import EvalConfig
 from dataset.layout import puzzle_split, write_dataset
-from dataset.puzzles import Puzzles, Task, evenly_spread
-from evaluation import evaluate as evaluation
+from dataset.puzzles import Puzzles, PuzzleShape, evenly_spread
 from evaluation import metrics
-from evaluation.evaluate import Settings, evaluate
-from evaluation.load import build_for_evaluation, load_model
-from evaluation.measure import look
-from evaluation.tally import counts
+from evaluation import units as evaluation
+from evaluation.observations import observe
+from evaluation.scoring import counts
+from evaluation.settings import Settings
 from evaluation.trajectory import Residuals, Starts, seed, trajectory
+from evaluation.units import evaluate
+from models.core import FixedInit, RandomInit
 from models.reasoner import Readout, State
-from models.recursion import FixedInit, RandomInit
-from training.distributed import World
+from runtime.distributed import World
+from runtime.load import build_for_evaluation, load_model
 
 CPU = torch.device("cpu")
 
@@ -386,12 +387,12 @@ def test_a_std_of_starts_without_effect_is_refused(name, words):
 
 
 def test_what_a_model_has_not_learned_is_refused():
-    loaded, task = load_model(golden_checkpoint("eqr")), Task(81, 6, 1)
+    loaded, task = load_model(golden_checkpoint("eqr")), PuzzleShape(81, 6, 1)
     config = load_eval(["checkpoint=x", "streaming=true", "halt_q=0.5"])
     never = loaded._replace(arch=loaded.arch.model_copy(update={"learned_halting": False}))
     with pytest.raises(ValueError, match="halt_q=0.5 needs a model that has learned to halt"):
         build_for_evaluation(never, config, task, CPU)
-    named = loaded._replace(task=Task(81, 6, 3), arch=loaded.arch.model_copy(update={"puzzle_emb_ndim": 16}))
+    named = loaded._replace(task=PuzzleShape(81, 6, 3), arch=loaded.arch.model_copy(update={"puzzle_emb_ndim": 16}))
     with pytest.raises(ValueError, match="embeddings for 3 puzzle identifiers, but these puzzles have 1$"):
         build_for_evaluation(named, load_eval(["checkpoint=x"]), task, CPU)
 
@@ -413,7 +414,7 @@ def test_answers_out_of_many_tokens():
     logits = torch.nn.functional.one_hot(labels, 40_000).float()
     one = torch.ones(1, dtype=torch.int32)
     state = State((torch.zeros(1, 2, 4),), labels, labels, one, one, one > 0)
-    seen = look(state, Readout(logits, torch.ones(1), torch.ones(1)), None, None, Settings([1]))
+    seen = observe(state, Readout(logits, torch.ones(1), torch.ones(1)), None, None, Settings([1]))
     assert seen.predictions_RS.tolist() == labels.tolist() and seen.values["exact_accuracy"] == 1
 
 

@@ -9,9 +9,10 @@ import torch
 from config.load import load_pretrain
 from dataset.puzzles import Puzzles, TrainingBatches
 from evaluation.trajectory import seed, trajectory
-from models import backend, build, place
+from models import backend
+from models.build import build, place
 from models.kernels.graph import Graphed
-from training.distributed import World
+from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

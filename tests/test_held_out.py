@@ -1,4 +1,4 @@
-"""results/folds.py and results/held_out.py: training puzzles held out, and what they say of the test set."""
+"""reproduction/folds.py and reproduction/held_out.py: training puzzles held out, and what they say of the test set."""
 
 import csv
 import re
@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from test_results import PAPER
 
-from results import folds, held_out
+from reproduction import folds, held_out
 
 
 def write(folder, name: str, rows: list[list[str]]) -> None:

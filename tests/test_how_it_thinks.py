@@ -16,15 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 import models
 from config.load import load_pretrain
 from config.schema import EvalConfig
-from dataset.puzzles import Batch, Task
+from dataset.puzzles import Batch, PuzzleShape
 from dataset.sudoku import random_puzzle, solutions
-from models.act import act_loss, continue_target, halt
 from models.eqr import relax
+from models.halting import continue_target, halt
 from models.layers import Block, MixerBlock
+from models.losses import act_loss
 
 PAGE = (ROOT / "docs" / "how_it_thinks.md").read_text()
 PROSE = re.sub(r"^```python.*?^```$", "", PAGE, flags=re.M | re.S)
-TASK = Task(seq_len=81, vocab_size=11, num_puzzle_identifiers=1)
+TASK = PuzzleShape(seq_len=81, vocab_size=11, num_puzzle_identifiers=1)
 PUZZLE, SOLUTION = re.search(r"^```\n(\S{81})\n(\S{81})\n```$", PAGE, re.M).groups()
 
 

@@ -24,18 +24,17 @@ import triton.language as tl
 
 from benchmarks import check_kernels
 from config.load import load_pretrain
-from dataset.puzzles import Batch, Task
-from models import build
-from models.act import act_loss
+from dataset.puzzles import Batch, PuzzleShape
 from models.attention import sdpa
 from models.backend import Backend
+from models.build import build
 from models.eqr import Relaxed
 from models.kernels import gate_up, mlp_backward, noise, rotary, weights
 from models.kernels.attention import attend, self_attention
 from models.kernels.attention_backward import attend_backward
 from models.kernels.blocks import FusedBlock, FusedMixerBlock, FusedRelaxed
 from models.kernels.mlp import mlp_norm
-from models.kernels.noise import Step
+from models.kernels.noise import Relaxation
 from models.kernels.norm import linear_norm
 from models.kernels.rotary import Rotation, project, rotate_
 from models.layers import (
@@ -52,6 +51,7 @@ from models.layers import (
     rope_2d,
     truncated_normal,
 )
+from models.losses import act_loss
 from training.ema import EMA
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -345,7 +345,7 @@ def noise_of(rows: int, D: int, seed: int) -> torch.Tensor:
     """The noise [2 rows, D] of two calls: a step from zeros towards zeros."""
     torch.manual_seed(seed)
     x, gate_up_, down = (torch.zeros(*shape, device=DEVICE) for shape in ((1, rows, D), (256, D), (D, 128)))
-    return torch.cat([mlp_norm(x, gate_up_, down, step=Step(x, 0.5, 1.0))[0] for _ in range(2)]).double()
+    return torch.cat([mlp_norm(x, gate_up_, down, step=Relaxation(x, 0.5, 1.0))[0] for _ in range(2)]).double()
 
 
 @pytest.mark.parametrize("D", [42, 44, 128, 130, 512, 520])
@@ -375,7 +375,7 @@ def test_noise_is_the_same_without_gradient_and_changes_none(D):
 
     def step(noise_scale: float) -> torch.Tensor:
         torch.manual_seed(1)
-        return mlp_norm(x, *leaves[2:], step=Step(h, 0.9, noise_scale))
+        return mlp_norm(x, *leaves[2:], step=Relaxation(h, 0.9, noise_scale))
 
     weight = torch.randn(1, 70, D, device=DEVICE)
     noisy, plain = (torch.autograd.grad((step(s) * weight).sum(), leaves) for s in (0.3, 0.0))
@@ -424,13 +424,13 @@ def test_erfinv_is_exact_enough():
 
 def test_weights_are_made_once_an_update():
     weight = torch.nn.Parameter(torch.randn(3, 5))
-    first = weights.at(weight, torch.bfloat16, columns=8)
+    first = weights.kernel_copy(weight, torch.bfloat16, columns=8)
     assert first.shape == (3, 8) and not first[:, 5:].any() and torch.equal(first[:, :5], weight.bfloat16())
-    assert weights.at(weight, torch.bfloat16, columns=8) is first
+    assert weights.kernel_copy(weight, torch.bfloat16, columns=8) is first
     with torch.no_grad():
         weight.add_(1.0)
-    assert torch.equal(weights.at(weight, torch.bfloat16, columns=8)[:, :5], weight.bfloat16())
-    same = weights.at(weight, torch.float32)
+    assert torch.equal(weights.kernel_copy(weight, torch.bfloat16, columns=8)[:, :5], weight.bfloat16())
+    same = weights.kernel_copy(weight, torch.float32)
     with torch.no_grad():
         weight.zero_()
     assert same.any()  # a copy, also where nothing had to change
@@ -440,19 +440,19 @@ def test_weights_follow_optimizers_that_count_no_version():
     weight = torch.nn.Parameter(torch.randn(3, 5, device=DEVICE))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
     for _ in range(2):
-        assert torch.equal(weights.at(weight, torch.bfloat16), weight.bfloat16())
+        assert torch.equal(weights.kernel_copy(weight, torch.bfloat16), weight.bfloat16())
         weight.grad = torch.ones_like(weight)
         optimizer.step()
-    assert torch.equal(weights.at(weight, torch.bfloat16), weight.bfloat16())
+    assert torch.equal(weights.kernel_copy(weight, torch.bfloat16), weight.bfloat16())
 
 
 def test_weights_follow_the_average_and_come_back():
     weight = torch.nn.Parameter(torch.randn(3, 5))
-    ema, live = EMA({"weight": weight}, 0.9), weights.at(weight, torch.float32)
+    ema, live = EMA({"weight": weight}, 0.9), weights.kernel_copy(weight, torch.float32)
     ema.shadow["weight"].fill_(2.0)
     with ema.applied():
-        assert (weights.at(weight, torch.float32) == 2.0).all()
-    assert torch.equal(weights.at(weight, torch.float32), live)
+        assert (weights.kernel_copy(weight, torch.float32) == 2.0).all()
+    assert torch.equal(weights.kernel_copy(weight, torch.float32), live)
 
 
 def test_training_after_inference_mode_and_inference_tensors():
@@ -504,7 +504,7 @@ MODELS = {
 def test_whole_models(name):
     """Two steps of training, and every gradient."""
     config = load_pretrain([f"train={name}", *MODELS[name]])
-    task = Task(16, 6, 3)
+    task = PuzzleShape(16, 6, 3)
     torch.manual_seed(1)
     plain = build(config.arch, task).to(DEVICE)
     fused = build(config.arch, task, FUSED).to(DEVICE)

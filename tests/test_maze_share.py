@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dataset.layout import Split, puzzle_split
 from dataset.maze import GOAL, OPEN, PATH, START, VOCAB_SIZE, WALL, grid_of, is_valid_answer, search, shortest_answer
-from evaluation.maze import ShortestPaths, holds_mazes, shares
-from evaluation.measure import Seen
+from evaluation.observations import Observation
+from evaluation.observers.maze import ShortestPaths, holds_mazes, shares
 
 
 def maze(seed: int, size: int = 7) -> np.ndarray:
@@ -38,9 +38,9 @@ def any_shortest(question_S: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return answer_S
 
 
-def seen(answers_RS: np.ndarray) -> Seen:
+def seen(answers_RS: np.ndarray) -> Observation:
     nothing = np.zeros(len(answers_RS))
-    return Seen({}, answers_RS.astype(np.int16), nothing, nothing)
+    return Observation({}, answers_RS.astype(np.int16), nothing, nothing)
 
 
 def mazes(count: int = 5) -> Split:

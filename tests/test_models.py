@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from config.load import choices, load_pretrain
 from config.schema import Arch
 from dataset.layout import puzzle_split, write_dataset
-from dataset.puzzles import Batch, Puzzles, Task, TrainingBatches
-from models import build, precision
-from models.act import act_loss, by_row, halt
+from dataset.puzzles import Batch, Puzzles, PuzzleShape, TrainingBatches
+from models import precision
 from models.attention import sdpa
+from models.build import build
 from models.eqr import relax
+from models.halting import halt
 from models.layers import (
     Attention,
     Embedding,
@@ -29,13 +30,13 @@ from models.layers import (
     sinusoids,
     truncated_normal,
 )
-from models.losses import log_stablemax, softmax_cross_entropy, stablemax_cross_entropy
+from models.losses import act_loss, by_row, log_stablemax, softmax_cross_entropy, stablemax_cross_entropy
 from models.reasoner import Readout, State
-from training.distributed import World
+from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 
 ALONE = World(0, 1, torch.device("cpu"))
-TASK = Task(9, 7, 4)
+TASK = PuzzleShape(9, 7, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def same_draws():
     torch.manual_seed(0)
 
 
-def small(experiment: str, *words: str, task: Task = TASK):
+def small(experiment: str, *words: str, task: PuzzleShape = TASK):
     """(the architecture, the model) of an experiment, narrow, in float32, with weights of full size in the heads."""
     narrow = [
         "arch.hidden_size=16",
@@ -58,7 +59,7 @@ def small(experiment: str, *words: str, task: Task = TASK):
     return arch, model
 
 
-def random_batch(rows: int = 5, task: Task = TASK) -> Batch:
+def random_batch(rows: int = 5, task: PuzzleShape = TASK) -> Batch:
     inputs, labels = (torch.randint(1, task.vocab_size, (rows, task.seq_len)).int() for _ in range(2))
     return Batch(inputs, labels, torch.randint(0, task.num_puzzle_identifiers, (rows,)).int())
 

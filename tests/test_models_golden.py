@@ -10,11 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from config.schema import Arch
-from dataset.puzzles import Batch, Task
-from models import build
-from models.act import act_loss, continue_target, halt
+from dataset.puzzles import Batch, PuzzleShape
+from models.build import build
+from models.halting import continue_target, halt
+from models.losses import act_loss
 from models.reasoner import State
-from training.released import our_weights, released_name
+from runtime.released import our_weights, released_name
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "models").glob("*.safetensors"))
 
@@ -44,7 +45,7 @@ def load(path: Path):
     if not arguments.get("puzzle_emb_ndim"):
         keys -= {"puzzle_emb_len"}
     arch = TypeAdapter(Arch).validate_python({"name": name, **{key: arguments[key] for key in keys}})
-    task = Task(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
+    task = PuzzleShape(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
     model = build(arch, task)
     weights = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
     weights = {key.replace("_level.sru.", "_level."): w for key, w in weights.items()}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.distributed import World
+from runtime.distributed import World
 from training.ema import EMA
 from training.optim import AdamATan2, SignSGD, learning_rate
 

@@ -15,11 +15,11 @@ from conftest import ROOT, TINY, command, only_run, tiny_split
 import evaluate as program
 from dataset.layout import write_dataset
 from evaluation import by_group
-from evaluation import evaluate as evaluation
 from evaluation import merge as merging
-from evaluation.evaluate import run_units
-from evaluation.outcomes import COLUMNS, read_per_puzzle
+from evaluation import units as evaluation
+from evaluation.observers.per_puzzle import COLUMNS, read_per_puzzle
 from evaluation.partial import Partial
+from evaluation.units import run_units
 
 PUZZLES = 23
 WIDE = ["different_init=5", "convergence_top_k=2"]

@@ -16,11 +16,11 @@ import torch
 from conftest import ROOT, command
 
 import evaluate as program
-from evaluation import evaluate as evaluation
 from evaluation import merge as merging
+from evaluation import units as evaluation
 from evaluation.metrics import Tally
 from evaluation.partial import _DONE, Partial, _line
-from training import released
+from runtime import released
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 WORDS = [
@@ -257,8 +257,9 @@ def test_a_unit_is_the_same_after_reading():
 
 
 def test_large_evaluations_have_a_bounded_number_of_units():
-    from evaluation.evaluate import UNITS, plan
-    from evaluation.measure import Halting, Settings
+    from evaluation.halting import Halting
+    from evaluation.settings import Settings
+    from evaluation.units import UNITS, plan
 
     for halting in (None, Halting()):
         for puzzles, breadth in ((10, 1), (1000, 8), (422_786, 1), (422_786, 128), (422_786, 5000), (3, 5000)):

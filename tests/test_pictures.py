@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from dataset.boards import Maze, Sudoku
 from dataset.layout import read_split
 from evaluation.drawing import board_pictures, curves, pictures
 from evaluation.drawing.sample import Paths, Sample
-from evaluation.solving.boards import Maze, Sudoku
 
 pytest.importorskip("matplotlib")
 MAZES = ROOT / "tests" / "golden" / "checkpoints" / "maze9"

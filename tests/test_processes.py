@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, command, only_run
 
 from config.load import load_pretrain, to_yaml
-from training import checkpoint
-from training.logging import MetricsLog
+from runtime import checkpoint
+from training.log import MetricsLog
 
 
 def run_program(tmp_path, text, *words):

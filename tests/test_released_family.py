@@ -10,9 +10,9 @@ from config.load import load_pretrain
 from config.schema import EvalConfig
 from dataset.layout import write_dataset
 from dataset.puzzles import Puzzles
-from evaluation.load import build_for_evaluation, load_model
-from models import build
-from training.released import released_name
+from models.build import build
+from runtime.load import build_for_evaluation, load_model
+from runtime.released import released_name
 
 CPU = torch.device("cpu")
 

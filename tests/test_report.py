@@ -21,8 +21,9 @@ from evaluation import report
 from evaluation.drawing import curves, pictures
 from evaluation.drawing.page import find, write_page
 from evaluation.drawing.sample import Sample, config_of, take_sample
-from models import build
-from training.distributed import World
+from evaluation.results import read_results
+from models.build import build
+from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 
 pytest.importorskip("matplotlib")
@@ -123,7 +124,7 @@ def test_the_page_of_a_run_shows_the_evaluations_below_it(run, tmp_path):
 
 def test_numbers_are_those_of_the_evaluation(run, sampled):
     """Noise and all: the same starts, the same batches, the same random draws."""
-    metrics = report.read(run / "evaluation")["metrics"]
+    metrics = read_results(run / "evaluation")["metrics"]
     assert 0.1 < metrics["5"]["all/exact_accuracy"] < 0.9 and sampled.depth == 16
     for depth, values in metrics.items():
         d = int(depth) - 1

@@ -19,10 +19,10 @@ from safetensors import safe_open
 
 from config.load import load_eval, load_pretrain
 from dataset.puzzles import Puzzles
-from evaluation.load import load_model, weights_into
-from models import build
-from results import blocks, record, recorded, reproduce, ship, tables
-from training import checkpoint
+from models.build import build
+from reproduction import blocks, record, recorded, reproduce, ship, tables
+from runtime import checkpoint
+from runtime.load import load_model, weights_into
 
 PAPER = recorded.read(recorded.RUNS.parent / "paper.json")
 SHIPPED = {"maze_unique": 600_000, "maze_unique_small": 100_000, "sudoku": 12_000_000}
@@ -375,7 +375,7 @@ def test_a_page_that_is_not_current_is_found_and_rewritten(tmp_path, monkeypatch
 
 def test_figures_are_drawn(found, tmp_path):
     pytest.importorskip("matplotlib")
-    from results.figures import draw
+    from reproduction.figures import draw
 
     task = as_task(found)["sudoku"]
     empty = copy.deepcopy(found) | {"evaluations": []}
@@ -386,7 +386,7 @@ def test_figures_are_drawn(found, tmp_path):
 
 def test_what_a_figure_shows(found):
     pytest.importorskip("matplotlib")
-    from results.figures import _lines, _on_the_way
+    from reproduction.figures import _lines, _on_the_way
 
     task = as_task(found)["sudoku"]
     one, noisy = found["evaluations"]

@@ -13,14 +13,14 @@ from conftest import ROOT, command, only_run
 from PIL import Image
 
 import solve
+from dataset.boards import Kind, Maze, Sudoku
 from dataset.layout import puzzle_split, write_dataset
 from dataset.sudoku import random_puzzle
-from evaluation.solving import shipped
-from evaluation.solving.boards import Kind, Maze, Sudoku
-from evaluation.solving.reading import Written, read_from
-from evaluation.solving.solver import Answer, Trace
-from evaluation.solving.verdict import EXIT_CODES, Verdict, verdicts
-from evaluation.solving.watch import frames, play
+from solving import shipped
+from solving.reading import Written, read_from
+from solving.solver import Answer, Trace
+from solving.verdict import EXIT_CODES, Verdict, verdicts
+from solving.watch import frames, play
 
 MAZE9 = ROOT / "tests" / "golden" / "checkpoints" / "eqr_maze9.pth"
 NINE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
@@ -294,7 +294,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("rows, in_place", [(24, True), (4, False)])
 def test_a_terminal_is_drawn_over_and_changes_are_highlighted(rows, in_place, monkeypatch):
-    monkeypatch.setattr("evaluation.solving.watch._SECONDS", 0)
+    monkeypatch.setattr("solving.watch._SECONDS", 0)
     monkeypatch.setenv("LINES", str(rows))
     puzzle_S = np.array([3] + [1] * 15)
     answers_TS = np.array([[3] + [2] * 15, [3] + [2] * 14 + [4]])
@@ -336,7 +336,7 @@ def test_help_and_mistakes_wait_for_no_heavy_import():
     )
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
     heavy = "{'wandb', 'matplotlib', 'huggingface_hub'}"
-    check = f"import sys, evaluation.solving.solver; assert not {heavy} & set(sys.modules)"
+    check = f"import sys, solving.solver; assert not {heavy} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from dataset.boards import Maze, Sudoku
 from dataset.build_maze_unique_dataset import mazes, parse
 from dataset.maze import GOAL, OPEN, PATH, START, WALL, is_valid_answer
 from dataset.sudoku import random_puzzle
-from evaluation.solving.boards import Maze, Sudoku
-from evaluation.solving.reading import read, read_each
+from solving.reading import read, read_each
 
 NINE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 FOUR = "2....4.3.......4"

@@ -6,18 +6,18 @@ import torch
 from conftest import ROOT
 
 from config.load import load_pretrain
-from dataset.puzzles import Batch, Task
-from evaluation import Solver
-from evaluation.solving import solver
-from evaluation.solving.boards import Maze
-from models import build, precision
-from training import checkpoint
+from dataset.boards import Maze
+from dataset.puzzles import Batch, PuzzleShape
+from models import precision
+from models.build import build
+from runtime import checkpoint
+from solving import Solver, solver
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 FOUR = "2....4.3.......4"
 
 
-def write_random(directory, name: str, task: Task, *words: str) -> str:
+def write_random(directory, name: str, task: PuzzleShape, *words: str) -> str:
     """A checkpoint of a model that has learned nothing, with starts and weights of its own."""
     heads = [] if "sru" in name else ["arch.num_heads=2"]
     config = load_pretrain([f"train={name}", "arch.hidden_size=32", *heads, *words])
@@ -29,7 +29,7 @@ def write_random(directory, name: str, task: Task, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory) -> Solver:
-    return Solver.load(write_random(tmp_path_factory.mktemp("random"), "quickstart", Task(16, 6, 1)))
+    return Solver.load(write_random(tmp_path_factory.mktemp("random"), "quickstart", PuzzleShape(16, 6, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ ARCHS = ["eqr_sudoku", "eqr_maze_unique", "trm_sudoku", "hrm_sudoku", "hrm_sru",
 def test_weights_cast_once_give_the_same_answers(name, tmp_path, monkeypatch):
     """bfloat16 as on a GPU, or a CPU that is fast in it: the weights may be cast at every use, or once."""
     monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
-    path = write_random(tmp_path, name, Task(16, 6, 1))
+    path = write_random(tmp_path, name, PuzzleShape(16, 6, 1))
     once = Solver.load(path)
     linears = [m for f in once.model.core.networks() for m in f.modules() if isinstance(m, solver.Linear)]
     assert {m.weight.dtype for m in linears} == ({torch.bfloat16} if "sru" not in name else set())
@@ -173,13 +173,13 @@ def test_weights_cast_once_give_the_same_answers(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("fast, own, used", [(True, "bfloat16", "bfloat16"), (False, "bfloat16", "float32")])
 def test_the_faster_precision_is_chosen(fast, own, used, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "FAST_BFLOAT16", fast)
-    path = write_random(tmp_path, "eqr_sudoku", Task(16, 6, 1), f"arch.forward_dtype={own}")
+    path = write_random(tmp_path, "eqr_sudoku", PuzzleShape(16, 6, 1), f"arch.forward_dtype={own}")
     assert Solver.load(path, device="cpu").model.embed_tokens.dtype == getattr(torch, used)
 
 
 def test_float32_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
-    path = write_random(tmp_path, "quickstart", Task(16, 6, 1))
+    path = write_random(tmp_path, "quickstart", PuzzleShape(16, 6, 1))
     assert Solver.load(path, device="cpu").model.embed_tokens.dtype == torch.float32
 
 
@@ -191,7 +191,7 @@ def test_tokens_of_another_vocabulary_are_refused(random_model):
 
 
 def test_a_model_that_overflows_has_not_converged_and_no_confidence(tmp_path):
-    broken = Solver.load(write_random(tmp_path, "quickstart", Task(16, 6, 1)))
+    broken = Solver.load(write_random(tmp_path, "quickstart", PuzzleShape(16, 6, 1)))
     with torch.no_grad():
         broken.model.lm_head.weight.fill_(np.nan)
         broken.model.q_head.weight.fill_(np.nan)

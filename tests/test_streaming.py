@@ -13,15 +13,17 @@ from hypothesis import settings as trials
 from hypothesis import strategies as st
 from test_evaluation import ALONE, golden_model, partly_solved  # noqa: F401
 
-from benchmarks import test_time_compute
+from benchmarks import compute_curve
 from config.load import load_eval
 from dataset.puzzles import evenly_spread
 from evaluation import streaming
-from evaluation.evaluate import evaluate
-from evaluation.measure import Clock, Halting, Settings
+from evaluation.halting import Halting
+from evaluation.observations import Clock
+from evaluation.scoring import tally
+from evaluation.settings import Settings
 from evaluation.streaming import Agreement, Slots, Stream, fresh, iterate
-from evaluation.tally import tally
 from evaluation.trajectory import Residuals, Starts, trajectory
+from evaluation.units import evaluate
 
 RULES = {
     "q_halt": Halting(q=0.8, min_steps=3),
@@ -272,10 +274,10 @@ def test_the_benchmark_names_the_cheapest_point_that_is_as_accurate(tmp_path):
         "streaming": [point(8, 0.5, 0.8, 8, 2), point(8, 0.9, 0.89, 16, 2), point(8, 0.99, 0.9, 32, 4)],
         "early exit": [],
     }
-    _, plain, streaming, early = test_time_compute.verdict(points)
+    _, plain, streaming, early = compute_curve.verdict(points)
     assert "plain, depth 8: 100.0% of its NFE" in plain and "not run" in early
     assert "halt_q 0.9: 25.0% of its NFE, 25.0% of its time: 100% of the NFE saved" in streaming
-    test_time_compute.draw(points, "title", tmp_path / "picture.png")
+    compute_curve.draw(points, "title", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 

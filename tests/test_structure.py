@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-PACKAGES = ["config", "dataset", "models", "training", "evaluation"]
-"""Each may import those before it and itself."""
+PACKAGES = ["config", "dataset", "models", "runtime", "training", "evaluation", "solving", "reproduction"]
+"""Each may import those before it and itself, but for APART."""
+APART = {"training", "evaluation"}
+"""Neither knows the other."""
 PROGRAMS = sorted(ROOT.glob("*.py"))
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LOCAL = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")} | {path.stem for path in PROGRAMS}
@@ -35,10 +37,55 @@ def imports(module: ast.Module) -> set[str]:
     return found
 
 
+def allowed(package: str) -> set[str]:
+    """The packages that a file of `package` may import."""
+    before = set(PACKAGES[: PACKAGES.index(package) + 1])
+    return before - (APART - {package} if package in APART else set())
+
+
 def wrong_imports(package: str, module: ast.Module) -> set[str]:
     """What a file of `package` imports and should not."""
-    allowed = PACKAGES[: PACKAGES.index(package) + 1]
-    return imports(module) & (LOCAL - set(allowed))
+    return imports(module) & (LOCAL - allowed(package))
+
+
+def imported_files(module: ast.Module, known: set[str]) -> set[str]:
+    """The files, by dotted name, that a file needs when it runs; imports for types alone do not count."""
+    for_types = {
+        inner
+        for node in ast.walk(module)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node not in for_types:
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            found |= modules or {node.module or ""} & known
+        elif isinstance(node, ast.Import) and node not in for_types:
+            found |= {alias.name for alias in node.names} & known
+    return found
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Files that import each other in a circle, or nothing."""
+    finished: set[str] = set()
+
+    def visit(file: str, path: list[str]) -> list[str]:
+        if file in path:
+            return [*path[path.index(file) :], file]
+        if file not in finished:
+            for other in sorted(graph[file]):
+                if found := visit(other, [*path, file]):
+                    return found
+            finished.add(file)
+        return []
+
+    return next((found for file in sorted(graph) if (found := visit(file, []))), [])
+
+
+def dotted(path: Path) -> str:
+    """`evaluation/units.py` as `evaluation.units`."""
+    return name(path.with_suffix("")).replace("/", ".").removesuffix(".__init__")
 
 
 def without_docstring(module: ast.Module) -> list[str]:
@@ -57,7 +104,12 @@ def test_there_is_something_to_check():
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_imports_point_one_way(path):
     package = path.relative_to(ROOT).parts[0]
-    assert not wrong_imports(package, tree(path)), f"{package} may import {PACKAGES[: PACKAGES.index(package) + 1]}"
+    assert not wrong_imports(package, tree(path)), f"{package} may import {sorted(allowed(package))}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    known = {dotted(path) for path in FILES}
+    assert cycle({dotted(path): imported_files(tree(path), known) for path in FILES}) == []
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name)
@@ -99,5 +151,10 @@ def test_the_checks_can_fail():
     assert wrong_imports("models", ast.parse("from training.ema import EMA\nimport torch")) == {"training"}
     assert wrong_imports("config", ast.parse("def f():\n    import models.layers")) == {"models"}
     assert wrong_imports("training", ast.parse("from evaluate import main")) == {"evaluate"}
-    assert wrong_imports("evaluation", ast.parse("import config, training.loop, dataset")) == set()
+    assert wrong_imports("evaluation", ast.parse("import config, training.loop, dataset")) == {"training"}
+    assert wrong_imports("reproduction", ast.parse("import solving, training.loop, evaluation")) == set()
+    one, other = ast.parse("def f():\n    from b import x"), ast.parse("import a")
+    assert cycle({"a": imported_files(one, {"a", "b"}), "b": imported_files(other, {"a", "b"})}) == ["a", "b", "a"]
+    typed = ast.parse("if TYPE_CHECKING:\n    import a")
+    assert cycle({"a": imported_files(one, {"a", "b"}), "b": imported_files(typed, {"a", "b"})}) == []
     assert without_docstring(ast.parse("class A: pass\ndef f():\n    'yes'\ndef _g(): pass")) == ["A"]

@@ -21,9 +21,10 @@ import pretrain
 from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
-from models import build
-from training import checkpoint, loop
-from training.distributed import World
+from models.build import build
+from runtime import checkpoint
+from runtime.distributed import World
+from training import loop
 from training.trainer import NotFinite, Trainer, seed_step
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -14,7 +14,7 @@ from conftest import ROOT, command, only_run
 from config.load import load_pretrain
 from dataset.layout import Split, puzzle_split, read_split, write_dataset
 from dataset.puzzles import Puzzles
-from evaluation.solving.solver import Solver
+from solving.solver import Solver
 
 BUILDER = ROOT / "examples" / "latin_squares" / "build.py"
 PAGE = (ROOT / "docs" / "your_own_task.md").read_text()

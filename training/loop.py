@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from models.act import Metrics
-from training import checkpoint
-from training.logging import MetricsLog
+from models.losses import Metrics
+from runtime import checkpoint
+from training.log import MetricsLog
 from training.trainer import NotFinite, Trainer
 
 LOSSES = ("lm_loss", "q_halt_loss", "q_continue_loss", "total_loss")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.distributed import World
+from runtime.distributed import World
 
 
 class AdamATan2(torch.optim.Optimizer):

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from config.schema import PretrainConfig
 from dataset.puzzles import Batch, TrainingBatches
-from models.act import Metrics, act_loss, continue_target, halt
+from models.halting import continue_target, halt
+from models.losses import Metrics, act_loss
 from models.reasoner import Reasoner, State
-from training import checkpoint
-from training.checkpoint import Checkpoint
-from training.distributed import World
+from runtime import checkpoint
+from runtime.checkpoint import Checkpoint
+from runtime.distributed import World
+from runtime.versions import versions
 from training.ema import EMA
-from training.logging import versions
 from training.optim import AdamATan2, SignSGD, learning_rate, package_adam_atan2
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataset import maze, sudoku
+from dataset.boards import Kind, Maze, Sudoku
 from evaluation.drawing.curves import settled_at
 from evaluation.drawing.pictures import BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, new_figure
-from evaluation.solving.boards import Kind, Maze, Sudoku
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

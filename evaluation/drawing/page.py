@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation import report
 from evaluation.drawing import curves, pictures
 from evaluation.drawing.board_pictures import boards, kind_of
 from evaluation.drawing.sample import Sample, config_of, take_sample
+from evaluation.results import read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def find(directory: Path) -> Found:
     if not directory.is_dir():
         raise ValueError(f"{directory} is not a folder: give that of a run or of an evaluation")
     if (directory / "results.json").is_file():
-        results = report.read(directory)
+        results = read_results(directory)
         checkpoint = Path(results["checkpoint"])
         return Found(checkpoint, results, [results], checkpoint.parent / "metrics.jsonl")
     if (directory / "partial" / "about.json").is_file():
@@ -49,7 +49,7 @@ def find(directory: Path) -> Found:
             f"{directory} is neither a run's folder (with metrics.jsonl, last.safetensors) nor an evaluation's "
             "(with results.json)"
         )
-    below = [report.read(file.parent) for file in sorted(directory.glob("*/results.json"))]
+    below = [read_results(file.parent) for file in sorted(directory.glob("*/results.json"))]
     return Found(directory / "last.safetensors", None, below, directory / "metrics.jsonl")
 
 

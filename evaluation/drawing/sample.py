@@ -1,6 +1,6 @@
 """A few puzzles from a few random starts each, looked at after every iteration: what the pictures are drawn from.
 
-The trajectories are those of an evaluation with the same settings and number of puzzles (`evaluation.evaluate`).
+The trajectories are those of an evaluation with the same settings and number of puzzles (`evaluation.units`).
 Shapes: N puzzles, B starts a puzzle, D iterations, S tokens, F numbers of a latent.
 """
 
@@ -16,12 +16,13 @@ from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.by_group import read_numbers
 from evaluation.drawing.curves import cells_to_fill_in, principal, telling
-from evaluation.evaluate import plan, run_units
-from evaluation.load import build_for_evaluation, load_model
-from evaluation.measure import Seen, Settings, settings_for, together
+from evaluation.observations import Observation, concatenate
+from evaluation.settings import Settings, settings_for
 from evaluation.trajectory import Starts, seed, trajectory
+from evaluation.units import plan, run_units
 from models.reasoner import Reasoner
-from training.distributed import start
+from runtime.distributed import start
+from runtime.load import build_for_evaluation, load_model
 
 DEPTH, BREADTH = 16, 8
 ROWS = 64
@@ -78,9 +79,9 @@ class _Collector:
     """Keeps all that an evaluation sees, by depth."""
 
     def __init__(self) -> None:
-        self.seen: dict[int, list[Seen]] = {}
+        self.seen: dict[int, list[Observation]] = {}
 
-    def observe(self, depth: int, _: np.ndarray, seen: Seen) -> None:
+    def observe(self, depth: int, _: np.ndarray, seen: Observation) -> None:
         """Trajectories of whole puzzles at that depth."""
         self.seen.setdefault(depth, []).append(seen)
 
@@ -139,7 +140,7 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
     collector = _Collector()
     for _ in run_units(model, data, settings, cut, cut.units, progress=True, observers={"sample": collector}):
         pass
-    seen = [together(collector.seen[depth]) for depth in settings.depths]
+    seen = [concatenate(collector.seen[depth]) for depth in settings.depths]
     N, B = len(cut.examples_N), settings.breadth
     batch = data.rows(cut.examples_N)
     inputs_NS, labels_NS = batch.inputs.cpu().numpy(), batch.labels.cpu().numpy()

@@ -139,7 +139,7 @@ class _SelfAttention(torch.autograd.Function):
         qkv_BLE, longest = project(h, qkv, heads, rotation)
         out, lse = attend(qkv_BLE, heads, longest)
         K = h.shape[2] // heads
-        ctx.save_for_backward(h, weights.at(qkv, h.dtype, heads=(0, K)), qkv_BLE, out, lse)
+        ctx.save_for_backward(h, weights.kernel_copy(qkv, h.dtype, heads=(0, K)), qkv_BLE, out, lse)
         ctx.heads, ctx.K, ctx.rotation = heads, K, rotation
         return out
 

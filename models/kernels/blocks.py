@@ -6,7 +6,7 @@ from models.attention import AttentionFunction
 from models.eqr import Relaxed
 from models.kernels.attention import self_attention
 from models.kernels.mlp import mlp_norm
-from models.kernels.noise import TARGET, Step
+from models.kernels.noise import NO_RELAXATION, Relaxation
 from models.kernels.norm import linear_norm
 from models.kernels.rotary import Rotation
 from models.layers import Block, MixerBlock, Rotary, Stack, rms_norm
@@ -21,7 +21,7 @@ class FusedBlock(nn.Module):
         self.self_attn, self.mlp = block.self_attn, block.mlp
         self.own_attention = attention is None
 
-    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
+    def forward(self, h_BLD: Tensor, step: Relaxation = NO_RELAXATION) -> Tensor:
         attn = self.self_attn
         if self.own_attention:
             mixed = self_attention(h_BLD, attn.qkv_proj.weight, attn.heads, _rotation(attn.rotary))
@@ -45,7 +45,7 @@ class FusedMixerBlock(nn.Module):
         self.float8 = float8
         self.mlp_t, self.mlp = block.mlp_t, block.mlp
 
-    def forward(self, h_BLD: Tensor, step: Step = TARGET) -> Tensor:
+    def forward(self, h_BLD: Tensor, step: Relaxation = NO_RELAXATION) -> Tensor:
         h_BLD = mlp_norm(h_BLD, self.mlp_t.gate_up_proj.weight, self.mlp_t.down_proj.weight, over_positions=True)
         return mlp_norm(h_BLD, self.mlp.gate_up_proj.weight, self.mlp.down_proj.weight, step=step, float8=self.float8)
 
@@ -60,4 +60,4 @@ class FusedRelaxed(Relaxed):
         x_BLD = h_BLD + inject_BLD
         for layer in layers:
             x_BLD = layer(x_BLD)
-        return last(x_BLD, Step(h_BLD.contiguous(), self.lambda_, self.noise_scale))
+        return last(x_BLD, Relaxation(h_BLD.contiguous(), self.lambda_, self.noise_scale))

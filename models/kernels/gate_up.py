@@ -18,7 +18,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from models.eqr import relax
 from models.kernels import weights
-from models.kernels.noise import TARGET, Step
+from models.kernels.noise import NO_RELAXATION, Relaxation
 from models.kernels.norm import add_norm, add_norm_backward
 from models.kernels.silu import swiglu, swiglu_gradients
 from models.layers import rms_norm
@@ -78,11 +78,11 @@ class _WideMLP(torch.autograd.Function):
         D, N = x.shape[-1], down.shape[1]
         x_RD = x.view(-1, D)
         R = x_RD.shape[0]
-        w_gate_up, w_down = weights.at(gate_up, x.dtype), weights.at(down, x.dtype)
+        w_gate_up, w_down = weights.kernel_copy(gate_up, x.dtype), weights.kernel_copy(down, x.dtype)
         act = x.new_empty(R, N)
         gates = x.new_empty(R, 2 * N) if save else None
         _multiply(x_RD, w_gate_up, act, x.dtype == torch.float32, gates)
-        out, norm, scale_R = add_norm(x, act @ w_down.T, Step(h, lambda_, noise_scale), save)
+        out, norm, scale_R = add_norm(x, act @ w_down.T, Relaxation(h, lambda_, noise_scale), save)
         ctx.save_for_backward(x, w_gate_up, w_down, gates, act, norm, scale_R)
         ctx.lambda_ = lambda_
         return out
@@ -126,7 +126,7 @@ def _swiglu_in_float8(x_RD: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
 
 
 def wide_mlp_norm(
-    x: Tensor, gate_up: Tensor, down: Tensor, save: bool, step: Step = TARGET, float8: bool = False
+    x: Tensor, gate_up: Tensor, down: Tensor, save: bool, step: Relaxation = NO_RELAXATION, float8: bool = False
 ) -> Tensor:
     """The step towards norm(x + SwiGLU(x)), over the last axis of x [..., D], with weights [2 N, D] and [D, N].
 

@@ -8,11 +8,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.backend import SMALL
+from models.backend import WIDEST_KERNEL_ROW
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
 from models.kernels.mlp_backward import narrow_backward
-from models.kernels.noise import TARGET, Step, store_step
+from models.kernels.noise import NO_RELAXATION, Relaxation, store_step
 from models.kernels.norm import EPS
 from models.kernels.rows import columns_of, grid_of, parts_of, places_of, product, rows_of
 from models.kernels.silu import swiglu
@@ -66,10 +66,13 @@ class _NarrowMLP(torch.autograd.Function):
         R, N = x.numel() // D, down.shape[1]
         D1, D2 = parts_of(D)
         ctx.sizes = {"D": D, "D1": D1, "D2": D2, "M": M, "N": N}
-        w_gate_up, w_down = weights.at(gate_up, x.dtype, columns=D1 + D2), weights.at(down, x.dtype, rows=D1 + D2)
-        norm, key, out = Step(h, lambda_, noise_scale).outputs(x, save)
+        w_gate_up, w_down = (
+            weights.kernel_copy(gate_up, x.dtype, columns=D1 + D2),
+            weights.kernel_copy(down, x.dtype, rows=D1 + D2),
+        )
+        norm, key, out = Relaxation(h, lambda_, noise_scale).outputs(x, save)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
-        block, block_n, stages = (64, 32, 2) if D1 + D2 == SMALL else (128, 64, 2) if M else (128, 32, 3)
+        block, block_n, stages = (64, 32, 2) if D1 + D2 == WIDEST_KERNEL_ROW else (128, 64, 2) if M else (128, 32, 3)
         _forward[grid_of(ctx.sizes, R, block)](
             x, w_gate_up, w_down, norm, scale_R, h, key, out, R, lambda_, noise_scale,
             **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=4, num_stages=stages,
@@ -88,7 +91,12 @@ class _NarrowMLP(torch.autograd.Function):
 
 
 def mlp_norm(
-    x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool = False, step: Step = TARGET, float8: bool = False
+    x: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    over_positions: bool = False,
+    step: Relaxation = NO_RELAXATION,
+    float8: bool = False,
 ) -> Tensor:
     """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N].
 
@@ -96,7 +104,7 @@ def mlp_norm(
     8 bits.
     """
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, gate_up, down, step.h))
-    if x.shape[1 if over_positions else -1] <= SMALL:
+    if x.shape[1 if over_positions else -1] <= WIDEST_KERNEL_ROW:
         return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *step)
     if over_positions:
         assert step.h is None

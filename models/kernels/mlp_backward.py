@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.backend import SMALL
+from models.backend import WIDEST_KERNEL_ROW
 from models.kernels.rows import columns_of, grid_of, places_of, product, rows_of
 from models.kernels.silu import swiglu_gradients
 
@@ -143,7 +143,7 @@ def narrow_backward(
     if keep:
         d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.view(R, D).T @ act
     else:
-        block = 16 if W == SMALL or x.dtype == torch.float32 else 32 if M else 64  # what registers hold
+        block = 16 if W == WIDEST_KERNEL_ROW or x.dtype == torch.float32 else 32 if M else 64  # what registers hold
         [tiles], shares = grid_of(sizes, R, block), N // 64
         P = min(tiles, max(1, _PROGRAMS // shares))
         parts = torch.empty(P, 3, N, W, device=x.device, dtype=torch.float32)

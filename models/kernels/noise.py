@@ -35,7 +35,7 @@ def _pair(a, b):
     return radius * (1 - 2 * sin * sin), radius * (2 * sin * cos)
 
 
-class Step(NamedTuple):
+class Relaxation(NamedTuple):
     """What models.eqr.relax takes besides the target; h is contiguous. Without h: no step, but the target itself."""
 
     h: Tensor | None = None
@@ -51,7 +51,7 @@ class Step(NamedTuple):
         return torch.empty_like(like) if save else None, key, out
 
 
-TARGET = Step()
+NO_RELAXATION = Relaxation()
 
 
 @triton.jit

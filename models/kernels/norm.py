@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models import layers
-from models.backend import SMALL
+from models.backend import WIDEST_KERNEL_ROW
 from models.kernels import weights
-from models.kernels.noise import TARGET, Step, store_step
+from models.kernels.noise import NO_RELAXATION, Relaxation, store_step
 
 EPS = tl.constexpr(layers.EPS)
 
@@ -53,7 +53,9 @@ def _tile(D: int) -> dict[str, int]:
     return {"D": D, "DP": DP, "BLOCK": max(1, 4096 // DP)}
 
 
-def add_norm(x: Tensor, y: Tensor, step: Step = TARGET, save: bool = True) -> tuple[Tensor, Tensor | None, Tensor]:
+def add_norm(
+    x: Tensor, y: Tensor, step: Relaxation = NO_RELAXATION, save: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """(The step towards norm(x + y), that norm if `save`, the scale of each row [R] float32), for x and y [..., D].
 
     All are contiguous.
@@ -100,7 +102,7 @@ def _small_linear_norm(h: Tensor, y: Tensor, weight: Tensor, heads: tuple[int, i
     out, scale_R = torch.empty_like(h), torch.empty(R, device=h.device, dtype=torch.float32)
     block = 64
     _linear_norm[triton.cdiv(R, block),](
-        h, y, weights.at(weight, h.dtype, DP, EP, heads), out, scale_R, R,
+        h, y, weights.kernel_copy(weight, h.dtype, DP, EP, heads), out, scale_R, R,
         D=D, DP=DP, E=E, EP=EP, BLOCK=block, num_warps=4,
     )  # fmt: skip
     return out, scale_R
@@ -110,8 +112,8 @@ class _LinearNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h: Tensor, y: Tensor, weight: Tensor, K: int) -> Tensor:
         heads = 1, K
-        w = weights.at(weight, h.dtype, heads=heads)
-        if max(w.shape) <= SMALL:
+        w = weights.kernel_copy(weight, h.dtype, heads=heads)
+        if max(w.shape) <= WIDEST_KERNEL_ROW:
             out, scale_R = _small_linear_norm(h, y, weight, heads)
         else:
             out, _, scale_R = add_norm(h, y @ w.T)

@@ -127,7 +127,7 @@ def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -
     KS = weights.stride(K)
     DP, WIDTH = (max(16, triton.next_power_of_2(n)) for n in (D, heads * KS))
     if rotation is None or max(DP, WIDTH) > NARROW:
-        qkv_BLE = h_BLD @ weights.at(qkv, h_BLD.dtype, heads=(0, K)).T
+        qkv_BLE = h_BLD @ weights.kernel_copy(qkv, h_BLD.dtype, heads=(0, K)).T
         return qkv_BLE, rotate_(qkv_BLE, heads, K, rotation, 1.0)
     cos_LK, sin_LK, part = rotation
     block = 64
@@ -135,7 +135,8 @@ def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -
     qkv_BLE = h_BLD.new_empty(B, L, 3 * heads * KS)
     longest = torch.empty(tiles * block // TOKENS, 1, device=h_BLD.device)
     _project[min(tiles, _PROGRAMS),](
-        h_BLD, weights.at(qkv, h_BLD.dtype, columns=DP, heads=(0, K)), cos_LK, sin_LK, qkv_BLE, longest, B * L, L,
+        h_BLD, weights.kernel_copy(qkv, h_BLD.dtype, columns=DP, heads=(0, K)),
+        cos_LK, sin_LK, qkv_BLE, longest, B * L, L,
         _scale(K), D=D, DP=DP, H=heads, K=K, KS=KS, WIDTH=WIDTH, PART=part, BLOCK=block, TOKENS=TOKENS,
         num_warps=4, num_stages=2,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 Shapes: R rows of D features; N inner features. With M = 0 the rows of x are its last axis. Otherwise x is
 [B, D, M], its features are the positions, and its rows are the B * M columns (MixerBlock). A row is held in two
 parts of D1 and D2 features, powers of two that waste less than one would (81 = 64 + 17 of 32); D2 may be 0.
-Weights come in the activations' precision, padded to D1 + D2 (weights.at).
+Weights come in the activations' precision, padded to D1 + D2 (weights.kernel_copy).
 """
 
 import triton

@@ -42,7 +42,7 @@ def gather(x: Tensor, axis: int, K: int) -> Tensor:
     return x.unflatten(axis, (-1, stride(K))).narrow(axis + 1, 0, K).flatten(axis, axis + 1)
 
 
-def at(
+def kernel_copy(
     weight: Tensor, dtype: torch.dtype, rows: int = 0, columns: int = 0, heads: tuple[int, int] | None = None
 ) -> Tensor:
     """A detached copy of `weight` [M, N] in `dtype`, padded to at least [rows, columns].
@@ -59,7 +59,7 @@ def at(
 def in_float8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(`weight` in float8 e4m3, its largest number as large as that can be; what to multiply it by; 1: [1] float32).
 
-    Detached, and kept as those of `at` are.
+    Detached, and kept as those of `kernel_copy` are.
     """
     made: tuple[Tensor, Tensor, Tensor] = _kept(weight, _make_float8)
     return made

@@ -1,0 +1,217 @@
+"""Accuracy against test-time compute, of one checkpoint: plain, streaming, and breadth that ends early.
+
+python -m benchmarks.compute_curve CHECKPOINT [--data DIR] [--depth 64] [--breadth 8] [--agree 3] [--output DIR]
+
+Plain evaluations run to depths 1, 2, 4, ... with all restarts; streaming ones to the largest depth, but a trajectory
+leaves when sigmoid(q_halt) exceeds a threshold; early exit also drops the restarts of a puzzle of which `agree`
+have left with the same answer. Every point is a run of its own in this process, after a short one to warm up.
+Writes test_time_compute.json and .png. NFE counts outer iterations a puzzle, dropped restarts included.
+"""
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: make the repository importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from config.load import validate
+from config.schema import EvalConfig
+from dataset.puzzles import Puzzles
+from evaluation.halting import Halting
+from evaluation.selection import RULES
+from evaluation.settings import Settings, settings_for
+from evaluation.units import metrics_by_depth, plan, run_units
+from models.reasoner import Reasoner
+from runtime import distributed
+from runtime.load import build_for_evaluation, load_model
+from runtime.versions import versions
+
+Point = dict[str, Any]
+KINDS = ("plain", "streaming", "early exit")
+
+
+def measure(model: Reasoner, data: Puzzles, settings: Settings, puzzles: int | None, rule: str) -> Point:
+    """One evaluation: what it reached and what it cost."""
+    cut = plan(settings, len(data), puzzles)
+    done = list(run_units(model, data, settings, cut, cut.units))
+    N = len(cut.examples_N)
+    found = metrics_by_depth(done, N, settings)[max(settings.depths)]
+    accuracy = found[f"selection/{rule}/exact_accuracy" if settings.breadth > 1 else "all/exact_accuracy"]
+    seconds = sum(part.seconds for part in done)
+    return {
+        "depth": max(settings.depths),
+        "halt_q": settings.halting.q if settings.halting else None,
+        "accuracy": accuracy,
+        "error": math.sqrt(accuracy * (1 - accuracy) / N),
+        "nfe": found["nfe/mean"],
+        "seconds": seconds,
+        "device_seconds": sum(part.device_seconds for part in done),
+        "puzzles_per_second": N / seconds,
+        "metrics": {name: None if math.isnan(value) else value for name, value in found.items()},
+    }
+
+
+def sweep(
+    model: Reasoner, data: Puzzles, base: Settings, puzzles: int | None, rule: str, agree: int, qs: list[float]
+) -> dict[str, list[Point]]:
+    """The points of all three curves, by kind."""
+    depth = max(base.depths)
+    depths = [2**i for i in range(depth.bit_length()) if 2**i < depth] + [depth]
+    cases = [("plain", replace(base, depths=[d])) for d in depths]
+    for q in qs:
+        streaming = replace(base, depths=[depth], halting=Halting(q=q))
+        cases.append(("streaming", streaming))
+        if 1 < agree <= base.breadth:
+            cases.append(("early exit", replace(streaming, agree=agree)))
+    for warm in (replace(base, depths=[2]), replace(base, depths=[4], halting=Halting(q=0.5))):
+        measure(model, data, warm, max(1, base.rows // base.breadth), rule)
+    points: dict[str, list[Point]] = {kind: [] for kind in KINDS}
+    heads = ("", "depth", "halt_q", "accuracy", "NFE", "p95", "forced", "seconds")
+    print(_line(*heads))
+    for kind, settings in cases:
+        point = measure(model, data, settings, puzzles, rule)
+        points[kind].append(point)
+        print(
+            _line(
+                kind,
+                point["depth"],
+                "-" if point["halt_q"] is None else f"{point['halt_q']:g}",
+                f"{point['accuracy']:.2%} ± {point['error']:.2%}",
+                f"{point['nfe']:.1f}",
+                f"{point['metrics']['nfe/p95']:.0f}",
+                f"{point['metrics'].get('all/forced', 1.0):.1%}",
+                f"{point['seconds']:.2f}",
+            ),
+            flush=True,
+        )
+    return points
+
+
+def _line(*cells: object) -> str:
+    return "  ".join(str(cell).rjust(width) for cell, width in zip(cells, (10, 5, 6, 16, 8, 6, 6, 8), strict=True))
+
+
+def verdict(points: dict[str, list[Point]]) -> list[str]:
+    """Of each kind the cheapest point that is as accurate as the deepest plain one, within the binomial error."""
+    plain = points["plain"][-1]
+    sentences = [f"as accurate as plain at depth {plain['depth']}, within the binomial error, with the fewest NFE:"]
+    for kind in KINDS:
+        enough = [
+            p for p in points[kind] if p["accuracy"] >= plain["accuracy"] - math.hypot(p["error"], plain["error"])
+        ]
+        best = min(enough, key=lambda point: point["nfe"], default=None)
+        if best is None:
+            sentences.append(f"  {kind}: none" if points[kind] else f"  {kind}: not run")
+            continue
+        which = f"depth {best['depth']}" if best["halt_q"] is None else f"halt_q {best['halt_q']:g}"
+        nfe, seconds = best["nfe"] / plain["nfe"], best["seconds"] / plain["seconds"]
+        saved = f": {(1 - seconds) / (1 - nfe):.0%} of the NFE saved is saved as time" if nfe < 1 else ""
+        sentences.append(f"  {kind}, {which}: {nfe:.1%} of its NFE, {seconds:.1%} of its time{saved}")
+    return sentences
+
+
+def draw(points: dict[str, list[Point]], title: str, file: Path) -> None:
+    """Accuracy against NFE and against seconds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
+
+    figure, both = pyplot.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
+    for axes, key, label in zip(
+        both, ("nfe", "seconds"), ("NFE: outer iterations a puzzle", "seconds for all puzzles"), strict=True
+    ):
+        for kind, colour, marker in zip(KINDS, ("#0072B2", "#D55E00", "#009E73"), "osD", strict=True):
+            if points[kind]:
+                x, y, error = ([point[name] for point in points[kind]] for name in (key, "accuracy", "error"))
+                style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3}
+                axes.errorbar(x, y, yerr=error, label=kind, **style)
+        axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    both[0].set_ylabel("exact accuracy (bars: binomial error)")
+    both[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    both[0].legend(loc="lower right")
+    figure.suptitle(title)
+    figure.savefig(file, dpi=150)
+    pyplot.close(figure)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Accuracy against test-time compute.")
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data", help="the data set; by default the one that the model was trained on")
+    parser.add_argument("--depth", type=int, default=64, help="outer iterations at most (%(default)s)")
+    parser.add_argument("--breadth", type=int, default=8, help="random starts a puzzle (%(default)s)")
+    agree = "starts with the same answer that end a puzzle early (%(default)s)"
+    parser.add_argument("--agree", type=int, default=3, help=agree)
+    halt_q = "thresholds of sigmoid(q_halt) for streaming (%(default)s)"
+    parser.add_argument("--halt-q", type=float, nargs="+", default=[0.5, 0.9, 0.99], help=halt_q)
+    parser.add_argument("--puzzles", type=int, help="so many, evenly spread")
+    parser.add_argument("--rows", type=int, default=768, help="trajectories at a time")
+    rules = [rule for rule in RULES if rule != "majority_top_k"]
+    parser.add_argument("--rule", choices=rules, default="majority", help="which start's answer counts (%(default)s)")
+    parser.add_argument("--noise-scale", type=float, help="by default as in training")
+    parser.add_argument("--output", type=Path, default=Path("."), help="folder of the .json and .png (%(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """The command line."""
+    arguments = _arguments()
+    try:
+        run(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measures, prints, writes."""
+    if min(arguments.depth, arguments.breadth, arguments.rows) < 1:
+        raise ValueError("--depth, --breadth and --rows should be at least 1")
+    world = distributed.start("auto")
+    values = {
+        "checkpoint": arguments.checkpoint,
+        "halt_max_steps": [arguments.depth],
+        "different_init": arguments.breadth,
+        "global_batch_size": arguments.rows,
+        "noise_scale": arguments.noise_scale,
+    }
+    config = validate(EvalConfig, values)
+    loaded = load_model(config.checkpoint)
+    data = Puzzles(arguments.data or loaded.data_path, "test", world.device)
+    arch, model, backend = build_for_evaluation(loaded, config, data.task, world.device)
+    points = sweep(
+        model, data, settings_for(config, arch), arguments.puzzles, arguments.rule, arguments.agree, arguments.halt_q
+    )
+    sentences = verdict(points)
+    print(*sentences, sep="\n")
+    device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
+    puzzles = int(points["plain"][0]["metrics"]["puzzles"])
+    facts = {
+        "command": vars(arguments) | {"output": str(arguments.output)},
+        "device": device,
+        "backend": backend,
+        "versions": versions(),
+        "puzzles": puzzles,
+        "verdict": sentences,
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "test_time_compute.json").write_text(json.dumps(facts | {"points": points}, indent=1) + "\n")
+    title = f"{puzzles} puzzles, {arguments.breadth} restarts, up to {arguments.depth} iterations, on {device}"
+    draw(points, title, arguments.output / "test_time_compute.png")
+    print(f"wrote {arguments.output / 'test_time_compute.json'} and .png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What is measured of trajectories.
+
+Shapes: R rows, each a trajectory; S tokens of a puzzle.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evaluation.settings import Settings
+from models.losses import by_row
+from models.reasoner import Readout, State
+
+
+@dataclass(frozen=True)
+class Observation:
+    """R trajectories at one depth: per-row values by name, answers, halting logits and convergence scores."""
+
+    values: dict[str, np.ndarray]  # each [R] float64
+    predictions_RS: np.ndarray
+    q_halt_R: np.ndarray
+    scores_R: np.ndarray  # NaN where there is none
+
+    def rows(self, index: np.ndarray | slice) -> "Observation":
+        """Some of the rows."""
+        values = {name: value[index] for name, value in self.values.items()}
+        return Observation(values, self.predictions_RS[index], self.q_halt_R[index], self.scores_R[index])
+
+
+def concatenate(parts: Sequence[Observation]) -> Observation:
+    """The rows of all parts, in order."""
+    return Observation(
+        {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+        np.concatenate([part.predictions_RS for part in parts]),
+        np.concatenate([part.q_halt_R for part in parts]),
+        np.concatenate([part.scores_R for part in parts]),
+    )
+
+
+def _latent_statistics(state: State) -> dict[str, Tensor]:
+    """How the two latents lie and how they relate: statistics over D of every position, averaged, each [R].
+
+    Nothing for models that do not carry two latents of one shape.
+    """
+    if len(state.latents) != 2:
+        return {}
+    z_H, z_L = (z.float() for z in state.latents)
+
+    def centred(z: Tensor) -> Tensor:
+        return z - z.mean(-1, keepdim=True)
+
+    by_position = {
+        "zH_mean": z_H.mean(-1),
+        "zH_std": z_H.std(-1),
+        "zL_mean": z_L.mean(-1),
+        "zL_std": z_L.std(-1),
+        "zH_zL_cos_sim": F.cosine_similarity(z_H, z_L, dim=-1),
+        "zH_zL_pearson": F.cosine_similarity(centred(z_H), centred(z_L), dim=-1),
+    }
+    return {name: value.mean(1) for name, value in by_position.items()}
+
+
+def observe(
+    state: State,
+    readout: Readout,
+    residual_R: Tensor | None,
+    score_R: Tensor | None,
+    settings: Settings,
+    **more: Tensor,
+) -> Observation:
+    """Everything that is measured of rows; `more` are further values [R] by name. Waits for the device."""
+    values = {
+        **by_row(readout, state.labels, settings.loss_type, settings.learned_halting),
+        "steps": state.steps,
+        **_latent_statistics(state),
+        **more,
+    }
+    if residual_R is not None:
+        values["residual"] = residual_R
+    rows_VR = torch.stack([value.double() for value in values.values()]).cpu().numpy()
+    return Observation(
+        dict(zip(values, rows_VR, strict=True)),
+        readout.logits.argmax(-1).int().cpu().numpy(),
+        readout.q_halt.double().cpu().numpy(),
+        np.full(len(state.steps), np.nan) if score_R is None else score_R.double().cpu().numpy(),
+    )
+
+
+class Clock:
+    """Adds up the seconds that the device worked inside `with clock:`; on a CPU, those of the clock on the wall."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._seconds = 0.0
+
+    def __enter__(self) -> None:
+        if self._cuda:
+            self._events.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
+            self._events[-1][0].record()
+        else:
+            self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if self._cuda:
+            self._events[-1][1].record()
+        else:
+            self._seconds += time.perf_counter() - self._began
+
+    def read(self) -> float:
+        """The seconds so far. Waits for the device."""
+        if self._cuda:
+            torch.cuda.synchronize()
+            self._seconds += sum(begin.elapsed_time(end) for begin, end in self._events) / 1e3
+            self._events.clear()
+        return self._seconds

@@ -1,0 +1,1 @@
+"""What records runs, makes the tables and figures of results/, and reproduces them."""

@@ -1,0 +1,66 @@
+"""Makes a small checkpoint of a run's: python -m reproduction.ship RUN_DIR checkpoints/NAME [--dtype bfloat16]
+
+It holds what answering needs: the averaged weights (EMA) in the chosen dtype, configuration and task, and neither
+optimizer nor latents. evaluate.py, solve.py and load_checkpoint= read it as any other; a run cannot go on from it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reproduction.recorded import portable
+from runtime import checkpoint
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    found = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for name, tensor in found.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} is not finite as {str(dtype).removeprefix('torch.')}: choose another --dtype")
+    return found
+
+
+def ship(source: Path, file: Path, dtype: torch.dtype) -> int:
+    """Writes a checkpoint's averaged weights, or its weights where it has no average; returns the bytes of the file.
+
+    Raises:
+        ValueError: `source` is no checkpoint of ours, or a weight does not fit into `dtype`.
+    """
+    saved = checkpoint.load(source, weights_only=True)
+    averaged = saved.ema or {}
+    beside = {name: tensor for name, tensor in saved.model.items() if name not in averaged}  # what has no average
+    small = saved._replace(
+        config=portable(saved.config),
+        model=_cast(beside, dtype),
+        ema=_cast(averaged, dtype) or None,
+    )
+    checkpoint.save(file, small)
+    return file.stat().st_size
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line. Exit code: 0, or 1 for a mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reproduction.ship", description="Make a small checkpoint of a run's."
+    )
+    parser.add_argument("source", type=Path, metavar="RUN_DIR", help="a run's folder (its last checkpoint), or a file")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="last.safetensors is written here")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="of the weights (%(default)s)")
+    given = parser.parse_args(words)
+    file = given.folder / "last.safetensors"
+    try:
+        print(f"{file}: {ship(given.source, file, DTYPES[given.dtype]):,} bytes")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

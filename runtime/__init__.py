@@ -1,0 +1,1 @@
+"""Processes, files and checkpoints: what training and evaluation stand on. Knows no algorithm."""

@@ -1,0 +1,54 @@
+"""Files that are there in whole, or as they were before; folders that nobody else has."""
+
+import fcntl
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A place beside `file` to write to, which becomes `file` at the end, or is removed where that fails."""
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def new_directory(wanted: Path) -> Path:
+    """Makes a folder of that name or, where there is one, with -2, -3, ... after it."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    directory, n = wanted, 1
+    while True:
+        try:
+            directory.mkdir()
+            return directory
+        except FileExistsError:
+            n += 1
+            directory = wanted.with_name(f"{wanted.name}-{n}")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a text file."""
+    with whole(file) as unfinished:
+        unfinished.write_text(text)
+
+
+def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity: None in their place (a precision where nothing was called right, say)."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def claim(file: IO[str], refusal: str) -> None:
+    """Locks an open file, for as long as it is open. Raises ValueError(refusal) where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(refusal) from None
+    except OSError:
+        pass  # a file system without locks

@@ -1,0 +1,125 @@
+"""A model to evaluate, from one of our checkpoints or a released `.pth`. Needs no optimizer and no training data."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from config.load import validate
+from config.schema import Arch, EvalConfig
+from dataset.puzzles import PuzzleShape
+from models.backend import choose
+from models.build import build, place
+from models.reasoner import Reasoner
+from runtime import checkpoint, released
+from runtime.distributed import World
+
+_CHANGED = "changed while it was read, by a training perhaps: try again, or take a copy"
+
+
+class Loaded(NamedTuple):
+    """What a checkpoint says about a model. `weights` may still have released names."""
+
+    origin: Path
+    digest: str  # of the file
+    arch: Arch
+    data_path: str
+    step: int
+    task: PuzzleShape | None  # None: the checkpoint does not say
+    weights: dict[str, Tensor]
+    averaged: bool
+    notes: list[str]
+
+
+def load_model(path: str, ema: bool = True) -> Loaded:
+    """Reads a checkpoint: .safetensors is ours, anything else a released one; `ema` prefers the averaged weights.
+
+    Raises:
+        ValueError: there is no such file, it is no checkpoint that this program can read, or it has changed meanwhile.
+    """
+    file = checkpoint.resolve(path)
+    digest = _digest(file)
+    loaded = _read(file, digest, ema)
+    if _digest(file) != digest:
+        raise ValueError(f"{file} {_CHANGED}")
+    return loaded
+
+
+def load_everywhere(path: str, ema: bool, world: World) -> Loaded:
+    """The same in every process; ValueError also where the file is not the same to all."""
+    loaded = load_model(path, ema)
+    if set(world.gather_objects(loaded.digest)) != {loaded.digest}:
+        raise ValueError(f"{loaded.origin} {_CHANGED}")
+    return loaded
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _read(file: Path, digest: str, ema: bool) -> Loaded:
+    if file.suffix != ".safetensors":
+        theirs = released.load(file)
+        weights = theirs.ema if ema and theirs.ema is not None else theirs.model
+        notes = [f"the released configuration's arch.{key} has no counterpart here" for key in theirs.ignored]
+        averaged = weights is theirs.ema
+        return Loaded(file, digest, theirs.arch, theirs.data_path, theirs.step, None, weights, averaged, notes)
+    ours = checkpoint.load(file, weights_only=True)
+    averaged = ema and ours.ema is not None
+    weights = ours.model | (ours.ema or {}) if averaged else ours.model
+    arch, data_path = ours.config.arch, ours.config.dataset.data_path
+    return Loaded(file, digest, arch, data_path, ours.step, ours.task, weights, averaged, [])
+
+
+def weights_into(model: Reasoner, loaded: Loaded) -> None:
+    """Puts the loaded weights into a model, strictly. Raises ValueError where they do not fit."""
+    names = list(model.state_dict())
+    checkpoint.put(model, released.our_weights(loaded.weights, names), loaded.origin)
+
+
+def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
+    """`arch` with what the evaluation sets anew: damping, noise, starts, precision.
+
+    Raises:
+        ValueError: a setting that this model does not have.
+    """
+    names = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
+    asked = {name: value for name in names if (value := config.model_dump()[name]) is not None}
+    for name in asked:
+        if name not in type(arch).model_fields:
+            raise ValueError(f"{name} is a setting of EqR, but the checkpoint's model is {arch.name}")
+    changed: Arch = validate(type(arch), arch.model_dump() | asked)
+    return changed
+
+
+def build_for_evaluation(
+    loaded: Loaded, config: EvalConfig, task: PuzzleShape, device: torch.device
+) -> tuple[Arch, Reasoner, str]:
+    """(the architecture as evaluated, the model with its weights on its device, what computes it and why).
+
+    Breadth greater than one gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`.
+    """
+    if loaded.task is not None and loaded.task[:2] != task[:2]:
+        raise ValueError(
+            f"{loaded.origin} was trained on puzzles of {loaded.task.seq_len} tokens out of {loaded.task.vocab_size}, "
+            f"but these have {task.seq_len} out of {task.vocab_size}"
+        )
+    if loaded.task is not None and loaded.task != task and loaded.arch.puzzle_emb_ndim:
+        raise ValueError(
+            f"{loaded.origin} has embeddings for {loaded.task.num_puzzle_identifiers} puzzle identifiers, but these "
+            f"puzzles have {task.num_puzzle_identifiers}"
+        )
+    if config.halt_q is not None and not loaded.arch.learned_halting:
+        raise ValueError(f"halt_q={config.halt_q} needs a model that has learned to halt; {loaded.origin} has not")
+    arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
+    if arch.name == "eqr" and std != EvalConfig.model_fields["different_init_reset_std"].default:
+        raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")
+    backend = choose(config, arch, device)
+    model = build(arch, task, backend)
+    weights_into(model, loaded)
+    if config.different_init > 1:
+        model.core.start = model.core.start.randomized(std)
+    place(model, backend, device)
+    return arch, model, backend.why

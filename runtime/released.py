@@ -1,0 +1,218 @@
+"""Checkpoints of the released programs: read them safely, and write ours in EqR's format.
+
+EqR releases a dict with weights, average and configuration (`.pth`), HRM and TRM a bare state dict beside its
+`all_config.yaml`.
+
+A `.pth` is a pickle, and a pickle can run code. PyTorch's restricted unpickler loads it here, with a
+handful of harmless names added; anything else in the file is refused.
+"""
+
+import pickle
+import re
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from config.load import validate
+from config.schema import Arch, EqRArch, HRMArch, TRMArch
+from models.layers import sinusoids
+from runtime import checkpoint as ours
+from runtime.files import whole
+
+# our parameter names -> theirs, without the `model.inner.` in front
+_THEIR_NAMES = [
+    (re.compile(r"^core\.L_level\.(?:f\.)?layers\."), "L_level.layers."),
+    (re.compile(r"^core\.start\.([HL]_init)$"), r"\1"),
+    (re.compile(r"^core\."), ""),
+]
+_NOT_STORED_HERE = {"absolute_pos_embedding"}
+# keys of their arch that say nothing about the model's weights or its forward pass
+_WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size"}
+# what others may set, and this program does not
+_FIXED_HERE = {"rope_theta": 10000.0, "rms_norm_eps": 1e-5, "causal": False}
+
+
+class _Inert:
+    """Stands in for the released programs' carry classes: holds what was pickled and does nothing."""
+
+
+def _numpy_names() -> list[Any]:
+    reconstruct = np.empty(0).__reduce__()[0]
+    return [
+        (reconstruct, "numpy._core.multiarray._reconstruct"),
+        (reconstruct, "numpy.core.multiarray._reconstruct"),
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(kind)) for kind in ("uint8", "uint32", "uint64", "int32", "int64", "float32", "float64")},
+    ]
+
+
+_HARMLESS: list[Any] = [
+    *(
+        (_Inert, f"models.{module}.{name}")
+        for module in ("eqr", "trm", "hrm")
+        for name in ("ModelCarry", "LatentCarry")
+    ),
+    *_numpy_names(),
+]
+
+
+# what unpickling a damaged file may end in
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    AssertionError,
+    struct.error,
+)
+
+
+class Released(NamedTuple):
+    """A released checkpoint. Weights have the released names without `_orig_mod.`"""
+
+    step: int
+    arch: Arch
+    data_path: str
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    ignored: list[str]
+
+
+def released_name(name: str) -> str:
+    """Our parameter's name in a released checkpoint."""
+    for pattern, theirs in _THEIR_NAMES:
+        name = pattern.sub(theirs, name)
+    return "model.inner." + name
+
+
+def our_weights(released: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    """A released state dict under our `names`; what is missing stays missing, what is unknown keeps its name."""
+    wanted = {released_name(name): name for name in names}
+    return {wanted.get(key, key): t for key, t in released.items() if key.split(".")[-1] not in _NOT_STORED_HERE}
+
+
+def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.replace("_orig_mod.", ""): tensor for key, tensor in weights.items()}
+
+
+def our_arch(theirs: dict[str, Any]) -> tuple[Arch, list[str]]:
+    """(our architecture, the keys that it has no place for) from a released configuration's `arch`.
+
+    Raises:
+        ValueError: a model that this program does not have, or values that it refuses.
+    """
+    module = str(theirs.get("name", "")).split("@")[0].split(".")[-1]  # "trm", "hrm_act_v1", ...
+    name = module.split("_")[0]
+    kinds: dict[str, Any] = {"eqr": EqRArch, "trm": TRMArch, "hrm": HRMArch}
+    if name not in kinds:
+        raise ValueError(f"the checkpoint's arch.name is {theirs.get('name')!r}, which this program does not have")
+    known = kinds[name].model_fields.keys() - {"name", "loss"}
+    values = {key: value for key, value in theirs.items() if key in known}
+    for key, here in _FIXED_HERE.items():
+        if theirs.get(key, here) != here:
+            raise ValueError(f"the checkpoint's arch.{key} is {theirs[key]!r}, but this program knows only {here!r}")
+    loss = theirs.get("loss", {}).get("loss_type", "stablemax_cross_entropy")
+    ignored = sorted(theirs.keys() - known - {"name", "loss"} - _WITHOUT_MEANING - _FIXED_HERE.keys())
+    arch = validate(kinds[name], {"name": name, "loss": {"loss_type": loss}, **values})
+    return TypeAdapter(Arch).validate_python(arch), ignored
+
+
+def load(path: str | Path) -> Released:
+    """Reads a released `.pth` without running any code in it.
+
+    Raises:
+        ValueError: the file is missing, damaged, holds anything but plain data, or is not such a checkpoint.
+    """
+    file = ours.resolve(path)
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = re.search(r"(GLOBAL|global) (\S+)", str(error))
+        if reason:
+            raise ValueError(f"{file} was refused: it asks for code to be run ({reason.group(2)})") from None
+        raise ValueError(
+            f"{file} is no checkpoint (.safetensors or .pth), is damaged or asks for code to be run"
+        ) from None
+    except _DAMAGE as error:
+        why = re.split(r"\. |\n", str(error))[0] if isinstance(error, (RuntimeError, OSError)) else ""
+        raise ValueError(f"{file} is no checkpoint, or not a complete one" + (why and f" ({why})")) from None
+    if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content, "config": _config_beside(file), "step": 0}
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is not a released checkpoint: it should hold a dict, not {type(content).__name__}")
+    try:
+        arch, ignored = our_arch(content["config"]["arch"])
+        model = _plain(content["model"])
+        ema = content.get("ema")
+        return Released(
+            step=int(content["step"]),
+            arch=arch,
+            data_path=_data_path(content["config"]),
+            model=model,
+            # what the average leaves out (puzzle embeddings, stored starts) comes from the weights
+            ema=model | _plain(ema["shadow"]) if ema else None,
+            ignored=ignored,
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{file} is not a released checkpoint: it should hold `model`, `step` and `config` ({error})"
+        ) from None
+
+
+def _config_beside(file: Path) -> dict[str, Any]:
+    """The `all_config.yaml` beside a bare state dict, as HRM and TRM release them."""
+    beside = file.with_name("all_config.yaml")
+    if not beside.is_file():
+        raise ValueError(f"{file} holds weights alone, so its configuration should stand beside it in {beside}")
+    try:
+        config = yaml.safe_load(beside.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{beside} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):
+        raise ValueError(f"{beside} should hold a configuration with `arch`")
+    return config
+
+
+def _data_path(config: dict[str, Any]) -> str:
+    """Where a released configuration says its data are: each program writes this in its own way."""
+    if "dataset" in config:
+        return str(config["dataset"]["data_path"])
+    paths = config.get("data_paths") or [config.get("data_path", "")]
+    return str(paths[0])
+
+
+def export(source: str | Path, target: Path) -> None:
+    """Writes one of our checkpoints as a released `.pth`: weights, EMA, step and configuration."""
+    checkpoint = ours.load(source, weights_only=True)
+    config = checkpoint.config.model_dump(mode="json")
+    kinds = {"eqr": ("eqr@EqRModel", "EqR"), "trm": ("trm@TRMModel", "TRM")}
+    kind = kinds.get(checkpoint.config.arch.name)
+    if kind is None:
+        raise ValueError(f"{source} holds a {checkpoint.config.arch.name} model, but only eqr and trm can be exported")
+    config["arch"] |= {"name": kind[0], "short_name": kind[1], "H_layers": 0}
+    config["arch"]["loss"] |= {"name": "losses@ACTLossHead"}
+    content: dict[str, Any] = {
+        "step": checkpoint.step,
+        "total_steps": checkpoint.step,
+        "model": {released_name(name): t for name, t in checkpoint.model.items()},
+        "config": config,
+    }
+    if checkpoint.config.arch.pos_encodings == "absolute":
+        length = checkpoint.config.arch.puzzle_tokens + checkpoint.task.seq_len
+        content["model"]["model.inner.absolute_pos_embedding"] = sinusoids(length, checkpoint.config.arch.hidden_size)
+    if checkpoint.ema is not None:
+        shadow = {released_name(name): t for name, t in checkpoint.ema.items()}
+        content["ema"] = {"mu": checkpoint.config.ema_rate, "shadow": shadow}
+    with whole(target) as unfinished, open(unfinished, "wb") as file:
+        torch.save(content, file)

@@ -1,0 +1,20 @@
+"""Solving puzzles that a user brings: text to tokens, answers checked by the rules, boards in terminals and GIFs.
+
+`from solving import Solver` answers puzzles with a checkpoint (docs/solve.md).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from solving.solver import Solver
+
+__all__ = ["Solver"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the solver, and PyTorch with it, when it is asked for: other modules here do without."""
+    if name == "Solver":
+        from solving.solver import Solver
+
+        return Solver
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,58 @@
+"""Watch a board settle: the answer after each iteration, with the cells that changed marked."""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+import numpy as np
+
+from dataset.boards import Kind, plain
+
+if TYPE_CHECKING:
+    from solving.solver import Trace
+
+_REVERSE, _END, _CLEAR_REST = "\x1b[7m", "\x1b[0m", "\x1b[K"
+_SECONDS = 0.15
+
+
+class Frame(NamedTuple):
+    """The board after an iteration; 0 is the puzzle itself."""
+
+    caption: str
+    tokens_S: np.ndarray
+    changed_S: np.ndarray  # bool
+
+
+def frames(puzzle_S: np.ndarray, trace: "Trace") -> Iterator[Frame]:
+    """The puzzle, then the board after each iteration."""
+    depth = len(trace.answers_TS)
+    yield Frame(f"iteration 0 of {depth}: the puzzle", puzzle_S, np.zeros(len(puzzle_S), bool))
+    before_S = puzzle_S
+    for iteration, (tokens_S, residual) in enumerate(zip(trace.answers_TS, trace.residual_T, strict=True), start=1):
+        changed_S = tokens_S != before_S
+        count = int(changed_S.sum())
+        moved = "" if math.isnan(residual) else f", residual {residual:.4f}"
+        caption = f"iteration {iteration} of {depth}: {count} cell{'s' * (count != 1)} changed{moved}"
+        yield Frame(caption, tokens_S, changed_S)
+        before_S = tokens_S
+
+
+def play(kind: Kind, puzzle_S: np.ndarray, trace: "Trace", out: TextIO) -> None:
+    """In place on a terminal that is high enough; elsewhere one frame below another."""
+    terminal, in_place = out.isatty(), False
+    for frame in frames(puzzle_S, trace):
+        changed_S = frame.changed_S
+
+        def mark(place: int, character: str, changed_S: np.ndarray = changed_S) -> str:
+            return f"{_REVERSE}{character}{_END}" if changed_S[place] else character
+
+        lines = [*kind.drawn(frame.tokens_S, mark if terminal else plain).split("\n"), frame.caption]
+        up = f"\x1b[{len(lines)}A" if in_place else ""
+        out.write(up + "".join(line + (_CLEAR_REST if terminal else "") + "\n" for line in lines))
+        out.write("" if terminal else "\n")
+        out.flush()
+        in_place = terminal and len(lines) < shutil.get_terminal_size().lines
+        if terminal:
+            time.sleep(_SECONDS)
