@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Sequence
 
-from reproduction import held_out
 from reproduction.blocks import blocks, figures
 from reproduction.recorded import ROOT, RUNS, read, runs
 from runtime.files import write_whole
@@ -35,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     check = parser.parse_args(words).check
     try:
         paper, recorded = read(RUNS.parent / "paper.json"), runs()
-        texts = blocks(paper, recorded) | {"held_out": held_out.text(paper, recorded)}
+        texts = blocks(paper, recorded)
         drawn = figures(paper, recorded)
         pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
     except (ValueError, OSError) as error:

@@ -576,7 +576,7 @@ while :; do sleep 0.1; done
 """
 PARENT = """import signal, sys
 from pathlib import Path
-from results import reproduce
+from reproduction import reproduce
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 reproduce.ROOT = Path(sys.argv[1])
 reproduce._run = lambda given: reproduce.script("train.sh")
