@@ -1,27 +1,28 @@
-"""Boards: puzzles as people write them, and what the rules say about an answer. No model has a part in this.
+"""Sudokus and mazes as people write them: text to tokens and back, and the rules. No model takes part.
 
-Shapes: S tokens of a board of n x n cells, in reading order; tokens as in the data sets.
+Shapes: N boards of S tokens; a board is n x n cells in reading order. Tokens are those of the data sets.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from math import isqrt
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from dataset import maze, sudoku
 
 Mark = Callable[[int, str], str]
-"""(place, character) -> what stands there on a drawn board"""
+"""(cell, character) -> the text to draw in this cell."""
 
 
 def plain(_: int, character: str) -> str:
-    """A mark that leaves every cell as it is."""
+    """Draws every cell as its character."""
     return character
 
 
 class Kind(Protocol):
-    """A kind of puzzle, of one size n."""
+    """The rules of a kind of puzzle, and its form as text, for one board size n."""
 
     @property
     def size(self) -> int: ...
@@ -34,38 +35,75 @@ class Kind(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def needs_one_solution(self) -> bool:
+        """Whether a proper puzzle has a single solution. If not, any solution is right."""
+        ...
+
+    @property
+    def no_solution(self) -> str:
+        """Why a puzzle has no solution, in a few words."""
+        ...
+
+    @property
+    def several_solutions(self) -> str:
+        """What several solutions mean for an answer, in a few words."""
+        ...
+
+    def tokens(self, characters: str) -> np.ndarray:
+        """The tokens [S] int32 of a puzzle, read from one character per cell.
+
+        Raises:
+            ValueError: a character has no meaning, or the puzzle breaks the rules.
+        """
+        ...
+
     def characters(self, tokens_S: np.ndarray) -> str:
-        """A character for every cell; ? for a token that no board of this kind has."""
+        """One character per cell; ? for a token that no board of this kind has."""
         ...
 
     def text(self, tokens_S: np.ndarray) -> str:
-        """A board as it may be read back (`solving.reading`)."""
+        """The board as users type it."""
         ...
 
     def drawn(self, tokens_S: np.ndarray, mark: Mark = plain) -> str:
-        """A board to look at."""
+        """The board as a picture for the terminal."""
         ...
 
     def solutions(self, puzzle_S: np.ndarray) -> int:
-        """How many answers a puzzle has, counted up to 2."""
+        """The number of solutions, counted up to 2."""
         ...
 
     def fault(self, puzzle_S: np.ndarray, answer_S: np.ndarray) -> str | None:
-        """What the rules hold against an answer, in a few words; None if it is right."""
+        """How an answer breaks the rules, in a few words; None if it is right."""
         ...
 
 
-def cells(places: np.ndarray, size: int) -> str:
-    """The first of some places in words."""
-    names = [f"row {place // size + 1} column {place % size + 1}" for place in places[:3].tolist()]
-    return ", ".join(names) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+def cell_names(cells: np.ndarray, size: int) -> str:
+    """Names the first three of some cells, as in "row 1 column 2"."""
+    names = [f"row {cell // size + 1} column {cell % size + 1}" for cell in cells[:3].tolist()]
+    return ", ".join(names) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
+
+
+def _tokens(characters: str, alphabet: dict[str, int], size: int, allowed: str) -> np.ndarray:
+    for cell, character in enumerate(characters):
+        if character not in alphabet:
+            raise ValueError(f"{cell_names(np.array([cell]), size)} is {character!r}, but should be {allowed}")
+    return np.array([alphabet[character] for character in characters], np.int32)
+
+
+def _characters(tokens_S: np.ndarray, alphabet: str) -> str:
+    return "".join(alphabet[token] if 0 <= token < len(alphabet) else "?" for token in tokens_S)
 
 
 @dataclass(frozen=True)
 class Sudoku:
-    """A Sudoku of size 4, 6 or 9; written as digits in reading order, with . or 0 for a blank."""
+    """A Sudoku of size 4, 6 or 9. Users type digits in reading order, and . or 0 for a blank."""
 
     size: int
+    needs_one_solution: ClassVar[bool] = True
+    no_solution: ClassVar[str] = "no filling keeps all its clues"
+    several_solutions: ClassVar[str] = "several solutions, so none is the right one"
 
     @property
     def name(self) -> str:
@@ -80,22 +118,30 @@ class Sudoku:
         """The digits that a cell may hold."""
         return "123456789"[: self.size]
 
+    def tokens(self, characters: str) -> np.ndarray:
+        alphabet = {".": 1, "0": 1, **{digit: int(digit) + 1 for digit in self.digits}}
+        tokens_S = _tokens(characters, alphabet, self.size, f"one of {self.digits}, or . for a blank")
+        clashes = sudoku.clashes(tokens_S - 1)
+        if len(clashes):
+            cells = cell_names(clashes, self.size)
+            raise ValueError(f"the clues clash: digits stand twice in a row, column or box at {cells}")
+        return tokens_S
+
     def characters(self, tokens_S: np.ndarray) -> str:
-        alphabet = "?." + self.digits
-        return "".join(alphabet[token] if 0 <= token < len(alphabet) else "?" for token in tokens_S)
+        return _characters(tokens_S, "?." + self.digits)
 
     def text(self, tokens_S: np.ndarray) -> str:
         return self.characters(tokens_S)
 
     def drawn(self, tokens_S: np.ndarray, mark: Mark = plain) -> str:
         rows, columns = sudoku.BOXES[self.size]
-        shown = [mark(place, character) for place, character in enumerate(self.characters(tokens_S))]
+        marked = [mark(cell, character) for cell, character in enumerate(self.characters(tokens_S))]
         lines = []
         for row in range(self.size):
             if row and row % rows == 0:
                 lines.append("-" * (2 * self.size + 2 * (self.size // columns - 1) - 1))
             first = row * self.size
-            boxes = [shown[box : box + columns] for box in range(first, first + self.size, columns)]
+            boxes = [marked[box : box + columns] for box in range(first, first + self.size, columns)]
             lines.append(" | ".join(" ".join(box) for box in boxes))
         return "\n".join(lines)
 
@@ -105,21 +151,24 @@ class Sudoku:
     def fault(self, puzzle_S: np.ndarray, answer_S: np.ndarray) -> str | None:
         empty = np.flatnonzero((answer_S < 2) | (answer_S > self.size + 1))
         if len(empty):
-            return f"there is no digit at {cells(empty, self.size)}"
-        lost = np.flatnonzero((puzzle_S > 1) & (answer_S != puzzle_S))
-        if len(lost):
-            return f"it changes clues at {cells(lost, self.size)}"
+            return f"there is no digit at {cell_names(empty, self.size)}"
+        changed_clues = np.flatnonzero((puzzle_S > 1) & (answer_S != puzzle_S))
+        if len(changed_clues):
+            return f"it changes clues at {cell_names(changed_clues, self.size)}"
         clashes = sudoku.clashes(answer_S.astype(int) - 1)
         if len(clashes):
-            return f"digits stand twice at {cells(clashes, self.size)}"
+            return f"digits stand twice at {cell_names(clashes, self.size)}"
         return None
 
 
 @dataclass(frozen=True)
 class Maze:
-    """A maze of n x n cells; # is a wall, a space (or .) is open, S the start, G the goal, o the answer's path."""
+    """A maze: # is a wall, a space or . is open, S the start, G the goal. Answers mark the path with o."""
 
     size: int
+    needs_one_solution: ClassVar[bool] = False
+    no_solution: ClassVar[str] = "no open way leads from S to G"
+    several_solutions: ClassVar[str] = "one of several shortest paths"
 
     @property
     def name(self) -> str:
@@ -129,37 +178,61 @@ class Maze:
     def vocab_size(self) -> int:
         return maze.VOCAB_SIZE
 
+    def tokens(self, characters: str) -> np.ndarray:
+        alphabet = {"#": maze.WALL, " ": maze.OPEN, ".": maze.OPEN, "S": maze.START, "G": maze.GOAL}
+        tokens_S = _tokens(characters, alphabet, self.size, "# for a wall, a space or . for an open cell, S or G")
+        starts, goals = characters.count("S"), characters.count("G")
+        if (starts, goals) != (1, 1):
+            raise ValueError(f"a maze needs one S (start) and one G (goal), but this has {starts} and {goals}")
+        return tokens_S
+
     def characters(self, tokens_S: np.ndarray) -> str:
-        alphabet = "?" + maze.CHARACTERS
-        return "".join(alphabet[token] if 0 <= token < len(alphabet) else "?" for token in tokens_S)
+        return _characters(tokens_S, "?" + maze.CHARACTERS)
 
     def text(self, tokens_S: np.ndarray) -> str:
-        characters = self.characters(tokens_S)
-        return "\n".join(characters[row : row + self.size] for row in range(0, len(characters), self.size))
+        return self.drawn(tokens_S)
 
     def drawn(self, tokens_S: np.ndarray, mark: Mark = plain) -> str:
-        shown = [mark(place, character) for place, character in enumerate(self.characters(tokens_S))]
-        return "\n".join("".join(shown[row : row + self.size]) for row in range(0, len(shown), self.size))
+        marked = [mark(cell, character) for cell, character in enumerate(self.characters(tokens_S))]
+        return "\n".join("".join(marked[row : row + self.size]) for row in range(0, len(marked), self.size))
 
     def solutions(self, puzzle_S: np.ndarray) -> int:
         grid, start, goal = maze.ends(puzzle_S)
-        found = maze.search(grid, start)
-        if goal not in found.parent:
+        search = maze.search(grid, start)
+        if goal not in search.parent:
             return 0
-        return 1 if maze.is_only_shortest(grid, found, found.path(goal)) else 2
+        return 1 if maze.is_only_shortest(grid, search, search.path(goal)) else 2
 
     def fault(self, puzzle_S: np.ndarray, answer_S: np.ndarray) -> str | None:
         marked_S = (answer_S == maze.PATH) & (puzzle_S == maze.OPEN)
         changed = np.flatnonzero((answer_S != puzzle_S) & ~marked_S)
         if len(changed):
-            return f"it changes the maze at {cells(changed, self.size)}"
+            return f"it changes the maze at {cell_names(changed, self.size)}"
         ends_S = (puzzle_S == maze.START) | (puzzle_S == maze.GOAL)
         corridor_S = np.where(marked_S, maze.OPEN, np.where(ends_S, puzzle_S, maze.WALL))
         if maze.shortest_answer(corridor_S) is None:
             return "the marked cells do not lead from S to G"
         shortest_S = maze.shortest_answer(puzzle_S)
         assert shortest_S is not None
-        needed = int((shortest_S == maze.PATH).sum())
-        if marked_S.sum() != needed:
-            return f"{int(marked_S.sum())} cells are marked, but a shortest path from S to G has {needed}"
+        shortest = int((shortest_S == maze.PATH).sum())
+        if marked_S.sum() != shortest:
+            return f"{int(marked_S.sum())} cells are marked, but a shortest path from S to G has {shortest}"
         return None
+
+
+def kind_of(inputs_NS: np.ndarray, labels_NS: np.ndarray, vocab_size: int) -> Kind | None:
+    """The kind of the boards in a data set; None if they are neither Sudokus nor mazes.
+
+    4x4 Sudokus and 4x4 mazes have the same vocabulary. If the questions fit both, the first answer decides.
+    """
+    size = isqrt(inputs_NS.shape[1])
+    if size * size != inputs_NS.shape[1] or not len(inputs_NS):
+        return None
+    as_sudoku = Sudoku(size) if size in sudoku.BOXES and vocab_size == size + 2 else None
+    if vocab_size != maze.VOCAB_SIZE:
+        return as_sudoku
+    for end in (maze.START, maze.GOAL):
+        if (np.sum(inputs_NS == end, axis=1) != 1).any():
+            return as_sudoku
+    as_maze = Maze(size)
+    return as_sudoku if as_sudoku and as_maze.fault(inputs_NS[0], labels_NS[0]) else as_maze

@@ -1,6 +1,6 @@
-"""Reading puzzles: one or many Sudokus or mazes from text, with errors that say where.
+"""Reads puzzles from text: one or many Sudokus or mazes, with errors that name the place.
 
-Empty lines part blocks. A block is one puzzle with a row a line, or several with a puzzle a line.
+Empty lines separate blocks. A block is one puzzle, a row per line, or several puzzles, one per line.
 """
 
 import os
@@ -12,22 +12,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset import maze, sudoku
-from dataset.boards import Kind, Maze, Sudoku, cells
+from dataset.boards import Kind, Maze, Sudoku
+from dataset.sudoku import BOXES
 
-_LENGTHS = {size * size: size for size in sudoku.BOXES}
+_SUDOKUS = {size * size: Sudoku(size) for size in BOXES}
+"""The Sudoku of so many cells."""
 
 
-class Written(NamedTuple):
-    """A puzzle as it was written, and the line that it began in."""
+class Puzzle(NamedTuple):
+    """A puzzle and the line of the text that it starts in."""
 
     kind: Kind
     tokens_S: np.ndarray  # int32
     line: int
 
 
+class _Text(NamedTuple):
+    """A puzzle as text: its first line, its kind, one character per cell."""
+
+    line: int
+    kind: Kind
+    characters: str
+
+
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of the first line, lines) between empty lines. A line of spaces is a row of a maze."""
+    """(number of the first line, lines) of every block. A line of spaces is a row of a maze, not an empty line."""
     block: list[str] = []
     for number, line in enumerate([*text.replace("\r", "").split("\n"), ""], start=1):
         if line:
@@ -42,128 +51,111 @@ def _is_maze(block: list[str]) -> bool:
     return sum(text.count(c) for c in "#SG") > sum(c.isdigit() for c in text)
 
 
-def _tokens(text: str, alphabet: dict[str, int], size: int, allowed: str) -> np.ndarray:
-    for place, character in enumerate(text):
-        if character not in alphabet:
-            raise ValueError(f"{cells(np.array([place]), size)} is {character!r}, but should be {allowed}")
-    return np.array([alphabet[character] for character in text], np.int32)
-
-
-def _sudoku(text: str) -> tuple[Kind, np.ndarray]:
-    kind = Sudoku(_LENGTHS[len(text)])
-    alphabet = {".": 1, "0": 1, **{digit: int(digit) + 1 for digit in kind.digits}}
-    tokens_S = _tokens(text, alphabet, kind.size, f"one of {kind.digits}, or . for a blank")
-    clashes = sudoku.clashes(tokens_S - 1)
-    if len(clashes):
-        raise ValueError(f"the clues clash: digits stand twice in a row, column or box at {cells(clashes, kind.size)}")
-    return kind, tokens_S
-
-
-def _maze(text: str) -> tuple[Kind, np.ndarray]:
-    kind = Maze(isqrt(len(text)))
-    alphabet = {"#": maze.WALL, " ": maze.OPEN, ".": maze.OPEN, "S": maze.START, "G": maze.GOAL}
-    tokens_S = _tokens(text, alphabet, kind.size, "# for a wall, a space or . for an open cell, S or G")
-    starts, goals = text.count("S"), text.count("G")
-    if (starts, goals) != (1, 1):
-        raise ValueError(f"a maze needs one S (start) and one G (goal), but this has {starts} and {goals}")
-    return kind, tokens_S
-
-
-def _sudokus(first: int, block: list[str]) -> Iterator[tuple[int, str]]:
-    """(line, characters) of every Sudoku in a block."""
+def _sudokus(first: int, block: list[str]) -> Iterator[_Text]:
+    """Every Sudoku of a block that starts at line `first`."""
     lines = [(first + i, line.strip()) for i, line in enumerate(block) if line.strip()]
-    if len(lines) in sudoku.BOXES and all(len(line) == len(lines) for _, line in lines):
-        yield first, "".join(line for _, line in lines)
+    if len(lines) in BOXES and all(len(line) == len(lines) for _, line in lines):
+        yield _Text(first, Sudoku(len(lines)), "".join(line for _, line in lines))
         return
     for number, line in lines:
-        if len(line) not in _LENGTHS:
+        if len(line) not in _SUDOKUS:
             raise ValueError(
                 f"line {number} has {len(line)} characters, but a Sudoku has 16, 36 or 81 on a line "
                 "(or 4, 6 or 9 lines of as many), and a maze has an S and a G"
             )
-        yield number, line
+        yield _Text(number, _SUDOKUS[len(line)], line)
 
 
-def _mazes(first: int, block: list[str]) -> Iterator[tuple[int, str]]:
-    """(line, characters) of every maze in a block."""
+def _mazes(first: int, block: list[str]) -> Iterator[_Text]:
+    """Every maze of a block that starts at line `first`."""
     if all("S" in line and "G" in line and isqrt(len(line)) ** 2 == len(line) for line in block):
-        yield from enumerate(block, start=first)  # one a line
+        for number, line in enumerate(block, start=first):
+            yield _Text(number, Maze(isqrt(len(line))), line)
         return
     for number, line in enumerate(block, start=first):
         if len(line) != len(block):
             raise ValueError(
                 f"line {number} has {len(line)} characters, but a maze is square, and this one has {len(block)} lines "
-                "(where spaces at the end of a line are lost, write . for open cells)"
+                "(if spaces at the end of a line get lost, write . for open cells)"
             )
-    yield first, "".join(block)
+    yield _Text(first, Maze(len(block)), "".join(block))
 
 
-def read(text: str) -> list[Written]:
-    """All puzzles in a text, which must be of one kind and size.
+def read(text: str) -> list[Puzzle]:
+    """All puzzles in a text. They must be of one kind and size.
 
     Raises:
-        ValueError: one sentence: there are none, or the first that is wrong, where, and what would be right.
+        ValueError: the text has no puzzle, or a puzzle is wrong. The sentence says where, and what would be right.
     """
-    found: list[Written] = []
+    puzzles: list[Puzzle] = []
     many = len(text.strip("\n").split("\n")) > 1
     for first, block in _blocks(text):
-        split, parse = (_mazes, _maze) if _is_maze(block) else (_sudokus, _sudoku)
-        for line, characters in split(first, block):
+        for line, kind, characters in (_mazes if _is_maze(block) else _sudokus)(first, block):
             try:
-                found.append(Written(*parse(characters), line))
+                puzzles.append(Puzzle(kind, kind.tokens(characters), line))
             except ValueError as error:
                 raise ValueError(f"the puzzle in line {line}: {error}" if many else str(error)) from None
-            if found[-1].kind != found[0].kind:
+            if kind != puzzles[0].kind:
                 raise ValueError(
-                    f"line {line} is a {found[-1].kind.name}, but line {found[0].line} a {found[0].kind.name}: "
+                    f"line {line} is a {kind.name}, but line {puzzles[0].line} a {puzzles[0].kind.name}: "
                     "one run solves puzzles of one kind and size"
                 )
-    if not found:
+    if not puzzles:
         raise ValueError("there is no puzzle in it")
-    return found
+    return puzzles
 
 
 def read_each(texts: Sequence[str]) -> tuple[Kind, np.ndarray]:
-    """The kind and the tokens [N, S] of texts that hold one puzzle each.
+    """The kind and the tokens [N, S] of N texts that hold one puzzle each.
 
     Raises:
-        ValueError: one sentence, as `read`, or that a text holds several puzzles.
+        ValueError: as `read`, or a text holds several puzzles. The sentence names the text.
     """
-    puzzles: list[Written] = []
+    puzzles: list[Puzzle] = []
     for number, text in enumerate(texts, start=1):
         try:
-            found = read(text)
+            in_text = read(text)
         except ValueError as error:
             raise ValueError(f"puzzle {number}: {error}") from None
-        puzzles += found
-        if len(found) > 1 or found[0].kind != puzzles[0].kind:
-            told = f"{len(found)} puzzles" if len(found) > 1 else f"a {found[0].kind.name}"
-            raise ValueError(f"puzzle {number} is {told}, but each text should hold one {puzzles[0].kind.name}")
+        puzzles += in_text
+        kind = in_text[0].kind
+        if len(in_text) > 1 or kind != puzzles[0].kind:
+            content = f"{len(in_text)} puzzles" if len(in_text) > 1 else f"a {kind.name}"
+            raise ValueError(f"puzzle {number} is {content}, but each text should hold one {puzzles[0].kind.name}")
     if not puzzles:
         raise ValueError("there are no puzzles to solve")
     return puzzles[0].kind, np.stack([puzzle.tokens_S for puzzle in puzzles])
 
 
-def read_from(word: str) -> list[Written]:
-    """The puzzles that a word of the command line stands for: a file's, those on standard input ("-"), or its own.
+def read_from(source: str) -> list[Puzzle]:
+    """The puzzles that the command line names: a file, standard input ("-"), or the puzzle itself.
 
     Raises:
-        ValueError: one sentence, as `read`.
+        ValueError: as `read`, or there is nothing to read. The sentence names the file.
     """
-    if word == "-" and (sys.stdin is None or sys.stdin.isatty()):
+    if source == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise ValueError("give a puzzle, a file with puzzles, or puzzles on standard input (--help says more)")
-    if os.path.isdir(word):
-        raise ValueError(f"{word} is a folder: give a file with puzzles, or a puzzle")
-    is_file = os.path.exists(word)  # or a pipe
-    content = sys.stdin.buffer.read() if word == "-" else Path(word).read_bytes() if is_file else os.fsencode(word)
+    if os.path.isdir(source):
+        raise ValueError(f"{source} is a folder: give a file with puzzles, or a puzzle")
+    if source == "-":
+        content, origin = sys.stdin.buffer.read(), "standard input: "
+    elif os.path.exists(source):  # a file or a pipe
+        content, origin = Path(source).read_bytes(), f"{source}: "
+    else:
+        content, origin = os.fsencode(source), ""
     try:
         return read(content.decode("utf-8-sig", errors="replace"))
     except ValueError as error:
-        if word == "-" or is_file:
-            origin = f"{'standard input' if word == '-' else word}: "
-        else:
-            if not any(c in "\n#" for c in word) and (os.sep in word or Path(word).suffix[1:].isalpha()):
-                raise ValueError(f"there is no file {word}") from None
-            is_board = "\n" in word or len(word) in _LENGTHS and sum(c in " .#0123456789" for c in word) > len(word) / 2
-            origin = "" if is_board else f"{word!r} is neither a file nor a puzzle: "
+        if not origin and _names_a_file(source):
+            raise ValueError(f"there is no file {source}") from None
+        if not origin and not _is_board(source):
+            origin = f"{source!r} is neither a file nor a puzzle: "
         raise ValueError(f"{origin}{error}") from None
+
+
+def _names_a_file(word: str) -> bool:
+    return not any(c in "\n#" for c in word) and (os.sep in word or Path(word).suffix[1:].isalpha())
+
+
+def _is_board(word: str) -> bool:
+    return "\n" in word or len(word) in _SUDOKUS and sum(c in " .#0123456789" for c in word) > len(word) / 2

@@ -1,4 +1,4 @@
-"""Watch a board settle: the answer after each iteration, with the cells that changed marked."""
+"""Shows a board in the terminal after each iteration, with the changed cells marked."""
 
 import math
 import shutil
@@ -18,7 +18,7 @@ _SECONDS = 0.15
 
 
 class Frame(NamedTuple):
-    """The board after an iteration; 0 is the puzzle itself."""
+    """The board after one iteration; iteration 0 is the puzzle itself."""
 
     caption: str
     tokens_S: np.ndarray
@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 def frames(puzzle_S: np.ndarray, trace: "Trace") -> Iterator[Frame]:
-    """The puzzle, then the board after each iteration."""
+    """Yields the puzzle, then the board after each iteration."""
     depth = len(trace.answers_TS)
     yield Frame(f"iteration 0 of {depth}: the puzzle", puzzle_S, np.zeros(len(puzzle_S), bool))
     before_S = puzzle_S
@@ -40,13 +40,13 @@ def frames(puzzle_S: np.ndarray, trace: "Trace") -> Iterator[Frame]:
 
 
 def play(kind: Kind, puzzle_S: np.ndarray, trace: "Trace", out: TextIO) -> None:
-    """In place on a terminal that is high enough; elsewhere one frame below another."""
+    """Writes every frame: in place if `out` is a terminal of enough lines, else one below the other."""
     terminal, in_place = out.isatty(), False
     for frame in frames(puzzle_S, trace):
         changed_S = frame.changed_S
 
-        def mark(place: int, character: str, changed_S: np.ndarray = changed_S) -> str:
-            return f"{_REVERSE}{character}{_END}" if changed_S[place] else character
+        def mark(cell: int, character: str, changed_S: np.ndarray = changed_S) -> str:
+            return f"{_REVERSE}{character}{_END}" if changed_S[cell] else character
 
         lines = [*kind.drawn(frame.tokens_S, mark if terminal else plain).split("\n"), frame.caption]
         up = f"\x1b[{len(lines)}A" if in_place else ""

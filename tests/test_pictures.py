@@ -132,14 +132,6 @@ def test_training_series(tmp_path: Path):
     assert len(steps) == 10 and means.mean() == pytest.approx(49.5) and (steps == means).all()
 
 
-def test_kinds_of_boards():
-    mazes = read_split(MAZES, "test")
-    assert board_pictures.kind_of(mazes.inputs, mazes.metadata.vocab_size) == Maze(9)
-    assert board_pictures.kind_of(sample().inputs_NS, 6) == Sudoku(4)
-    assert board_pictures.kind_of(np.ones((3, 16), int), 12) is None
-    assert board_pictures.kind_of(np.ones((3, 8), int), 6) is None
-
-
 def test_wrong_cells_are_scored_cells_that_differ():
     assert board_pictures.wrong_cells(np.array([1, 2, 3]), np.array([1, 3, -100])).tolist() == [False, True, False]
 

@@ -17,7 +17,7 @@ from dataset.boards import Kind, Maze, Sudoku
 from dataset.layout import puzzle_split, write_dataset
 from dataset.sudoku import random_puzzle
 from solving import shipped
-from solving.reading import Written, read_from
+from solving.reading import Puzzle, read_from
 from solving.solver import Answer, Trace
 from solving.verdict import EXIT_CODES, Verdict, verdicts
 from solving.watch import frames, play
@@ -46,8 +46,7 @@ def run(puzzles, tmp_path_factory) -> str:
     """A model that knows those puzzles by heart: a few seconds of training."""
     folder = tmp_path_factory.mktemp("learned")
     inputs, labels = (
-        np.array([[int(c.replace(".", "0")) + 1 for c in text] for text in texts], np.uint8)
-        for texts in zip(*puzzles, strict=True)
+        np.stack([Sudoku(4).tokens(text) for text in texts]).astype(np.uint8) for texts in zip(*puzzles, strict=True)
     )
     split = puzzle_split(inputs, labels, 6)
     write_dataset(folder / "data", {"train": split, "test": split}, ["<blank>"])
@@ -325,9 +324,9 @@ def test_no_model_is_loaded_for_what_has_no_solution():
     def never():
         raise AssertionError
 
-    tokens_S = np.array([int(c.replace(".", "0")) + 1 for c in "12.....3...4...."], np.int32)
-    found = list(verdicts([Written(Sudoku(4), tokens_S, 1)] * 300, never, 16, 1, False))
-    assert len(found) == 300 and {verdict.status for verdict in found} == {"no solution"}
+    tokens_S = Sudoku(4).tokens("12.....3...4....")
+    judged = list(verdicts([Puzzle(Sudoku(4), tokens_S, 1)] * 300, never, 16, 1, False))
+    assert len(judged) == 300 and {verdict.status for verdict in judged} == {"no solution"}
 
 
 def test_help_and_mistakes_wait_for_no_heavy_import():

@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from dataset.boards import Maze, Sudoku
+from dataset.boards import Maze, Sudoku, kind_of
 from dataset.build_maze_unique_dataset import mazes, parse
+from dataset.layout import read_split
 from dataset.maze import GOAL, OPEN, PATH, START, WALL, is_valid_answer
 from dataset.sudoku import random_puzzle
 from solving.reading import read, read_each
@@ -142,3 +144,22 @@ def test_boards_are_drawn():
     assert Sudoku(6).drawn(np.full(36, 1)).split("\n")[:3] == [". . . | . . .", ". . . | . . .", "-" * 13]
     assert Sudoku(4).drawn(np.arange(16)).startswith("? . | 1 2\n3 4 | ? ?\n---------\n")
     assert Maze(2).drawn(np.array([1, 2, 3, 0]), lambda place, c: f"<{c}>" if place == 2 else c) == "# \n<S>?"
+
+
+def test_a_data_set_tells_its_kind_of_boards():
+    mazes = read_split(ROOT / "tests/golden/checkpoints/maze9", "test")
+    assert kind_of(mazes.inputs, mazes.labels, mazes.metadata.vocab_size) == Maze(9)
+    assert kind_of(mazes.inputs, mazes.inputs, mazes.metadata.vocab_size) == Maze(9), "9x9 Sudokus have more tokens"
+    for boards_NS, vocab_size in ((np.ones((3, 16), int), 12), (np.ones((3, 8), int), 6), (np.ones((0, 81), int), 11)):
+        assert kind_of(boards_NS, boards_NS, vocab_size) is None
+    sudokus = [random_puzzle(np.random.default_rng(0), 9) for _ in range(2)]
+    assert kind_of(*(np.stack(boards) + 1 for boards in zip(*sudokus, strict=True)), 11) == Sudoku(9)
+
+
+def test_the_first_answer_tells_4x4_sudokus_and_mazes_apart():
+    """Both have 6 tokens, and a Sudoku may have one 2 and one 3 as a maze has one S and one G."""
+    sudoku_S, solution_S = Sudoku(4).tokens("21.....3........"), Sudoku(4).tokens("2143432112343412")
+    assert kind_of(sudoku_S[None], solution_S[None], 6) == Sudoku(4)
+    maze_S = Maze(4).tokens("S...###.###G####")
+    path_S = np.where(maze_S == OPEN, PATH, maze_S)
+    assert kind_of(maze_S[None], path_S[None], 6) == Maze(4)

@@ -6,7 +6,7 @@ import torch
 from conftest import ROOT
 
 from config.load import load_pretrain
-from dataset.boards import Maze
+from dataset.boards import Maze, Sudoku
 from dataset.puzzles import Batch, PuzzleShape
 from models import precision
 from models.build import build
@@ -39,7 +39,7 @@ def mazes() -> np.ndarray:
 
 def test_texts_and_tokens_get_the_same_answers(random_model):
     texts = [FOUR, "." * 16]
-    tokens = np.array([[int(c.replace(".", "0")) + 1 for c in text] for text in texts])
+    tokens = np.stack([Sudoku(4).tokens(text) for text in texts])
     by_text = random_model.solve(texts, depth=3)
     by_tokens = random_model.solve(tokens, depth=3)
     for told, found in zip(by_text, by_tokens, strict=True):
@@ -63,7 +63,7 @@ def test_the_best_converged_start_answers(random_model):
     with torch.random.fork_rng():
         torch.manual_seed(int(np.random.SeedSequence((0, 0)).generate_state(1)[0]))
         device = random_model.model.lm_head.weight.device
-        inputs = torch.tensor([[int(c.replace(".", "0")) + 1 for c in FOUR]] * 5, dtype=torch.int32, device=device)
+        inputs = torch.from_numpy(np.stack([Sudoku(4).tokens(FOUR)] * 5)).to(device)
         batch = Batch(inputs, inputs, torch.zeros(5, dtype=torch.int32, device=device))
         state = random_model.model.start(batch)
         for _ in range(6):

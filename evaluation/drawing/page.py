@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dataset.boards import kind_of
 from evaluation.drawing import curves, pictures
-from evaluation.drawing.board_pictures import boards, kind_of
+from evaluation.drawing.board_pictures import boards
 from evaluation.drawing.sample import Sample, config_of, take_sample
 from evaluation.results import read_results
 
@@ -105,7 +106,7 @@ def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
             "Where iterations have noise, this is another draw of it than in the other pictures.",
             pictures.paths_to_attractors(sample.paths),
         )
-    kind = kind_of(sample.inputs_NS, sample.vocab_size)
+    kind = kind_of(sample.inputs_NS, sample.labels_NS, sample.vocab_size)
     if kind is None:
         left_out.append("Boards: these puzzles are neither Sudokus nor mazes.")
     else:

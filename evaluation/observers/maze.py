@@ -9,8 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from dataset.boards import Maze, kind_of
 from dataset.layout import Split
-from dataset.maze import GOAL, START, VOCAB_SIZE, distances, is_valid_answer
+from dataset.maze import distances, is_valid_answer
 from evaluation.observations import Observation
 
 KEEP = 2**14
@@ -22,14 +23,8 @@ Counts = list[tuple[int, int, int]]
 
 def holds_mazes(split: Split) -> bool:
     """Whether a data set's questions are all mazes, and its first answer is a shortest path through the first."""
-    if split.metadata.vocab_size != VOCAB_SIZE or not len(split.inputs):
-        return False
-    try:
-        if not is_valid_answer(split.inputs[0], split.labels[0]):
-            return False
-    except ValueError:
-        return False
-    return all(bool(((split.inputs == end).sum(1) == 1).all()) for end in (START, GOAL))
+    kind = kind_of(split.inputs, split.labels, split.metadata.vocab_size)
+    return isinstance(kind, Maze) and kind.fault(split.inputs[0], split.labels[0]) is None
 
 
 class ShortestPaths:
