@@ -26,7 +26,7 @@ def run(config: EvalConfig, world: World) -> None:
     loaded = load_everywhere(config.checkpoint, config.ema, world)
     data_path = config.dataset_data_path or loaded.data_path
     puzzles = Puzzles(data_path, config.split, world.device)
-    arch, model, backend = build_for_evaluation(loaded, config, puzzles.task, world.device)
+    arch, model, backend = build_for_evaluation(loaded, config, puzzles.shape, world.device)
     settings = settings_for(config, arch)
     limits = [config.max_puzzles, config.max_eval_steps and config.max_eval_steps * config.global_batch_size]
     cut = plan(settings, len(puzzles), min((limit for limit in limits if limit is not None), default=None))

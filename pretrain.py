@@ -36,7 +36,7 @@ def run(config: PretrainConfig, world: World) -> None:
     train_puzzles, test_puzzles = train_and_test(config, world.device)
     seed_step(config.seed, 0, 0)
     chosen = backend.choose(config, config.arch, world.device)
-    model = build(config.arch, train_puzzles.task, chosen)
+    model = build(config.arch, train_puzzles.shape, chosen)
     if config.load_checkpoint is not None and config.resume is None:
         weights_into(model, load_model(config.load_checkpoint))
     place(model, chosen, world.device)

@@ -190,7 +190,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = validate(EvalConfig, values)
     loaded = load_model(config.checkpoint)
     data = Puzzles(arguments.data or loaded.data_path, "test", world.device)
-    arch, model, backend = build_for_evaluation(loaded, config, data.task, world.device)
+    arch, model, backend = build_for_evaluation(loaded, config, data.shape, world.device)
     points = sweep(
         model, data, settings_for(config, arch), arguments.puzzles, arguments.rule, arguments.agree, arguments.halt_q
     )

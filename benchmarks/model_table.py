@@ -26,7 +26,7 @@ from models.build import build, place
 from models.losses import act_loss
 from models.reasoner import Reasoner
 
-TASKS = {
+SHAPES = {
     "arc": PuzzleShape(900, 12, 1),
     "maze": PuzzleShape(900, 6, 1),
     "4x4": PuzzleShape(16, 6, 1),
@@ -36,19 +36,19 @@ TASKS = {
 REPEATS = 5
 
 
-def task_of(config: PretrainConfig) -> PuzzleShape | None:
+def shape_of(config: PretrainConfig) -> PuzzleShape | None:
     """The shape of the data set that a configuration names, with one puzzle identifier; None for other data."""
-    return next((task for key, task in TASKS.items() if key in config.dataset.data_path), None)
+    return next((shape for key, shape in SHAPES.items() if key in config.dataset.data_path), None)
 
 
-def batch_of(task: PuzzleShape, rows: int, device: torch.device) -> Batch:
-    tokens = torch.randint(1, task.vocab_size, (2, rows, task.seq_len), dtype=torch.int32, device=device)
+def batch_of(shape: PuzzleShape, rows: int, device: torch.device) -> Batch:
+    tokens = torch.randint(1, shape.vocab_size, (2, rows, shape.seq_len), dtype=torch.int32, device=device)
     return Batch(tokens[0], tokens[1], torch.zeros(rows, dtype=torch.int32, device=device))
 
 
-def gigaflops(model: Reasoner, task: PuzzleShape, training: bool = False) -> float:
+def gigaflops(model: Reasoner, shape: PuzzleShape, training: bool = False) -> float:
     """Work of one outer iteration of one row, of a plain model on the CPU; in training, with its backward pass."""
-    batch = batch_of(task, 1, torch.device("cpu"))
+    batch = batch_of(shape, 1, torch.device("cpu"))
     # attention written out, since the counter does not know every fused kernel
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
         _, readout = model.advance(model.start(batch))
@@ -70,10 +70,10 @@ def median_seconds(step: Callable[[], None], device: torch.device) -> float:
 
 
 def speeds(
-    config: PretrainConfig, model: Reasoner, task: PuzzleShape, rows: int, device: torch.device
+    config: PretrainConfig, model: Reasoner, shape: PuzzleShape, rows: int, device: torch.device
 ) -> tuple[float, float]:
     """(training samples a second, evaluation rows a second): forward and backward, and forward alone."""
-    batch = batch_of(task, rows, device)
+    batch = batch_of(shape, rows, device)
     state = model.start(batch)
 
     def train() -> None:
@@ -99,18 +99,18 @@ def main() -> None:
     for name in arguments.names or choices("train"):
         dtype = [] if device.type == "cuda" else ["arch.forward_dtype=float32"]
         config = load_pretrain([f"train={name}", *dtype])
-        task = task_of(config)
-        if task is None:
+        shape = shape_of(config)
+        if shape is None:
             continue
         chosen = backend.choose(config, config.arch, device)
-        model = build(config.arch, task)
+        model = build(config.arch, shape)
         parameters = sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights")
-        work = gigaflops(model, task)
+        work = gigaflops(model, shape)
         shown = ["", ""]
         if arguments.rows:
-            model = build(config.arch, task, chosen)
+            model = build(config.arch, shape, chosen)
             place(model, chosen, device)
-            shown = [f"{speed:,.1f}" for speed in speeds(config, model, task, arguments.rows, device)]
+            shown = [f"{speed:,.1f}" for speed in speeds(config, model, shape, arguments.rows, device)]
         print(f"| `{name}` | {parameters:,} | {work:.2f} | {shown[0]} | {shown[1]} |", flush=True)
 
 

@@ -29,7 +29,7 @@ if __package__ in (None, ""):  # run as a file: make the repository importable
 import numpy as np
 import torch
 
-from benchmarks.model_table import gigaflops, task_of
+from benchmarks.model_table import gigaflops, shape_of
 from config.load import load_pretrain
 from dataset.layout import Split, puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
@@ -59,13 +59,13 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def random_split(task: PuzzleShape, count: int) -> Split:
+def random_split(shape: PuzzleShape, count: int) -> Split:
     """`count` puzzles of random tokens."""
-    tokens = np.random.default_rng(0).integers(1, task.vocab_size, (2, count, task.seq_len))
+    tokens = np.random.default_rng(0).integers(1, shape.vocab_size, (2, count, shape.seq_len))
     inputs, labels = tokens.astype(np.uint8)
-    split = puzzle_split(inputs, labels, task.vocab_size)
+    split = puzzle_split(inputs, labels, shape.vocab_size)
     return replace(
-        split, metadata=split.metadata.model_copy(update={"num_puzzle_identifiers": task.num_puzzle_identifiers})
+        split, metadata=split.metadata.model_copy(update={"num_puzzle_identifiers": shape.num_puzzle_identifiers})
     )
 
 
@@ -100,7 +100,7 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     puzzles = Puzzles(data, "train", world.device)
     chosen = backend.choose(config, config.arch, world.device)
     seed_step(0, 0, 0)
-    model = build(config.arch, puzzles.task, chosen)
+    model = build(config.arch, puzzles.shape, chosen)
     place(model, chosen, world.device)
     batches = TrainingBatches(puzzles, config.global_batch_size, 0, (world.rank, world.size))
     trainer = Trainer(config, model, batches, world, chosen.graphs)
@@ -153,14 +153,14 @@ def case(name: str, how: str, rows: int, processes: int, ceiling: float) -> dict
     """One row of the table: times, work and shares of what so many devices could do."""
     words = [f"train={name}", f"global_batch_size={rows}", *HOW[how]]
     words += [] if torch.cuda.is_available() else ["arch.forward_dtype=float32"]
-    task = task_of(load_pretrain(words))
-    assert task is not None
+    shape = shape_of(load_pretrain(words))
+    assert shape is not None
     with tempfile.TemporaryDirectory() as folder:
         data = str(Path(folder) / "data")
-        write_dataset(data, {"train": random_split(task, 4000)}, ["<blank>"])
+        write_dataset(data, {"train": random_split(shape, 4000)}, ["<blank>"])
         found = {"config": name, "how": how, "rows": rows, "processes": processes, **run_case(words, data, processes)}
     for what, training in (("training", True), ("iteration", False)):
-        work = rows * gigaflops(build(load_pretrain(words).arch, task), task, training)
+        work = rows * gigaflops(build(load_pretrain(words).arch, shape), shape, training)
         found[f"{what} TFLOP/s"] = work / found[f"{what} ms"]
         found[f"{what} share"] = work / found[f"{what} ms"] / (ceiling * processes)
     return found

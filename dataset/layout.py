@@ -106,7 +106,7 @@ def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifier
 
     Raises ValueError also for a wrong split, and for splits that one model cannot have both.
     """
-    require_one_task(splits, directory)
+    require_one_shape(splits, directory)
     with new_dataset(directory) as fresh:
         for name, split in splits.items():
             _check(split, fresh / name)
@@ -114,7 +114,7 @@ def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifier
         (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
 
 
-def require_one_task(splits: Mapping[str, Split], directory: str | Path, *more: str) -> None:
+def require_one_shape(splits: Mapping[str, Split], directory: str | Path, *more: str) -> None:
     """Raises ValueError where two splits differ in what every model must know of them, or in what `more` names."""
     for name in ("seq_len", "vocab_size", *more):
         values = {split: getattr(found.metadata, name) for split, found in splits.items()}

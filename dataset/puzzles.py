@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from config.schema import PretrainConfig
-from dataset.layout import Split, read_split, require_one_task
+from dataset.layout import Split, read_split, require_one_shape
 
 NOT_SCORED = -100
 """What `ignore_label_id` becomes in a batch: labels below 0 are not scored."""
@@ -47,7 +47,7 @@ class Puzzles:
             raise ValueError(f"{directory}: its {split} split has no puzzles")
         self.device = device
         metadata = self.split.metadata
-        self.task = PuzzleShape(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
+        self.shape = PuzzleShape(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
         self.ignore_label_id = metadata.ignore_label_id
         examples = np.diff(self.split.puzzle_indices)
         puzzle_ids = np.repeat(self.split.puzzle_identifiers, examples).astype(np.int32)
@@ -89,7 +89,7 @@ def train_and_test(config: PretrainConfig, device: torch.device) -> tuple[Puzzle
     directory = config.dataset.data_path
     train, test = (Puzzles(directory, split, device) for split in ("train", "test"))
     identifiers = ["num_puzzle_identifiers"] if config.arch.puzzle_emb_ndim else []
-    require_one_task({"train": train.split, "test": test.split}, directory, *identifiers)
+    require_one_shape({"train": train.split, "test": test.split}, directory, *identifiers)
     return train, test
 
 

@@ -86,17 +86,17 @@ def _core(arch: Arch, seq_len: int, dtype: torch.dtype, backend: Backend) -> Cor
             return Repeated(stack, length, arch.hidden_size, dtype, arch.repeats)
 
 
-def build(arch: Arch, task: PuzzleShape, backend: Backend = PLAIN) -> Reasoner:
-    """The reasoner that `arch` describes, for puzzles of `task`'s shape, on the CPU, computed by `backend`.
+def build(arch: Arch, shape: PuzzleShape, backend: Backend = PLAIN) -> Reasoner:
+    """The reasoner that `arch` describes, for puzzles of a shape, on the CPU, computed by `backend`.
 
     Parameters are drawn from torch's global generator.
 
     Raises:
-        ValueError: the architecture does not fit the task (RoPE-2D's board).
+        ValueError: the architecture does not fit the puzzles (RoPE-2D's board).
     """
     dtype = getattr(torch, arch.forward_dtype)
     dim, prefix = arch.hidden_size, arch.puzzle_tokens
-    length = prefix + task.seq_len
+    length = prefix + shape.seq_len
 
     positions: Embedding | Tensor | None = None
     if arch.pos_encodings == "learned":
@@ -104,12 +104,12 @@ def build(arch: Arch, task: PuzzleShape, backend: Backend = PLAIN) -> Reasoner:
     elif arch.pos_encodings == "absolute":
         positions = sinusoids(length, dim)
     puzzle_emb = (
-        PuzzleEmbedding(task.num_puzzle_identifiers, arch.puzzle_emb_ndim, prefix, dim, dtype) if prefix else None
+        PuzzleEmbedding(shape.num_puzzle_identifiers, arch.puzzle_emb_ndim, prefix, dim, dtype) if prefix else None
     )
     return Reasoner(
-        _core(arch, task.seq_len, dtype, backend),
-        Embedding(task.vocab_size, dim, dtype),
-        lm_head=Linear(dim, task.vocab_size),
+        _core(arch, shape.seq_len, dtype, backend),
+        Embedding(shape.vocab_size, dim, dtype),
+        lm_head=Linear(dim, shape.vocab_size),
         q_head=Linear(dim, 2, bias=True),
         positions=positions,
         puzzle_emb=puzzle_emb,

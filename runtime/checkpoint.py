@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
 
     step: int
     config: PretrainConfig
-    task: PuzzleShape
+    puzzle_shape: PuzzleShape
     model: dict[str, Tensor]
     ema: dict[str, Tensor] | None
     optimizer: dict[str, dict[str, Tensor]]
@@ -66,7 +66,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "step": str(checkpoint.step),
         "config": checkpoint.config.model_dump_json(),
-        "task": json.dumps(checkpoint.task._asdict()),
+        "task": json.dumps(checkpoint.puzzle_shape._asdict()),
         "versions": json.dumps(checkpoint.versions),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
         return Checkpoint(
             step=int(metadata["step"]),
             config=validate(PretrainConfig, _as_now(json.loads(metadata["config"]))),
-            task=PuzzleShape(**json.loads(metadata["task"])),
+            puzzle_shape=PuzzleShape(**json.loads(metadata["task"])),
             model=groups["model"],
             ema=groups["ema"] or None,
             optimizer=optimizer,

@@ -27,7 +27,7 @@ class Loaded(NamedTuple):
     arch: Arch
     data_path: str
     step: int
-    task: PuzzleShape | None  # None: the checkpoint does not say
+    puzzle_shape: PuzzleShape | None  # None: the checkpoint does not say
     weights: dict[str, Tensor]
     averaged: bool
     notes: list[str]
@@ -70,7 +70,7 @@ def _read(file: Path, digest: str, ema: bool) -> Loaded:
     averaged = ema and ours.ema is not None
     weights = ours.model | (ours.ema or {}) if averaged else ours.model
     arch, data_path = ours.config.arch, ours.config.dataset.data_path
-    return Loaded(file, digest, arch, data_path, ours.step, ours.task, weights, averaged, [])
+    return Loaded(file, digest, arch, data_path, ours.step, ours.puzzle_shape, weights, averaged, [])
 
 
 def weights_into(model: Reasoner, loaded: Loaded) -> None:
@@ -95,21 +95,22 @@ def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
 
 
 def build_for_evaluation(
-    loaded: Loaded, config: EvalConfig, task: PuzzleShape, device: torch.device
+    loaded: Loaded, config: EvalConfig, shape: PuzzleShape, device: torch.device
 ) -> tuple[Arch, Reasoner, str]:
     """(the architecture as evaluated, the model with its weights on its device, what computes it and why).
 
     Breadth greater than one gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`.
     """
-    if loaded.task is not None and loaded.task[:2] != task[:2]:
+    learned = loaded.puzzle_shape
+    if learned is not None and learned[:2] != shape[:2]:
         raise ValueError(
-            f"{loaded.origin} was trained on puzzles of {loaded.task.seq_len} tokens out of {loaded.task.vocab_size}, "
-            f"but these have {task.seq_len} out of {task.vocab_size}"
+            f"{loaded.origin} was trained on puzzles of {learned.seq_len} tokens out of {learned.vocab_size}, but "
+            f" these have {shape.seq_len} out of {shape.vocab_size}"
         )
-    if loaded.task is not None and loaded.task != task and loaded.arch.puzzle_emb_ndim:
+    if learned is not None and learned != shape and loaded.arch.puzzle_emb_ndim:
         raise ValueError(
-            f"{loaded.origin} has embeddings for {loaded.task.num_puzzle_identifiers} puzzle identifiers, but these "
-            f"puzzles have {task.num_puzzle_identifiers}"
+            f"{loaded.origin} has embeddings for {learned.num_puzzle_identifiers} puzzle identifiers, but these "
+            f"puzzles have {shape.num_puzzle_identifiers}"
         )
     if config.halt_q is not None and not loaded.arch.learned_halting:
         raise ValueError(f"halt_q={config.halt_q} needs a model that has learned to halt; {loaded.origin} has not")
@@ -117,7 +118,7 @@ def build_for_evaluation(
     if arch.name == "eqr" and std != EvalConfig.model_fields["different_init_reset_std"].default:
         raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")
     backend = choose(config, arch, device)
-    model = build(arch, task, backend)
+    model = build(arch, shape, backend)
     weights_into(model, loaded)
     if config.different_init > 1:
         model.core.start = model.core.start.randomized(std)

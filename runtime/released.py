@@ -209,7 +209,7 @@ def export(source: str | Path, target: Path) -> None:
         "config": config,
     }
     if checkpoint.config.arch.pos_encodings == "absolute":
-        length = checkpoint.config.arch.puzzle_tokens + checkpoint.task.seq_len
+        length = checkpoint.config.arch.puzzle_tokens + checkpoint.puzzle_shape.seq_len
         content["model"]["model.inner.absolute_pos_embedding"] = sinusoids(length, checkpoint.config.arch.hidden_size)
     if checkpoint.ema is not None:
         shadow = {released_name(name): t for name, t in checkpoint.ema.items()}

@@ -87,11 +87,11 @@ def _cast_once(model: Reasoner, dtype: torch.dtype) -> None:
                 module.to(dtype)
 
 
-def _task(loaded: Loaded, seq_len: int | None, vocab_size: int | None) -> PuzzleShape:
+def _puzzle_shape(loaded: Loaded, seq_len: int | None, vocab_size: int | None) -> PuzzleShape:
     if seq_len is None or vocab_size is None:
-        if loaded.task is None:
+        if loaded.puzzle_shape is None:
             raise ValueError(f"{loaded.origin} does not say what it was trained on: give seq_len and vocab_size")
-        return loaded.task
+        return loaded.puzzle_shape
     table = [t for name, t in loaded.weights.items() if name.endswith("puzzle_emb.weights")]
     return PuzzleShape(seq_len, vocab_size, len(table[0]) if table else 1)
 
@@ -105,14 +105,14 @@ class Solver:
 
     Args:
         model: the model, on the device that is to work.
-        task: the puzzles that it answers.
+        shape: the shape of the puzzles that it answers.
     """
 
-    def __init__(self, model: Reasoner, task: PuzzleShape) -> None:
-        self.model, self.task = model.eval(), task
+    def __init__(self, model: Reasoner, shape: PuzzleShape) -> None:
+        self.model, self.puzzle_shape = model.eval(), shape
         self.device = next(model.parameters()).device
         self._own_start = model.core.start
-        self._rows = max(1, _TOKENS.get(self.device.type, 2**16) // task.seq_len)
+        self._rows = max(1, _TOKENS.get(self.device.type, 2**16) // shape.seq_len)
 
     @classmethod
     def load(
@@ -133,15 +133,15 @@ class Solver:
         """
         here = _device(device)
         loaded = load_model(checkpoint)
-        task = _task(loaded, seq_len, vocab_size)
+        shape = _puzzle_shape(loaded, seq_len, vocab_size)
         dtype = loaded.arch.forward_dtype
         if here.type == "cpu" and dtype in ("float16", "bfloat16"):
             dtype = "bfloat16" if dtype == "bfloat16" and precision.FAST_BFLOAT16 else "float32"
         # compiling takes longer than most puzzles
         config = EvalConfig(checkpoint=checkpoint, forward_dtype=dtype, kernels="off", compile=False)
-        model = build_for_evaluation(loaded, config, task, here)[1]
+        model = build_for_evaluation(loaded, config, shape, here)[1]
         _cast_once(model, getattr(torch, dtype))
-        return cls(model, task)
+        return cls(model, shape)
 
     def solve(
         self,
@@ -179,12 +179,12 @@ class Solver:
         if depth < 1 or breadth < 1:
             raise ValueError(f"depth and breadth should be at least 1, not {depth} and {breadth}")
         kind, puzzles_NS = (None, puzzles) if isinstance(puzzles, np.ndarray) else _read(puzzles)
-        vocab_size = kind.vocab_size if kind else self.task.vocab_size
-        if puzzles_NS.ndim != 2 or (puzzles_NS.shape[1], vocab_size) != self.task[:2]:
-            shape = f"{kind.name}s" if kind else f"tokens of shape {list(puzzles_NS.shape)}"
+        vocab_size = kind.vocab_size if kind else self.puzzle_shape.vocab_size
+        if puzzles_NS.ndim != 2 or (puzzles_NS.shape[1], vocab_size) != self.puzzle_shape[:2]:
+            asked = f"{kind.name}s" if kind else f"tokens of shape {list(puzzles_NS.shape)}"
             raise ValueError(
-                f"the model was trained on puzzles of {self.task.seq_len} tokens out of {self.task.vocab_size}, "
-                f"so it cannot answer {shape}"
+                f"the model was trained on puzzles of {self.puzzle_shape.seq_len} tokens out of "
+                f"{self.puzzle_shape.vocab_size}, so it cannot answer {asked}"
             )
         if puzzles_NS.size and not 0 <= puzzles_NS.min() <= puzzles_NS.max() < vocab_size:
             raise ValueError(f"tokens should be from 0 to {vocab_size - 1}, but there are others")

@@ -41,7 +41,7 @@ def trained(words: list[str], steps: int = 2) -> Trainer:
     puzzles = Puzzles(config.dataset.data_path, "train", ALONE.device)
     seed_step(config.seed, 0, 0)
     batches = TrainingBatches(puzzles, config.global_batch_size, config.seed)
-    trainer = Trainer(config, build(config.arch, puzzles.task), batches, ALONE)
+    trainer = Trainer(config, build(config.arch, puzzles.shape), batches, ALONE)
     for _ in range(steps):
         trainer.train_step()
     return trainer
@@ -69,7 +69,7 @@ def metrics_of(file: str | Path, data: Path, *words: str) -> dict[int, dict[str,
     config = load_eval([f"checkpoint='{file}'", "different_init=2", *words])
     loaded = load_model(config.checkpoint, config.ema)
     puzzles = Puzzles(data, "test", ALONE.device)
-    _, model, _ = build_for_evaluation(loaded, config, puzzles.task, CPU)
+    _, model, _ = build_for_evaluation(loaded, config, puzzles.shape, CPU)
     return evaluate(model, puzzles, Settings(depths=[2, 3], breadth=2, top_k=1, rows=8), ALONE)
 
 
@@ -81,7 +81,7 @@ def test_what_is_saved_is_loaded(tiny, tmp_path):
     file = tmp_path / "deep" / "folder" / "last.safetensors"
     trainer.save(file, slots=True)
     loaded = checkpoint.load(file)
-    assert (loaded.step, loaded.config, loaded.task) == (2, trainer.config, trainer.batches.puzzles.task)
+    assert (loaded.step, loaded.config, loaded.puzzle_shape) == (2, trainer.config, trainer.batches.puzzles.shape)
     assert {name: t.tolist() for name, t in loaded.model.items()} == {
         name: t.tolist() for name, t in trainer.model.state_dict().items()
     }
@@ -171,11 +171,11 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 def test_weights_must_fit(saved, tiny):
     weights = checkpoint.load(saved).model
-    task = PuzzleShape(8, 6, 3)
+    shape = PuzzleShape(8, 6, 3)
 
     def fault(*words: str) -> str:
         with pytest.raises(ValueError, match="does not fit the model") as caught:
-            checkpoint.put(build(load_pretrain([*tiny, *words]).arch, task), weights, "FILE")
+            checkpoint.put(build(load_pretrain([*tiny, *words]).arch, shape), weights, "FILE")
         return one_sentence(caught)
 
     assert "core.L_level.f.layers.0.mlp.down_proj.weight is [16, 256] instead of [32, 256]" in fault(
@@ -572,9 +572,9 @@ def test_exported_names_are_those_of_every_golden_model(path, tiny, tmp_path):
         arguments = json.loads(file.metadata()["config"])
     keys = arguments.keys() - {"batch_size", "seq_len", "vocab_size", "num_puzzle_identifiers", "H_layers"}
     arch = TypeAdapter(Arch).validate_python({"name": path.stem[:3], **{key: arguments[key] for key in keys}})
-    task = PuzzleShape(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
+    shape = PuzzleShape(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
     config = load_pretrain(tiny).model_copy(update={"arch": arch})
-    content = checkpoint.Checkpoint(1, config, task, build(arch, task).state_dict(), None, {}, None, {})
+    content = checkpoint.Checkpoint(1, config, shape, build(arch, shape).state_dict(), None, {}, None, {})
     checkpoint.save(tmp_path / "one.safetensors", content)
     released.export(tmp_path / "one.safetensors", tmp_path / "one.pth")
     exported = loaded_dict(tmp_path / "one.pth")

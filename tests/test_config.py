@@ -12,7 +12,7 @@ from models.build import build
 SUDOKU, MAZE, SMALL = PuzzleShape(81, 11, 1), PuzzleShape(900, 6, 1), PuzzleShape(16, 6, 1)
 NOISE = {"lambda_": 0.95, "noise_scale": 0.01, "H_init_std": 1.0, "L_init_std": 1.0}
 
-# name -> (class, task, parameters, what sets it apart)
+# name -> (class, shape, parameters, what sets it apart)
 SUDOKU_ARCH = {"hidden_size": 512, "L_layers": 2, "L_cycles": 6, "mlp_t": True, "pos_encodings": "none"}
 MAZE_ARCH = {"hidden_size": 128, "L_layers": 1, "L_cycles": 4, "mlp_t": False, "pos_encodings": "rope"}
 PUBLISHED = {"puzzle_emb_ndim": 512, "puzzle_emb_len": 16}
@@ -119,16 +119,16 @@ def test_every_experiment_composes(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_are_those_of_the_paper(name):
-    kind, task, parameters, arch, training = EXPERIMENTS[name]
+    kind, shape, parameters, arch, training = EXPERIMENTS[name]
     config = load_pretrain([f"train={name}"])
     assert type(config.arch) is kind
     found = config.arch.model_dump()
     assert {key: found[key] for key in COMMON_ARCH | arch} == COMMON_ARCH | arch
     found = config.model_dump()
     assert {key: found[key] for key in COMMON | training} == COMMON | training
-    assert ("sudoku" in config.dataset.data_path) == (task is SUDOKU)
+    assert ("sudoku" in config.dataset.data_path) == (shape is SUDOKU)
     with torch.device("meta"):
-        model = build(config.arch, task)
+        model = build(config.arch, shape)
     # the released programs keep the puzzle embeddings (512 numbers here) out of the parameters
     counted = sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights")
     assert counted == parameters

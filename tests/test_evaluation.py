@@ -49,7 +49,7 @@ def golden_model(name: str, *words: str, puzzles: Puzzles | None = None):
     """(the golden checkpoint's model with `words` set at evaluation, its puzzles)."""
     config = load_eval([f"checkpoint='{golden_checkpoint(name)}'", *words])
     puzzles = puzzles or Puzzles(MAZE9, "test", ALONE.device)
-    return build_for_evaluation(load_model(config.checkpoint), config, puzzles.task, CPU)[1], puzzles
+    return build_for_evaluation(load_model(config.checkpoint), config, puzzles.shape, CPU)[1], puzzles
 
 
 @pytest.fixture(scope="module")
@@ -387,14 +387,16 @@ def test_a_std_of_starts_without_effect_is_refused(name, words):
 
 
 def test_what_a_model_has_not_learned_is_refused():
-    loaded, task = load_model(golden_checkpoint("eqr")), PuzzleShape(81, 6, 1)
+    loaded, shape = load_model(golden_checkpoint("eqr")), PuzzleShape(81, 6, 1)
     config = load_eval(["checkpoint=x", "streaming=true", "halt_q=0.5"])
     never = loaded._replace(arch=loaded.arch.model_copy(update={"learned_halting": False}))
     with pytest.raises(ValueError, match="halt_q=0.5 needs a model that has learned to halt"):
-        build_for_evaluation(never, config, task, CPU)
-    named = loaded._replace(task=PuzzleShape(81, 6, 3), arch=loaded.arch.model_copy(update={"puzzle_emb_ndim": 16}))
+        build_for_evaluation(never, config, shape, CPU)
+    named = loaded._replace(
+        puzzle_shape=PuzzleShape(81, 6, 3), arch=loaded.arch.model_copy(update={"puzzle_emb_ndim": 16})
+    )
     with pytest.raises(ValueError, match="embeddings for 3 puzzle identifiers, but these puzzles have 1$"):
-        build_for_evaluation(named, load_eval(["checkpoint=x"]), task, CPU)
+        build_for_evaluation(named, load_eval(["checkpoint=x"]), shape, CPU)
 
 
 def test_puzzles_without_a_scored_token_are_said(tmp_path, capsys):
@@ -475,7 +477,7 @@ def test_perturbation_gives_a_model_without_noise_different_trajectories():
     """Noise is added from the second iteration on: the first is that of the stored start, the others are not."""
     model = load_model(str(GOLDEN / "checkpoints" / "trm_maze9.pth"))
     data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
-    _, model, _ = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.task, CPU)
+    _, model, _ = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.shape, CPU)
     batch = data.rows(np.zeros(200, dtype=np.int64))
     plain = [readout.logits for _, readout in trajectory(model, batch, 2)]
     noisy = [readout.logits for _, readout in trajectory(model, batch, 2, perturb_std=0.5)]

@@ -49,7 +49,7 @@ def a_trainer(config, puzzles: Puzzles, graphs: bool) -> Trainer:
     how = chosen(config, graphs)
     assert how.graphs is graphs
     seed_step(0, 0, 0)
-    model = build(config.arch, puzzles.task, how)
+    model = build(config.arch, puzzles.shape, how)
     place(model, how, DEVICE)
     return Trainer(config, model, TrainingBatches(puzzles, 8, 0, (0, 1)), World(0, 1, DEVICE), how.graphs)
 
@@ -77,7 +77,7 @@ def test_evaluation(tiny_data):
     config = load_pretrain(["train=eqr_maze_unique", f"dataset.data_path={tiny_data}"])
     puzzles = Puzzles(str(tiny_data), "test", DEVICE)
     torch.manual_seed(0)
-    plain, graphed = (build(config.arch, puzzles.task, chosen(config, graphs)) for graphs in (False, True))
+    plain, graphed = (build(config.arch, puzzles.shape, chosen(config, graphs)) for graphs in (False, True))
     graphed.load_state_dict(plain.state_dict())
     for model, graphs in ((plain, False), (graphed, True)):
         place(model, chosen(config, graphs), DEVICE)

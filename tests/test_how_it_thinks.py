@@ -25,7 +25,7 @@ from models.losses import act_loss
 
 PAGE = (ROOT / "docs" / "how_it_thinks.md").read_text()
 PROSE = re.sub(r"^```python.*?^```$", "", PAGE, flags=re.M | re.S)
-TASK = PuzzleShape(seq_len=81, vocab_size=11, num_puzzle_identifiers=1)
+SHAPE = PuzzleShape(seq_len=81, vocab_size=11, num_puzzle_identifiers=1)
 PUZZLE, SOLUTION = re.search(r"^```\n(\S{81})\n(\S{81})\n```$", PAGE, re.M).groups()
 
 
@@ -44,7 +44,7 @@ class Run:
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
         self.arch = load(name).arch
-        self.model = models.build(self.arch, TASK)
+        self.model = models.build(self.arch, SHAPE)
         # at the start the q head's weight is 0, and would pass no gradient on
         torch.nn.init.normal_(self.model.q_head.weight, std=0.01)
         self.networks, self.blocks = [], []  # of each application: whether it was with gradient
@@ -258,7 +258,7 @@ def test_halting(runs):
     for name, run in runs.items():
         config = load(f"{name.lower()}_sudoku")
         assert (run.arch.halt_max_steps, run.arch.halt_exploration_prob, config.global_batch_size) == (16, 0.1, 768)
-        assert models.build(run.arch, TASK).q_head.bias.tolist() == [-5, -5]
+        assert models.build(run.arch, SHAPE).q_head.bias.tolist() == [-5, -5]
         assert run.arch.q_continue == (name == "HRM")
     hrm = runs["HRM"]
     before = len(hrm.networks)
@@ -278,7 +278,7 @@ def test_cost_depth_and_selection(runs):
 def test_the_feedforward_baseline_and_the_ladder():
     arch = load("feedforward_sudoku").arch
     with torch.device("meta"):
-        model = models.build(arch, TASK)
+        model = models.build(arch, SHAPE)
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in PROSE
     assert (arch.L_layers, arch.repeats, arch.halt_max_steps, arch.mlp_t) == (42, 1, 1, True)
     tied, supervised, hierarchy = (

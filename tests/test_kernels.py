@@ -504,10 +504,10 @@ MODELS = {
 def test_whole_models(name):
     """Two steps of training, and every gradient."""
     config = load_pretrain([f"train={name}", *MODELS[name]])
-    task = PuzzleShape(16, 6, 3)
+    shape = PuzzleShape(16, 6, 3)
     torch.manual_seed(1)
-    plain = build(config.arch, task).to(DEVICE)
-    fused = build(config.arch, task, FUSED).to(DEVICE)
+    plain = build(config.arch, shape).to(DEVICE)
+    fused = build(config.arch, shape, FUSED).to(DEVICE)
     fused.load_state_dict(plain.state_dict(), strict=True)
     tokens = torch.randint(1, 6, (2, 3, 16), dtype=torch.int32, device=DEVICE)
     batch = Batch(tokens[0], tokens[1], torch.arange(3, dtype=torch.int32, device=DEVICE))

@@ -36,7 +36,7 @@ from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 
 ALONE = World(0, 1, torch.device("cpu"))
-TASK = PuzzleShape(9, 7, 4)
+SHAPE = PuzzleShape(9, 7, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def same_draws():
     torch.manual_seed(0)
 
 
-def small(experiment: str, *words: str, task: PuzzleShape = TASK):
+def small(experiment: str, *words: str, shape: PuzzleShape = SHAPE):
     """(the architecture, the model) of an experiment, narrow, in float32, with weights of full size in the heads."""
     narrow = [
         "arch.hidden_size=16",
@@ -54,14 +54,14 @@ def small(experiment: str, *words: str, task: PuzzleShape = TASK):
         "arch.forward_dtype=float32",
     ]
     arch = load_pretrain([f"train={experiment}", *narrow, *words]).arch
-    model = build(arch, task)
+    model = build(arch, shape)
     torch.nn.init.normal_(model.q_head.weight)
     return arch, model
 
 
-def random_batch(rows: int = 5, task: PuzzleShape = TASK) -> Batch:
-    inputs, labels = (torch.randint(1, task.vocab_size, (rows, task.seq_len)).int() for _ in range(2))
-    return Batch(inputs, labels, torch.randint(0, task.num_puzzle_identifiers, (rows,)).int())
+def random_batch(rows: int = 5, shape: PuzzleShape = SHAPE) -> Batch:
+    inputs, labels = (torch.randint(1, shape.vocab_size, (rows, shape.seq_len)).int() for _ in range(2))
+    return Batch(inputs, labels, torch.randint(0, shape.num_puzzle_identifiers, (rows,)).int())
 
 
 def halting(max_steps: int, exploration: float) -> Arch:
@@ -118,12 +118,12 @@ def test_every_experiment_trains_a_step(name, shaped_data):
         config = load_pretrain(words)
     puzzles = Puzzles(shaped_data(config.dataset.data_path), "train", ALONE.device)
     seed_step(0, 0, 0)
-    model = build(config.arch, puzzles.task)
+    model = build(config.arch, puzzles.shape)
     before = {key: t.clone() for key, t in model.named_parameters()}
     trainer = Trainer(config, model, TrainingBatches(puzzles, 2, 0), ALONE)
     metrics = trainer.train_step()
     # untrained: about as good as a guess over the vocabulary, and sure to be wrong
-    assert float(metrics["lm_loss"]) / 2 == pytest.approx(math.log(puzzles.task.vocab_size), rel=0.4)
+    assert float(metrics["lm_loss"]) / 2 == pytest.approx(math.log(puzzles.shape.vocab_size), rel=0.4)
     assert float(metrics["q_halt_loss"]) / 2 == pytest.approx(math.log1p(math.exp(-5)), rel=1e-3)
     assert (metrics["total_loss"] > metrics["lm_loss"]) == config.arch.learned_halting
     for key, parameter in model.named_parameters():
@@ -270,7 +270,7 @@ def test_starts_of_parameters():
     assert not bool(linear.bias.any())
     for weight in (linear.weight, Embedding(300, 400, torch.float32).embedding_weight):
         assert float(weight.detach().std()) == pytest.approx(400**-0.5, rel=0.02)
-    model = build(load_pretrain(["train=trm_sudoku", "arch.hidden_size=16"]).arch, TASK)
+    model = build(load_pretrain(["train=trm_sudoku", "arch.hidden_size=16"]).arch, SHAPE)
     assert not bool(model.q_head.weight.any()) and model.q_head.bias.tolist() == [-5.0, -5.0]
 
 

@@ -45,8 +45,8 @@ def load(path: Path):
     if not arguments.get("puzzle_emb_ndim"):
         keys -= {"puzzle_emb_len"}
     arch = TypeAdapter(Arch).validate_python({"name": name, **{key: arguments[key] for key in keys}})
-    task = PuzzleShape(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
-    model = build(arch, task)
+    shape = PuzzleShape(arguments["seq_len"], arguments["vocab_size"], arguments.get("num_puzzle_identifiers", 1))
+    model = build(arch, shape)
     weights = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
     weights = {key.replace("_level.sru.", "_level."): w for key, w in weights.items()}
     model.load_state_dict(our_weights(weights, list(model.state_dict())))

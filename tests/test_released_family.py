@@ -34,7 +34,7 @@ def release(folder, kind, prefix, data):
     words += [f"train={kind}_sudoku", "arch.forward_dtype=float32", "arch.puzzle_emb_ndim=16", "arch.mlp_t=false"]
     arch = load_pretrain(words).arch
     torch.manual_seed(0)
-    model = build(arch, data.task)
+    model = build(arch, data.shape)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     state = {prefix + released_name(name): t for name, t in model.state_dict().items()}
@@ -54,7 +54,7 @@ def test_a_bare_state_dict_gives_the_same_model(tmp_path, data, kind, prefix):
     loaded = load_model(str(tmp_path / "step_7"))
     assert loaded.arch == arch and loaded.data_path == "data/x"
     assert loaded.notes == []
-    _, again, _ = build_for_evaluation(loaded, EvalConfig(checkpoint="x"), data.task, CPU)
+    _, again, _ = build_for_evaluation(loaded, EvalConfig(checkpoint="x"), data.shape, CPU)
     batch = data.rows(np.arange(6))
     for a, b in zip(model.advance(model.start(batch))[1], again.advance(again.start(batch))[1], strict=True):
         assert torch.equal(a, b)
@@ -70,7 +70,7 @@ def test_weights_alone_are_not_enough(tmp_path, data):
 def test_breadth_gives_stored_starts_random_ones(tmp_path, data):
     release(tmp_path, "hrm", "", data)
     loaded = load_model(str(tmp_path / "step_7"))
-    _, model, _ = build_for_evaluation(loaded, EvalConfig(checkpoint="x", different_init=2), data.task, CPU)
+    _, model, _ = build_for_evaluation(loaded, EvalConfig(checkpoint="x", different_init=2), data.shape, CPU)
     z_H, z_L = model.core.start(1000)
     assert z_H.shape == (1000, 9, 16)
     assert float(z_H.std()) == pytest.approx(1.0, rel=0.02) and float((z_H * z_L).mean()) == pytest.approx(0, abs=0.02)

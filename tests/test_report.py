@@ -38,7 +38,7 @@ def train(directory: Path, data: Path, *words: str, steps: int) -> None:
     puzzles = Puzzles(data, "train", world.device)
     seed_step(config.seed, 0, 0)
     batches = TrainingBatches(puzzles, config.global_batch_size, config.seed)
-    trainer = Trainer(config, build(config.arch, puzzles.task), batches, world)
+    trainer = Trainer(config, build(config.arch, puzzles.shape), batches, world)
     directory.mkdir(parents=True)
     with open(directory / "metrics.jsonl", "w") as file:
         for step in range(1, steps + 1):

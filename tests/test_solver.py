@@ -17,13 +17,15 @@ GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 FOUR = "2....4.3.......4"
 
 
-def write_random(directory, name: str, task: PuzzleShape, *words: str) -> str:
+def write_random(directory, name: str, shape: PuzzleShape, *words: str) -> str:
     """A checkpoint of a model that has learned nothing, with starts and weights of its own."""
     heads = [] if "sru" in name else ["arch.num_heads=2"]
     config = load_pretrain([f"train={name}", "arch.hidden_size=32", *heads, *words])
     torch.manual_seed(0)
-    weights = build(config.arch, task).state_dict()
-    checkpoint.save(directory / "last.safetensors", checkpoint.Checkpoint(0, config, task, weights, None, {}, None, {}))
+    weights = build(config.arch, shape).state_dict()
+    checkpoint.save(
+        directory / "last.safetensors", checkpoint.Checkpoint(0, config, shape, weights, None, {}, None, {})
+    )
     return str(directory)
 
 

@@ -34,7 +34,7 @@ def make_trainer(words: list[str]) -> Trainer:
     config = load_pretrain(words)
     puzzles = Puzzles(config.dataset.data_path, "train", ALONE.device)
     seed_step(config.seed, 0, 0)
-    model = build(config.arch, puzzles.task)
+    model = build(config.arch, puzzles.shape)
     return Trainer(config, model, TrainingBatches(puzzles, config.global_batch_size, config.seed), ALONE)
 
 

@@ -134,7 +134,7 @@ class Trainer:
         content = Checkpoint(
             step=self.step,
             config=self.config,
-            task=self.batches.puzzles.task,
+            puzzle_shape=self.batches.puzzles.shape,
             model=self.model.state_dict(),
             ema=self.ema.shadow if self.ema else None,
             optimizer=checkpoint.optimizer_moments(self.optimizer, self.names),
@@ -162,7 +162,7 @@ class Trainer:
         Raises:
             ValueError: the checkpoint does not fit, or is of other puzzles.
         """
-        there, here = saved.task, self.batches.puzzles.task
+        there, here = saved.puzzle_shape, self.batches.puzzles.shape
         if there != here:
             raise ValueError(
                 f"{origin} was trained on puzzles of {there.seq_len} tokens out of {there.vocab_size} with "

@@ -108,10 +108,10 @@ def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, s
     loaded = load_model(config.checkpoint, config.ema)
     data = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
     try:
-        arch, model, _ = build_for_evaluation(loaded, config, data.task, world.device)
+        arch, model, _ = build_for_evaluation(loaded, config, data.shape, world.device)
     except ValueError:
         config = config.model_copy(update={"different_init": 1})
-        arch, model, _ = build_for_evaluation(loaded, config, data.task, world.device)
+        arch, model, _ = build_for_evaluation(loaded, config, data.shape, world.device)
     settings = settings_for(config, arch)
     settings = replace(settings, depths=list(range(1, max(settings.depths) + 1)))
     facts = {
@@ -149,7 +149,7 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
     return Sample(
         inputs_NS,
         labels_NS,
-        data.task.vocab_size,
+        data.shape.vocab_size,
         np.stack([at.predictions_RS.reshape(N, B, -1) for at in seen]),
         right_DNB,
         np.stack([at.values.get("residual", none_NB).reshape(N, B) for at in seen]),
