@@ -33,7 +33,7 @@ from benchmarks.model_table import gigaflops, shape_of
 from config.load import load_pretrain
 from dataset.layout import Split, puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
-from evaluation.trajectory import Residuals, trajectory
+from evaluation.trajectory import trajectory
 from models import backend
 from models.build import build, place
 from runtime import distributed
@@ -115,14 +115,9 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     trainer.states.clear()
 
     batch = puzzles.rows(np.arange(config.rows_per_rank(world.size)) % len(puzzles))
-    residuals = Residuals(3)
     model.eval()
-    steps = trajectory(model, batch, 10**9)
-
-    def iterate() -> None:
-        residuals.add(next(steps)[1].logits)
-
-    iteration = block_medians(iterate, 8)
+    iterations = trajectory(model, batch, 10**9)
+    iteration = block_medians(lambda: next(iterations), 8)
     distributed.wait_for_all()
     distributed.stop()
     found = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}

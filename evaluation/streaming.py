@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from dataset.puzzles import Batch, Puzzles
 from evaluation.observations import Clock, Observation, concatenate, observe
 from evaluation.settings import Settings
-from evaluation.trajectory import Starts, begin, perturbed
+from evaluation.trajectory import Starts, begin, convergence_score, perturbed, residual
 from models.core import Latents
 from models.reasoner import Readout, Reasoner, State, where_rows
 
@@ -50,8 +50,7 @@ def iterate(model: Reasoner, slots: Slots, settings: Settings) -> Slots:
     halting = settings.halting
     assert halting is not None
     state, readout = model.advance(perturbed(slots.state, settings.perturb_std))
-    change_R = (readout.logits.float() - slots.readout.logits.float()).norm(dim=-1).mean(-1)
-    residual_R = torch.where(state.steps > 1, change_R, torch.nan)
+    residual_R = torch.where(state.steps > 1, residual(readout.logits, slots.readout.logits), torch.nan)
     below_R = residual_R < (0.0 if halting.residual is None else halting.residual)
     calm_R = torch.where(below_R, slots.calm + 1, 0)
     fired_R = halting.fires(state.steps, readout.q_halt, calm_R)
@@ -186,8 +185,7 @@ class Stream:
     def _look(self, rows: np.ndarray) -> Observation:
         index = torch.from_numpy(rows).to(self._slots.fired.device)
         slots: Slots = tree_map(lambda t: t[index], self._slots)
-        score_R = slots.residuals.nanmean(-1)
-        forced_R = ~slots.fired
+        score_R, forced_R = convergence_score(slots.residuals), ~slots.fired
         return observe(slots.state, slots.readout, slots.residuals[:, -1], score_R, self._settings, forced=forced_R)
 
     def _refill(self) -> None:

@@ -1,7 +1,11 @@
-"""Trajectories: a puzzle's latents, iterated, with the residual that says how well they have settled."""
+"""Trajectories: a puzzle's latents, iterated, with the residual that says how well they have settled.
+
+Shapes: R rows, each a trajectory; S tokens, V vocabulary, W the window of the convergence score.
+"""
 
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -68,42 +72,56 @@ def begin(batch: Batch, latents: Latents) -> State:
     return State(latents, *batch, steps=steps, halted=torch.zeros_like(steps, dtype=torch.bool))
 
 
-def trajectory(
-    model: Reasoner, batch: Batch, depth: int, perturb_std: float = 0.0, latents: Latents | None = None
-) -> Iterator[tuple[State, Readout]]:
-    """`depth` outer iterations from a fresh start, or from `latents`, without halting. Yields after each one.
+def residual(logits_RSV: Tensor, before_RSV: Tensor) -> Tensor:
+    """How far the answer moved in an outer iteration [R]: the L2 norm over V of the logits' change, mean over S.
 
-    `perturb_std` is the scale of noise that every iteration but the first adds to the latents it starts
-    from: a way to give models breadth that were trained without noise.
+    The paper's r_t, of the logits instead of the latents. Computed in float32.
+    """
+    return (logits_RSV.float() - before_RSV.float()).norm(dim=-1).mean(-1)
+
+
+def convergence_score(residuals_RW: Tensor) -> Tensor:
+    """The mean of the last W residuals [R]; NaN entries, of iterations not made, do not count. Lower is better."""
+    return residuals_RW.nanmean(-1)
+
+
+class Iteration(NamedTuple):
+    """R rows after an outer iteration. The first has no residual, and so no score: nothing was there to change."""
+
+    state: State
+    readout: Readout
+    residual_R: Tensor | None
+    score_R: Tensor | None
+
+
+def trajectory(
+    model: Reasoner,
+    batch: Batch,
+    depth: int,
+    perturb_std: float = 0.0,
+    latents: Latents | None = None,
+    window: int = 3,
+) -> Iterator[Iteration]:
+    """Makes `depth` outer iterations and yields each. No row halts, and memory does not grow with depth.
+
+    Args:
+        model: the reasoner.
+        batch: the puzzles, R rows.
+        depth: outer iterations.
+        perturb_std: scale of noise for models trained without it. All iterations but the first add it to the latents.
+        latents: where to start; by default the model draws fresh latents.
+        window: how many residuals the convergence score averages.
     """
     state = model.start(batch) if latents is None else begin(batch, latents)
+    before: Tensor | None = None
+    residuals: deque[Tensor] = deque(maxlen=window)
     for _ in range(depth):
         with torch.no_grad():  # not around the yield, where it would hold for the caller too
             state, readout = model.advance(perturbed(state, perturb_std))
-        yield state, readout
-
-
-class Residuals:
-    """Rolling residuals of R trajectories; memory does not grow with depth.
-
-    A residual is the L2 norm over the vocabulary of the change in logits between consecutive outer
-    iterations, averaged over tokens.
-    """
-
-    def __init__(self, window: int) -> None:
-        self._logits: Tensor | None = None
-        self._window: deque[Tensor] = deque(maxlen=window)
-
-    def add(self, logits_RSV: Tensor) -> None:
-        logits = logits_RSV.float()
-        if self._logits is not None:
-            self._window.append((logits - self._logits).norm(dim=-1).mean(-1))
-        self._logits = logits
-
-    def last(self) -> Tensor | None:
-        """The latest residual [R]; None after a single iteration, which has none."""
-        return self._window[-1] if self._window else None
-
-    def score(self) -> Tensor | None:
-        """The convergence score [R]: the mean residual over the window. Lower is better converged."""
-        return torch.stack(tuple(self._window)).mean(0) if self._window else None
+            if before is not None:
+                residuals.append(residual(readout.logits, before))
+        before = readout.logits
+        if residuals:
+            yield Iteration(state, readout, residuals[-1], convergence_score(torch.stack(tuple(residuals)).T))
+        else:
+            yield Iteration(state, readout, None, None)

@@ -23,7 +23,7 @@ from evaluation.observations import Clock, Observation, concatenate, observe
 from evaluation.scoring import summary, tally
 from evaluation.settings import Settings
 from evaluation.streaming import Stream
-from evaluation.trajectory import Residuals, Starts, seed, trajectory
+from evaluation.trajectory import Starts, seed, trajectory
 from models.reasoner import Reasoner
 from runtime.distributed import World
 
@@ -104,13 +104,13 @@ def _run_rows(
     model: Reasoner, data: Puzzles, examples_R: np.ndarray, latents: tuple[torch.Tensor, ...], settings: Settings
 ) -> dict[int, Observation]:
     """One set of trajectories to the largest depth, looked at at every wanted depth."""
-    residuals = Residuals(settings.window)
     seen: dict[int, Observation] = {}
-    steps = trajectory(model, data.rows(examples_R), max(settings.depths), settings.perturb_std, latents)
-    for depth, (state, readout) in enumerate(steps, start=1):
-        residuals.add(readout.logits)
+    iterations = trajectory(
+        model, data.rows(examples_R), max(settings.depths), settings.perturb_std, latents, settings.window
+    )
+    for depth, iteration in enumerate(iterations, start=1):
         if depth in settings.depths:
-            seen[depth] = observe(state, readout, residuals.last(), residuals.score(), settings)
+            seen[depth] = observe(*iteration, settings)
     return seen
 
 

@@ -20,7 +20,7 @@ from config.schema import EvalConfig
 from dataset.boards import Kind
 from dataset.puzzles import NOT_SCORED, Batch, PuzzleShape
 from evaluation.metrics import best_converged
-from evaluation.trajectory import Residuals, trajectory
+from evaluation.trajectory import trajectory
 from models import precision
 from models.backend import out_of_memory
 from models.layers import Linear
@@ -233,24 +233,23 @@ class Solver:
         inputs = torch.from_numpy(inputs_RS).to(self.device)
         R, S = inputs.shape
         ids = torch.zeros(R, dtype=torch.int32, device=self.device)
-        residuals = Residuals(WINDOW)
         since_R, before = torch.ones_like(ids), torch.full_like(inputs, -1)
         seen: list[Tensor] = []
         moved: list[Tensor] = []
-        for state, readout in trajectory(self.model, Batch(inputs, torch.full_like(inputs, NOT_SCORED), ids), depth):
-            residuals.add(readout.logits)
-            answers = readout.logits.argmax(-1).int()
-            since_R = torch.where((answers != before).any(-1), state.steps, since_R)
+        batch = Batch(inputs, torch.full_like(inputs, NOT_SCORED), ids)
+        for iteration in trajectory(self.model, batch, depth, window=WINDOW):
+            answers = iteration.readout.logits.argmax(-1).int()
+            since_R = torch.where((answers != before).any(-1), iteration.state.steps, since_R)
             before = answers
             if trace:
                 seen.append(answers.cpu())
-                last = residuals.last()
-                moved.append(torch.full((R,), float("nan")) if last is None else last.cpu())
-        score = residuals.score()
+                residual_R = iteration.residual_R
+                moved.append(torch.full((R,), float("nan")) if residual_R is None else residual_R.cpu())
+        score_R = iteration.score_R
         return _Rows(
             before.cpu().numpy(),
-            np.full(R, np.nan) if score is None else score.double().cpu().numpy(),
-            readout.q_halt.double().sigmoid().nan_to_num(0.0).cpu().numpy(),
+            np.full(R, np.nan) if score_R is None else score_R.double().cpu().numpy(),
+            iteration.readout.q_halt.double().sigmoid().nan_to_num(0.0).cpu().numpy(),
             since_R.cpu().numpy(),
             torch.stack(seen, 1).numpy() if trace else np.empty((R, 0, S)),
             torch.stack(moved, 1).numpy() if trace else np.empty((R, 0)),

@@ -25,7 +25,7 @@ from evaluation import units as evaluation
 from evaluation.observations import observe
 from evaluation.scoring import counts
 from evaluation.settings import Settings
-from evaluation.trajectory import Residuals, Starts, seed, trajectory
+from evaluation.trajectory import Starts, convergence_score, residual, seed, trajectory
 from evaluation.units import evaluate
 from models.core import FixedInit, RandomInit
 from models.reasoner import Readout, State
@@ -161,9 +161,9 @@ def golden_run(name: str, dtype: str):
     logits = []
 
     def watched(*arguments):
-        for state, readout in trajectory(*arguments):
-            logits.append(readout.logits.double())
-            yield state, readout
+        for iteration in trajectory(*arguments):
+            logits.append(iteration.readout.logits.double())
+            yield iteration
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "trajectory", watched)
@@ -229,22 +229,25 @@ def naive_scores(logits: list[torch.Tensor], window: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("depth, window", [(2, 3), (3, 3), (4, 3), (7, 3), (7, 1), (7, 10)])
-def test_convergence_score_is_the_mean_change_over_the_window(depth, window):
-    torch.manual_seed(0)
-    logits = [torch.randn(4, 5, 6) for _ in range(depth)]
-    residuals = Residuals(window)
-    for t in logits:
-        residuals.add(t)
-    torch.testing.assert_close(residuals.score().double(), naive_scores(logits, window), rtol=1e-6, atol=0)
-    torch.testing.assert_close(residuals.last().double(), naive_scores(logits, 1), rtol=1e-6, atol=0)
+def test_convergence_score_is_the_mean_change_over_the_window(depth, window, partly_solved):
+    model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
+    iterations = list(trajectory(model, puzzles.rows(np.arange(4)), depth, window=window))
+    logits = [iteration.readout.logits for iteration in iterations]
+    torch.testing.assert_close(iterations[-1].score_R.double(), naive_scores(logits, window), rtol=1e-5, atol=0)
+    torch.testing.assert_close(iterations[-1].residual_R.double(), naive_scores(logits, 1), rtol=1e-5, atol=0)
+
+
+def test_residual_and_score_by_hand():
+    before, after = torch.zeros(2, 2, 2), torch.tensor([[[3.0, 4], [0, 0]], [[0, 0], [0, 0]]])
+    assert residual(after, before).tolist() == [2.5, 0]
+    assert convergence_score(torch.tensor([[1.0, 2, 6], [math.nan, 2, 6]])).tolist() == [3, 4]
 
 
 def test_there_is_no_score_after_one_iteration(partly_solved):
-    residuals = Residuals(3)
-    assert residuals.score() is None and residuals.last() is None
-    residuals.add(torch.randn(2, 3, 4))
-    assert residuals.score() is None and residuals.last() is None
-    model, _ = golden_model("eqr", *RANDOM, puzzles=partly_solved)
+    model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
+    first, second = trajectory(model, puzzles.rows(np.arange(2)), 2)
+    assert first.residual_R is None and first.score_R is None
+    assert second.residual_R.shape == second.score_R.shape == (2,)
     found = evaluate(model, partly_solved, Settings(depths=[1, 2], breadth=3, top_k=2), ALONE)
     assert math.isnan(found[1]["convergence_top_k/avg_convergence_score"]) and "all/residual" not in found[1]
     assert found[2]["convergence_top_k/avg_convergence_score"] > 0 and found[2]["all/residual"] > 0
@@ -257,7 +260,7 @@ def test_reported_convergence_is_that_of_the_trajectories(partly_solved):
     latents = Starts(model, 7)(np.repeat(np.arange(11), 3), np.tile(np.arange(3), 11), ALONE.device)
     seed(7, 1, 0, 0)
     rows = puzzles.rows(np.repeat(np.arange(11), 3))
-    logits = [r.logits for _, r in trajectory(model.eval(), rows, 6, 0.0, latents)]
+    logits = [i.readout.logits for i in trajectory(model.eval(), rows, 6, 0.0, latents)]
     expected = float(naive_scores(logits, 3).mean())
     assert found["convergence_top_k/avg_convergence_score"] == pytest.approx(expected, rel=1e-5)
     assert found["all/residual"] == pytest.approx(float(naive_scores(logits, 1).mean()), rel=1e-5)
@@ -286,21 +289,15 @@ def test_logits_of_past_iterations_are_let_go(partly_solved, monkeypatch):
 
     def watched(*arguments):
         nonlocal most
-        for state, readout in trajectory(*arguments):
-            kept.append(weakref.ref(readout.logits))
+        for iteration in trajectory(*arguments):
+            kept.append(weakref.ref(iteration.readout.logits))
             gc.collect()
             most = max(most, sum(ref() is not None for ref in kept))
-            yield state, readout
+            yield iteration
 
     monkeypatch.setattr(evaluation, "trajectory", watched)
     evaluate(model, puzzles, Settings(depths=[2, 12], breadth=2, rows=30), ALONE)
-    assert len(kept) == 12 and most <= 3  # this one, the one before it, and the loop's own name for that
-
-    residuals = Residuals(3)
-    for _ in range(50):
-        residuals.add(torch.randn(4, 5, 6))
-    held = [t for t in (residuals._logits, *residuals._window) if t is not None]
-    assert sorted(t.numel() for t in held) == [4, 4, 4, 4 * 5 * 6]
+    assert len(kept) == 12 and most <= 2  # this one, and the one before it in the loop that observes
 
 
 # -- depth, breadth and how the work is cut -------------------------------------------------------------------
@@ -479,7 +476,7 @@ def test_perturbation_gives_a_model_without_noise_different_trajectories():
     data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
     _, model, _ = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.shape, CPU)
     batch = data.rows(np.zeros(200, dtype=np.int64))
-    plain = [readout.logits for _, readout in trajectory(model, batch, 2)]
-    noisy = [readout.logits for _, readout in trajectory(model, batch, 2, perturb_std=0.5)]
+    plain = [iteration.readout.logits for iteration in trajectory(model, batch, 2)]
+    noisy = [iteration.readout.logits for iteration in trajectory(model, batch, 2, perturb_std=0.5)]
     assert torch.equal(plain[0], noisy[0]) and torch.equal(plain[1][0], plain[1][1])
     assert float((noisy[1] - noisy[1].mean(0)).std()) > 1e-3

@@ -89,7 +89,7 @@ def test_evaluation(tiny_data):
                     p.mul_(factor)
             seed(5)
             steps = list(trajectory(model, puzzles.rows(np.arange(rows)), 5, perturb_std=0.1))
-            answers.append([torch.cat((r.logits.flatten(), *(z.flatten() for z in s.latents))) for s, r in steps])
+            answers.append([torch.cat((r.logits.flatten(), *(z.flatten() for z in s.latents))) for s, r, *_ in steps])
         assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
         assert not torch.equal(answers[1][0], answers[1][-1])
 
@@ -121,7 +121,7 @@ def test_tensors_that_move_are_followed(tiny_data):
         for factor in (1.0, 1.5):
             model.load_state_dict({n: factor * t for n, t in model.state_dict().items()}, assign=True)
             seed(5)
-            states += [s.latents for s, _ in trajectory(model, puzzles.rows(np.arange(4)), 3)]
+            states += [i.state.latents for i in trajectory(model, puzzles.rows(np.arange(4)), 3)]
         found.append([*(tuple(step.values()) for step in losses), *states])
     for without, with_graphs in zip(*found, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))
@@ -141,7 +141,7 @@ def test_evaluations_between_steps_of_training(tiny_data):
             assert trainer.ema is not None
             with trainer.ema.applied():
                 seed(5)
-                found[-1] += [s.latents for s, _ in trajectory(model, puzzles.rows(np.arange(4)), 3)]
+                found[-1] += [i.state.latents for i in trajectory(model, puzzles.rows(np.arange(4)), 3)]
     for without, with_graphs in zip(*found, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(without, with_graphs, strict=True))
 

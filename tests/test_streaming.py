@@ -22,7 +22,7 @@ from evaluation.observations import Clock
 from evaluation.scoring import tally
 from evaluation.settings import Settings
 from evaluation.streaming import Agreement, Slots, Stream, fresh, iterate
-from evaluation.trajectory import Residuals, Starts, trajectory
+from evaluation.trajectory import Starts, trajectory
 from evaluation.units import evaluate
 
 RULES = {
@@ -84,12 +84,11 @@ def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
     for puzzle in range(len(puzzles)):
         for restart in range(3):
             latents = Starts(model, 0)(np.array([puzzle]), np.array([restart]), ALONE.device)
-            residuals, calm = Residuals(PLAIN.window), 0
-            for step, (_, readout) in enumerate(
-                trajectory(model, puzzles.rows(np.array([puzzle])), 9, 0.0, latents), 1
-            ):
-                residuals.add(readout.logits)
-                small = halting.residual and step > 1 and float(residuals.last()) < halting.residual
+            calm, batch = 0, puzzles.rows(np.array([puzzle]))
+            iterations = trajectory(model, batch, 9, 0.0, latents, PLAIN.window)
+            for step, iteration in enumerate(iterations, 1):
+                readout = iteration.readout
+                small = halting.residual and step > 1 and float(iteration.residual_R) < halting.residual
                 calm = calm + 1 if small else 0
                 sure = halting.q is None or float(readout.q_halt.sigmoid()) > halting.q
                 settled = halting.residual is None or calm >= halting.patience
@@ -98,7 +97,7 @@ def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
             row = puzzle * 3 + restart
             assert seen.values["steps"][row] == step and seen.values["forced"][row] == (not fired)
             assert (seen.predictions_RS[row] == readout.logits[0].argmax(-1).numpy()).all()
-            assert seen.scores_R[row] == pytest.approx(float(residuals.score()), rel=1e-3)
+            assert seen.scores_R[row] == pytest.approx(float(iteration.score_R), rel=1e-3)
             assert seen.q_halt_R[row] == pytest.approx(float(readout.q_halt), rel=1e-3, abs=1e-4)
             found.add(step)
     assert len(found) > 1, "the case should halt at several iterations"

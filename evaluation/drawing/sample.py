@@ -169,10 +169,9 @@ def _paths(model: Reasoner, data: Puzzles, examples_N: np.ndarray, puzzle: int, 
     seed(settings.seed, 1, 0, 0)
     batch = data.rows(np.full(B, examples_N[puzzle]))
     points = [_flat(latents[0])]
-    steps = trajectory(model, batch, max(settings.depths), settings.perturb_std, latents)
-    for state, readout in steps:  # noqa: B007
-        points.append(_flat(state.latents[0]))
-    right = ((readout.logits.argmax(-1) == batch.labels) | (batch.labels < 0)).all(-1)
+    for iteration in trajectory(model, batch, max(settings.depths), settings.perturb_std, latents):
+        points.append(_flat(iteration.state.latents[0]))
+    right = ((iteration.readout.logits.argmax(-1) == batch.labels) | (batch.labels < 0)).all(-1)
     points_BTF = np.stack(points, 1)
     points_X2, shares_2 = principal(points_BTF.reshape(-1, points_BTF.shape[-1]))
     return Paths(puzzle, points_X2.reshape(B, -1, 2), shares_2, right.cpu().numpy())
