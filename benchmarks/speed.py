@@ -23,9 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # run as a file: make the repository importable
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import torch
 
@@ -134,7 +131,7 @@ def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
             "TRITON_CACHE_DIR": f"{cache}/triton",
             "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
         }
-        command = [*launcher, str(Path(__file__).resolve()), "--case", data, *words]
+        command = [*launcher, "-m", "benchmarks.speed", "--case", data, *words]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:

@@ -14,9 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-if __package__ in (None, ""):  # run as a file: make the repository importable
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.arc import (
     SEQ_LEN,
     SIDE,

@@ -15,9 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-if __package__ in (None, ""):  # run as a file: make the repository importable
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.layout import Split, check_replaceable, puzzle_split, run_builder, write_dataset
 from dataset.maze import (
     GOAL,

@@ -15,9 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-if __package__ in (None, ""):  # run as a file: make the repository importable
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.csv_puzzles import csv_rows, require_text
 from dataset.download import fetch_file
 from dataset.layout import Split, check_replaceable, puzzle_split, run_builder, write_dataset

@@ -11,9 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-if __package__ in (None, ""):  # run as a file: make the repository importable
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 
 from dataset.layout import read_split

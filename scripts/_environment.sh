@@ -1,12 +1,13 @@
-# To be sourced: sets `root` and `python`, the interpreter to use (an active virtual environment, else .venv, else
-# python3), and defines `launch`, which runs a program of this repository in NPROC_PER_NODE processes (default 1).
+# To be sourced. Sets `root`, and `python`: an active virtual environment's, else .venv's, else python3. Programs find
+# this repository's packages from any folder. `launch` runs a program in NPROC_PER_NODE processes (default 1).
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 if [ -n "${VIRTUAL_ENV:-}" ]; then python=$VIRTUAL_ENV/bin/python
 elif [ -x "$root/.venv/bin/python" ]; then python=$root/.venv/bin/python
 else
   python=python3
   python3 -c 'import hydra, pydantic, torch' 2>/dev/null ||
-    { echo "error: there is no environment with what requirements.txt names; bash scripts/install.sh makes one" >&2; exit 1; }
+    { echo "error: no environment has the packages that pyproject.toml lists; bash scripts/install.sh makes one" >&2; exit 1; }
 fi
 
 launch() {

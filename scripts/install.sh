@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes the virtual environment .venv and installs into it what is needed: requirements.txt, or the file given.
+# Makes the virtual environment .venv and installs requirements.txt into it, or the file given.
 #   bash scripts/install.sh [requirements-dev.txt]
-# Does nothing, and needs no network, once that is done. PYTHON=python3.12 picks the interpreter.
+# Once that is done it does nothing and needs no network. PYTHON=python3.12 picks the interpreter.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/.."  # "-e ." in requirements.txt means the folder that pip runs in
+root=$PWD
 wanted=${1:-requirements.txt}
 venv=$root/.venv
 python=${PYTHON:-python3}
@@ -12,7 +13,7 @@ python=${PYTHON:-python3}
   { echo "error: $python is $("$python" --version 2>&1), but Python 3.11 or newer is needed; set PYTHON=" >&2; exit 1; }
 
 stamp=$venv/installed-$wanted
-state=$(cat "$root/requirements.txt" "$root/$wanted" "$root/constraints.txt" | cksum)
+state=$(sed '/^\[tool/,$d' pyproject.toml | cat - constraints.txt | cksum)
 [ "$(cat "$stamp" 2>/dev/null || true)" = "$state" ] && exit 0
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" ||
@@ -20,7 +21,7 @@ state=$(cat "$root/requirements.txt" "$root/$wanted" "$root/constraints.txt" | c
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-  torch=$(sed -n 's/^torch==//p' "$root/constraints.txt")
+  torch=$(sed -n 's/^torch==//p' constraints.txt)
   if [ "$(uname)" = Linux ] && ! nvidia-smi >/dev/null 2>&1; then
     # Without a GPU the CPU build saves gigabytes. Where pip finds no such build, uv knows where PyTorch keeps it.
     echo "no GPU found: installing torch $torch for the CPU" >&2
@@ -33,5 +34,5 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
   fi
 fi
 echo "installing $wanted" >&2
-pip install -r "$root/$wanted" -c "$root/constraints.txt"
-echo "$state" > "$stamp"
+pip install -r "$wanted" -c constraints.txt
+echo "$state" | tee "$venv/installed-requirements.txt" > "$stamp"  # every list contains the short one

@@ -3,16 +3,11 @@
 Run by test_kernels.py in a process of its own, in which Triton does not interpret.
 """
 
-import sys
-from pathlib import Path
-
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from models.kernels import attention, attention_backward, gate_up, mlp, mlp_backward, noise, norm, rotary, sru  # noqa: E402
+from models.kernels import attention, attention_backward, gate_up, mlp, mlp_backward, noise, norm, rotary, sru
 
 ACTIVATIONS, FLOAT, NUMBER = "*bf16", "*fp32", "i32"
 TYPES = {

@@ -16,7 +16,7 @@ from dataset.layout import Split, puzzle_split, read_split, write_dataset
 from dataset.puzzles import Puzzles
 from solving.solver import Solver
 
-BUILDER = ROOT / "examples" / "latin_squares" / "build.py"
+BUILDER = "examples.latin_squares.build"
 PAGE = (ROOT / "docs" / "your_own_task.md").read_text()
 TRAIN, TEST = 64, 16
 FEW = ["train=latin_squares", "max_steps=2", "arch.hidden_size=16", "arch.num_heads=2", "arch.halt_max_steps=2"]
@@ -26,8 +26,8 @@ FEW = ["train=latin_squares", "max_steps=2", "arch.hidden_size=16", "arch.num_he
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("data") / "latin"
     sizes = ["--train-samples", str(TRAIN), "--test-samples", str(TEST)]
-    words = [sys.executable, str(BUILDER), "--output-dir", str(directory), *sizes]
-    subprocess.run(words, check=True, capture_output=True, cwd=directory.parent)  # from any folder
+    words = [sys.executable, "-m", BUILDER, "--output-dir", str(directory), *sizes]
+    subprocess.run(words, check=True, capture_output=True, cwd=ROOT)
     return directory
 
 
@@ -84,7 +84,8 @@ def test_no_puzzle_and_no_answer_occurs_twice(splits: dict[str, Split]) -> None:
 
 def test_the_path_of_the_page_is_that_of_the_configuration() -> None:
     path = load_pretrain(["train=latin_squares"]).dataset.data_path
-    assert f"build.py --output-dir {path}\n" in PAGE and f"build.py --output-dir {path}\n" in BUILDER.read_text()
+    line = f"python -m {BUILDER} --output-dir {path}\n"
+    assert line in PAGE and line in (ROOT / "examples" / "latin_squares" / "build.py").read_text()
 
 
 VARIATIONS = re.findall(r"`(arch(?:=|\.[^`\n]*=)[^`\n]*)`", PAGE)

@@ -1,16 +1,13 @@
 """A task of one's own: complete a 5x5 Latin square, in which every row and every column holds each digit once.
 
-python examples/latin_squares/build.py --output-dir data/latin-squares
+python -m examples.latin_squares.build --output-dir data/latin-squares
 """
 
 import argparse
-import sys
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file: make the repository importable
 
 from dataset.layout import puzzle_split, write_dataset
 

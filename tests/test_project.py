@@ -1,0 +1,38 @@
+"""pyproject.toml lists every package that the code imports and every package that it is made of."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+from conftest import ROOT
+from test_structure import FILES, PACKAGES, PROGRAMS, imports
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OPTIONAL = {"adam_atan2", "triton"}
+"""Imported only where they are installed."""
+
+
+def distribution(requirement: str) -> str:
+    """`PyYAML` of `PyYAML>=6`, in lower case."""
+    return re.split(r"[\s;<>=]", requirement)[0].lower()
+
+
+def test_what_is_imported_is_listed():
+    modules = set().union(*(imports(ast.parse(path.read_text())) for path in [*FILES, *PROGRAMS]))
+    others = modules - set(sys.stdlib_module_names) - set(PACKAGES) - OPTIONAL
+    installed = packages_distributions()
+    listed = {distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    assert {installed[module][0].lower() for module in others} == listed
+
+
+def test_every_package_and_program_is_shipped():
+    assert {*PACKAGES, *(path.name for path in PROGRAMS)} == set(PROJECT["tool"]["hatch"]["build"]["only-include"])
+
+
+def test_tested_versions_are_of_what_is_listed():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    project = PROJECT["project"]
+    listed = {distribution(word) for word in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    assert {distribution(line) for line in lines} == listed - {"triton"}, "torch brings its own Triton"
