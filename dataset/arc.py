@@ -1,8 +1,8 @@
-"""ARC: tasks as published, their augmentations, grids as tokens and back.
+"""ARC: reads the published tasks, augments them, and turns grids into tokens and back.
 
-A grid is [h, w] uint8, colours 0 to 9, 1 to 30 cells a side. As tokens it stands on a board of 30 x 30 cells,
-S = 900 in reading order: colour + 2, below the grid and right of it (where they fit) a line that ends it, else 0.
-K counts augmentations of one task.
+A grid is [h, w] uint8, colours 0 to 9, 1 to 30 cells per side. As tokens it lies on a board of 30 x 30 cells,
+S = 900 in reading order. Colour c is token c + 2. A row of END tokens below the grid and a column right of it
+close the grid, if they fit. All other tokens are PAD. K counts augmentations of one task, N boards.
 """
 
 import json
@@ -21,11 +21,11 @@ SEQ_LEN = SIDE * SIDE
 PAD, END, FIRST_COLOUR = 0, 1, 2  # tokens
 VOCAB_SIZE = FIRST_COLOUR + COLOURS
 SEPARATOR = "|||"
-PATIENCE = 5  # draws for each augmentation that is wanted, at most
+PATIENCE = 5  # most draws per augmentation
 
 
 class Example(NamedTuple):
-    """A question and its answer, None where it is not known."""
+    """A question and its answer, or None if the answer is unknown."""
 
     input: np.ndarray
     output: np.ndarray | None
@@ -41,9 +41,10 @@ class Task:
 
 
 def read_subset(prefix: str, subset: str) -> list[Task]:
-    """The tasks of `<prefix>_<subset>_challenges.json`, answers from `..._solutions.json` where that exists.
+    """The tasks of `<prefix>_<subset>_challenges.json`, with the answers of `..._solutions.json` if that exists.
 
-    Raises ValueError, in one sentence that names file, task and fault, if anything in them is wrong.
+    Raises:
+        ValueError: a file is wrong. The sentence names file, task and fault.
     """
     file, solutions_file = (Path(f"{prefix}_{subset}_{kind}.json") for kind in ("challenges", "solutions"))
     tasks = [parse_task(file, name, fields) for name, fields in _read_object(file).items()]
@@ -55,8 +56,8 @@ def read_subset(prefix: str, subset: str) -> list[Task]:
         where = f"{solutions_file}, task {task.name}"
         answers = solutions.get(task.name)
         if not isinstance(answers, list) or len(answers) != len(task.test):
-            given = f"{len(answers)} answers" if isinstance(answers, list) else "no list of answers"
-            raise ValueError(f"{where}: holds {given} for {len(task.test)} test inputs")
+            content = f"{len(answers)} answers" if isinstance(answers, list) else "no list of answers"
+            raise ValueError(f"{where}: holds {content} for {len(task.test)} test inputs")
         grids = [_grid(f"{where}, answer {n}", cells) for n, cells in enumerate(answers, start=1)]
         test = [Example(example.input, output) for example, output in zip(task.test, grids, strict=True)]
         solved.append(Task(task.name, task.train, test))
@@ -76,7 +77,11 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def parse_task(file: Path, name: str, fields: object) -> Task:
-    """One task out of JSON; raises ValueError that names file, task and fault."""
+    """A task from its JSON fields.
+
+    Raises:
+        ValueError: the fields are wrong. The sentence names file, task and fault.
+    """
     where = f"{file}, task {name}"
     if not name or SEPARATOR in name:
         raise ValueError(f"{where}: a name must not be empty or hold {SEPARATOR!r}")
@@ -87,19 +92,18 @@ def parse_task(file: Path, name: str, fields: object) -> Task:
             raise ValueError(f"{where}: has no {part} examples")
         parts[part] = []
         for number, example in enumerate(examples, start=1):
-            here = f"{where}, {part} example {number}"
+            name_of_example = f"{where}, {part} example {number}"
             if not isinstance(example, dict):
-                raise ValueError(f"{here}: is no pair of input and output")
+                raise ValueError(f"{name_of_example}: is no pair of input and output")
             has_output = part == "train" or "output" in example
-            question = _grid(f"{here}, input", example.get("input"))
-            answer = _grid(f"{here}, output", example.get("output")) if has_output else None
+            question = _grid(f"{name_of_example}, input", example.get("input"))
+            answer = _grid(f"{name_of_example}, output", example.get("output")) if has_output else None
             parts[part].append(Example(question, answer))
     return Task(name, **parts)
 
 
 def _grid(where: str, cells: object) -> np.ndarray:
-    fine = isinstance(cells, list) and bool(cells) and all(isinstance(row, list) and row for row in cells)
-    if not isinstance(cells, list) or not fine:
+    if not isinstance(cells, list) or not cells or not all(isinstance(row, list) and row for row in cells):
         raise ValueError(f"{where}: is no grid")
     if len({len(row) for row in cells}) > 1:
         raise ValueError(f"{where}: has rows of different lengths")
@@ -112,7 +116,7 @@ def _grid(where: str, cells: object) -> np.ndarray:
 
 
 def task_fields(task: Task) -> dict[str, list[dict[str, list[list[int]]]]]:
-    """What `parse_task` reads; an answer that is not known is left out."""
+    """The JSON fields of a task, without unknown answers: the inverse of `parse_task`."""
 
     def fields(example: Example) -> dict[str, list[list[int]]]:
         return {key: grid.tolist() for key, grid in example._asdict().items() if grid is not None}
@@ -121,32 +125,32 @@ def task_fields(task: Task) -> dict[str, list[dict[str, list[list[int]]]]]:
 
 
 def pack(grid: np.ndarray) -> bytes:
-    """A grid as a value that can be compared and looked up: height, width, colours."""
+    """A grid as bytes, to compare and to look up: height, width, colours."""
     return bytes(grid.shape) + grid.astype(np.uint8).tobytes()
 
 
 def unpack(packed: bytes) -> np.ndarray:
-    """The inverse of `pack`."""
+    """The grid of these bytes: the inverse of `pack`."""
     return np.frombuffer(packed, np.uint8, offset=2).reshape(packed[0], packed[1])
 
 
 class Augmentation(NamedTuple):
-    """A symmetry of the square (`dataset.dihedral`), and what each colour becomes."""
+    """A symmetry of the square (`dataset.dihedral`), and the new colour for each colour."""
 
     symmetry: int
     colours: bytes
 
     def apply(self, grid: np.ndarray) -> np.ndarray:
-        """The augmented grid."""
+        """Augments a grid."""
         return np.frombuffer(self.colours, np.uint8)[dihedral(grid, self.symmetry)]
 
     def undo(self, grid: np.ndarray) -> np.ndarray:
-        """The grid that `apply` turns into this one."""
+        """Restores a grid: the inverse of `apply`."""
         back = np.argsort(np.frombuffer(self.colours, np.uint8)).astype(np.uint8)
         return dihedral(back[grid], INVERSES[self.symmetry])
 
     def name(self, task: str) -> str:
-        """What the augmented task is called."""
+        """The name of the augmented task."""
         return SEPARATOR.join([task, f"t{self.symmetry}", "".join(map(str, self.colours))])
 
 
@@ -154,7 +158,11 @@ IDENTITY = Augmentation(0, bytes(range(COLOURS)))
 
 
 def split_name(name: str) -> tuple[str, Augmentation]:
-    """The task and the augmentation that a puzzle's name speaks of; raises ValueError if it is no such name."""
+    """The task and the augmentation in a puzzle's name.
+
+    Raises:
+        ValueError: it is no name of an ARC puzzle.
+    """
     task, *parts = name.split(SEPARATOR)
     if not parts:
         return task, IDENTITY
@@ -165,9 +173,13 @@ def split_name(name: str) -> tuple[str, Augmentation]:
 
 
 def draw_augmentations(task: Task, count: int, rng: np.random.Generator) -> list[Augmentation]:
-    """The identity, then up to `count` that make different tasks of it, in any order of examples; colour 0 stays."""
+    """The identity, then up to `count` random augmentations. Each makes a task with different examples.
 
-    def content(example: Example, symmetry: int) -> bytes:  # sides lie above the colours, whose map spares them
+    Colour 0 stays. The order of examples does not count as a difference.
+    """
+
+    def content(example: Example, symmetry: int) -> bytes:
+        # Sides are stored above all colours, so that the map of colours leaves them alone.
         turned = [dihedral(grid, symmetry) for grid in example if grid is not None]
         return b"".join(bytes(side + COLOURS for side in grid.shape) + grid.tobytes() for grid in turned)
 
@@ -177,21 +189,23 @@ def draw_augmentations(task: Task, count: int, rng: np.random.Generator) -> list
         table = colours + bytes(range(COLOURS, 256))
         return blake2b(b"".join(sorted(example.translate(table) for example in contents[symmetry]))).digest()
 
-    found, seen = [IDENTITY], {digest(*IDENTITY)}
+    augmentations, digests = [IDENTITY], {digest(*IDENTITY)}
     for _ in range(PATIENCE * count):
-        if len(found) > count:
+        if len(augmentations) > count:
             break
         symmetry, colours = int(rng.integers(SYMMETRIES)), bytes([0, *(rng.permutation(COLOURS - 1) + 1).tolist()])
-        same = digest(symmetry, colours)
-        if same not in seen:
-            seen.add(same)
-            found.append(Augmentation(symmetry, colours))
-    return found
+        if (augmented := digest(symmetry, colours)) not in digests:
+            digests.add(augmented)
+            augmentations.append(Augmentation(symmetry, colours))
+    return augmentations
 
 
 def encode(grid: np.ndarray, augmentations: Sequence[Augmentation], corners_K2: np.ndarray | None = None) -> np.ndarray:
-    """The tokens of a grid under each augmentation, [K, S] uint8, its top left cell at a row and a column [K, 2]."""
-    K, side = len(augmentations), SIDE + 1  # a line more each way takes the ends that do not fit
+    """The tokens of a grid under each augmentation, [K, S] uint8.
+
+    `corners_K2` are the row and column of the grid's top left cell; by default the board's corner.
+    """
+    K, side = len(augmentations), SIDE + 1  # an extra row and column hold the END tokens that do not fit
     board_KC = np.zeros((K, side * side), np.uint8)
     symmetries_K = np.array([augmentation.symmetry for augmentation in augmentations])
     colours_KV = np.array([list(augmentation.colours) for augmentation in augmentations], np.uint8)
@@ -208,12 +222,15 @@ def encode(grid: np.ndarray, augmentations: Sequence[Augmentation], corners_K2: 
 
 
 def crop(tokens_NS: np.ndarray) -> list[np.ndarray]:
-    """From each board the largest rectangle of colours at its top left; of equal ones the lowest. May be empty."""
+    """The largest rectangle of colours at the top left of each board. It may be empty.
+
+    Of several largest rectangles, the one of least height wins.
+    """
     boards = np.asarray(tokens_NS).reshape(-1, SIDE, SIDE)
     colours = boards - FIRST_COLOUR
     ends = (boards < FIRST_COLOUR) | (boards >= VOCAB_SIZE)
-    widths = np.where(ends.any(-1), ends.argmax(-1), SIDE)  # of every row, then of all rows down to it
-    widths = np.minimum.accumulate(widths, axis=1)
+    widths = np.where(ends.any(-1), ends.argmax(-1), SIDE)  # of each row alone
+    widths = np.minimum.accumulate(widths, axis=1)  # of all rows down to this one
     heights = (widths * np.arange(1, SIDE + 1)).argmax(-1) + 1
     return [
         board[:height, : width[height - 1]].astype(np.uint8)

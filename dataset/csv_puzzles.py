@@ -1,4 +1,4 @@
-"""Puzzles published as CSV files (a header, one puzzle a line): read them, and name what is wrong with one."""
+"""Reads puzzles from CSV files (a header, then one puzzle per line), and names the fault of a bad one."""
 
 import csv
 import re
@@ -8,9 +8,10 @@ from typing import BinaryIO
 
 
 def csv_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """For each row of a CSV the line that it ends in and its fields in these columns; others do not matter.
+    """Yields the number of each row's last line, and its fields in these columns.
 
-    Raises ValueError, in one sentence that names file, line and fault, if it is no such CSV.
+    Raises:
+        ValueError: the file is no such CSV. The sentence names file, line and fault.
     """
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
@@ -23,12 +24,12 @@ def csv_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
             missing = [name for name in columns if name not in header]
             if missing:
                 raise ValueError(f"{file}, line 1: has no column {missing[0]!r}")
-            places = [header.index(name) for name in columns]
-            for fields in filter(None, reader):  # blank lines do not matter
+            indices = [header.index(name) for name in columns]
+            for fields in filter(None, reader):  # without blank lines
                 if len(fields) != len(header):
                     where = f"{file}, line {reader.line_num}"
                     raise ValueError(f"{where}: has {len(fields)} columns instead of {len(header)}")
-                yield reader.line_num, [fields[place] for place in places]
+                yield reader.line_num, [fields[index] for index in indices]
         except csv.Error as error:
             raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
 
@@ -42,8 +43,12 @@ def _lines(file: Path, raw: BinaryIO) -> Iterator[str]:
 
 
 def require_text(where: str, name: str, text: str, length: int, foreign: re.Pattern[str]) -> None:
-    """Raise ValueError unless a field has `length` characters, none of which matches `foreign`."""
+    """Checks that a field has `length` characters and none that matches `foreign`.
+
+    Raises:
+        ValueError: it does not. The sentence begins with `where` and the field's `name`.
+    """
     if len(text) != length:
         raise ValueError(f"{where}: the {name} has {len(text)} characters instead of {length}")
-    if wrong := foreign.search(text):
-        raise ValueError(f"{where}: the {name} holds the character {wrong.group()!r}")
+    if match := foreign.search(text):
+        raise ValueError(f"{where}: the {name} holds the character {match.group()!r}")

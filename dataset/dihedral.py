@@ -1,4 +1,4 @@
-"""The 8 symmetries of a square, numbered as Maze-Hard stores them."""
+"""The 8 symmetries of a square, in the order in which Maze-Hard stores them."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ SYMMETRIES = 8
 
 INVERSES = (0, 3, 2, 1, 4, 5, 6, 7)
 SWAPPING = (1, 3, 6, 7)
-"""Those that make rows of columns."""
+"""The symmetries that turn rows into columns."""
 
 
 def dihedral(boards: np.ndarray, symmetry: int) -> np.ndarray:
-    """One symmetry applied to the last two axes, rows and columns."""
+    """Applies one symmetry to the last two axes, rows and columns."""
     if symmetry < 4:
         return np.rot90(boards, symmetry, axes=(-2, -1))
     if symmetry < 6:

@@ -1,7 +1,7 @@
-"""Mazes: a square board of walls with a start and a goal; the answer marks a shortest path between the two.
+"""Mazes: a square board of walls with a start and a goal. The answer marks a shortest path between the two.
 
-A board is S = n * n tokens in reading order. Searches run on a `Grid`, the board inside a border of walls, so
-that a step off the board needs no test of its own. A distance counts steps: neighbouring cells are 1 apart.
+A board is S = n * n tokens in reading order. Searches run on a `Grid`, the board inside a border of walls, and so
+never step off the board. Distances count steps: neighbouring cells are 1 apart.
 """
 
 from collections.abc import Callable
@@ -14,39 +14,44 @@ CHARACTERS = "# SGo"  # tokens 1 to 5; token 0 is padding
 WALL, OPEN, START, GOAL, PATH = range(1, 6)
 VOCAB_SIZE = len(CHARACTERS) + 1
 
-Draw = Callable[[int], int]  # Draw(n): uniform on 0 to n - 1
+Draw = Callable[[int], int]
+"""Draw(n) is uniform on 0 to n - 1."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The open cells of an n x n board: cells[(row + 1) * (n + 2) + column + 1] is 1 where a cell is open."""
+    """An n x n board inside a border of walls: cells[(row + 1) * (n + 2) + column + 1] is 1 for an open cell."""
 
     size: int  # n
     cells: bytearray  # (n + 2) * (n + 2)
 
     @property
     def steps(self) -> tuple[int, int, int, int]:
-        """Add one to a cell to go down, up, right or left; every search looks around in this order."""
+        """Numbers to add to a cell to go down, up, right or left. Every search looks around in this order."""
         return self.size + 2, -self.size - 2, 1, -1
 
     def position(self, cell: int) -> int:
-        """Where a cell stands on the board, 0 to n * n - 1."""
+        """The position of a cell on the board in reading order, 0 to n * n - 1."""
         row, column = divmod(cell, self.size + 2)
         return (row - 1) * self.size + column - 1
 
     def cell(self, position: int) -> int:
-        """The inverse of `position`."""
+        """The cell at a position: the inverse of `position`."""
         row, column = divmod(position, self.size)
         return (row + 1) * (self.size + 2) + column + 1
 
     def board(self) -> np.ndarray:
-        """The tokens [S] uint8: walls and open cells, no start and no goal."""
+        """The tokens [S] uint8: walls and open cells, without start and goal."""
         bordered = np.frombuffer(self.cells, np.uint8).reshape(self.size + 2, self.size + 2)
         return bordered[1:-1, 1:-1].reshape(-1) + np.uint8(WALL)
 
 
 def grid_of(open_S: np.ndarray) -> Grid:
-    """The grid of a board given as one truth value a cell; raises ValueError if the board is not square."""
+    """The grid with these open cells, bool [S].
+
+    Raises:
+        ValueError: the board is not square.
+    """
     size = isqrt(open_S.size)
     if size * size != open_S.size:
         raise ValueError(f"a maze of {open_S.size} cells is not square")
@@ -55,13 +60,13 @@ def grid_of(open_S: np.ndarray) -> Grid:
 
 @dataclass(frozen=True)
 class Search:
-    """What a breadth-first search found: levels[d] are the cells d steps from the start, in the order met."""
+    """The result of a breadth-first search. levels[d] lists the cells d steps from the start, in the order reached."""
 
     levels: list[list[int]]
-    parent: dict[int, int]  # the cell from which each was met; the start has none
+    parent: dict[int, int]  # the cell before each cell; the start has none
 
     def path(self, goal: int) -> list[int]:
-        """A shortest path from the start to `goal`, both included."""
+        """A shortest path from the start to `goal`, with both ends."""
         path = [goal]
         while path[-1] in self.parent:
             path.append(self.parent[path[-1]])
@@ -69,9 +74,9 @@ class Search:
 
 
 def search(grid: Grid, start: int, depth: int | None = None) -> Search:
-    """Search everything within `depth` steps of the start, or all that can be reached. O(S)."""
-    steps, unmet = grid.steps, grid.cells.copy()
-    unmet[start] = 0
+    """Searches all cells within `depth` steps of the start; by default all that can be reached. O(S)."""
+    steps, unvisited = grid.steps, grid.cells.copy()
+    unvisited[start] = 0
     levels: list[list[int]] = []
     parent: dict[int, int] = {}
     level = [start]
@@ -81,16 +86,16 @@ def search(grid: Grid, start: int, depth: int | None = None) -> Search:
         for cell in levels[-1]:
             for step in steps:
                 near = cell + step
-                if unmet[near]:
-                    unmet[near] = 0
+                if unvisited[near]:
+                    unvisited[near] = 0
                     parent[near] = cell
                     level.append(near)
     return Search(levels, parent)
 
 
-def is_only_shortest(grid: Grid, found: Search, path: list[int]) -> bool:
-    """Whether no other path is as short as this shortest one: no cell of it has two ways one step back."""
-    for level, cell in zip(found.levels, path[1:], strict=False):
+def is_only_shortest(grid: Grid, reached: Search, path: list[int]) -> bool:
+    """Whether this shortest path is the only one: each of its cells has a single cell before it."""
+    for level, cell in zip(reached.levels, path[1:], strict=False):
         if len({cell + step for step in grid.steps} & set(level)) > 1:
             return False
     return True
@@ -99,7 +104,8 @@ def is_only_shortest(grid: Grid, found: Search, path: list[int]) -> bool:
 def ends(question_S: np.ndarray) -> tuple[Grid, int, int]:
     """The grid of a maze, and the cells of its start and its goal.
 
-    Raises ValueError if the question is not a square board with one start and one goal.
+    Raises:
+        ValueError: the question is not a square board with one start and one goal.
     """
     grid = grid_of(np.isin(question_S, (OPEN, START, GOAL)))
     starts, goals = np.flatnonzero(question_S == START), np.flatnonzero(question_S == GOAL)
@@ -109,23 +115,25 @@ def ends(question_S: np.ndarray) -> tuple[Grid, int, int]:
 
 
 def shortest_answer(question_S: np.ndarray) -> np.ndarray | None:
-    """Solve a maze: its tokens with a shortest path marked, or None if the goal cannot be reached.
+    """The maze with a shortest path marked [S], or None if no path leads to the goal.
 
-    Raises ValueError if the question is not a square board with one start and one goal.
+    Raises:
+        ValueError: the question is not a square board with one start and one goal.
     """
     grid, start, goal = ends(question_S)
-    found = search(grid, start)
-    if goal not in found.parent:
+    reached = search(grid, start)
+    if goal not in reached.parent:
         return None
     answer_S = question_S.copy()
-    answer_S[[grid.position(cell) for cell in found.path(goal)[1:-1]]] = PATH
+    answer_S[[grid.position(cell) for cell in reached.path(goal)[1:-1]]] = PATH
     return answer_S
 
 
 def distances(question_S: np.ndarray) -> np.ndarray:
-    """How many steps each cell is from the start [S] int32; -1 where it cannot be reached.
+    """The steps from the start to each cell [S] int32; -1 for cells that cannot be reached.
 
-    Raises ValueError if the question is not a square board with one start and one goal.
+    Raises:
+        ValueError: the question is not a square board with one start and one goal.
     """
     grid, start, _ = ends(question_S)
     steps_S = np.full(question_S.size, -1, np.int32)
@@ -137,8 +145,12 @@ def distances(question_S: np.ndarray) -> np.ndarray:
 def is_valid_answer(question_S: np.ndarray, answer_S: np.ndarray, distances_S: np.ndarray | None = None) -> bool:
     """Whether the answer is the question with a shortest path marked from start to goal, and nothing else.
 
-    `distances_S` are those of the question, where they are known. Raises ValueError if the question is not a
-    square board with one start and one goal.
+    Args:
+        question_S, answer_S: tokens.
+        distances_S: `distances(question_S)`, if already known.
+
+    Raises:
+        ValueError: the question is not a square board with one start and one goal.
     """
     steps_S = distances(question_S) if distances_S is None else distances_S
     if answer_S.shape != question_S.shape:
@@ -156,8 +168,8 @@ def is_valid_answer(question_S: np.ndarray, answer_S: np.ndarray, distances_S: n
 def integers(rng: np.random.Generator) -> Draw:
     """`rng.integers(n)` for 0 < n < 2**32: the same numbers from the same stream, in a third of the time.
 
-    Lemire's unbiased multiplication (arXiv:1805.10941), as numpy does it: 32 bits a draw, none for n = 1.
-    Other draws from `rng` may come between.
+    Lemire's unbiased multiplication (arXiv:1805.10941), as in numpy: 32 bits per draw, none for n = 1.
+    Other draws from `rng` may come in between.
     """
     bits = rng.bit_generator.ctypes
     next_uint32, state = bits.next_uint32, bits.state
@@ -175,30 +187,30 @@ def integers(rng: np.random.Generator) -> Draw:
 
 
 def carve(size: int, draw: Draw) -> Grid:
-    """A perfect maze (any two cells joined by one path), carved depth first out of the largest odd square."""
+    """A perfect maze: one path between any two cells. Carved depth first out of the largest odd square."""
     grid = Grid(size, bytearray((size + 2) ** 2))
     steps, rooms = grid.steps, (size - 1) // 2
-    unmet = bytearray(len(grid.cells))
+    unvisited = bytearray(len(grid.cells))
     for row in range(rooms):
         for column in range(rooms):
-            unmet[grid.cell((2 * row + 1) * size + 2 * column + 1)] = 1
+            unvisited[grid.cell((2 * row + 1) * size + 2 * column + 1)] = 1
     row, column = draw(rooms), draw(rooms)
     trail = [grid.cell((2 * row + 1) * size + 2 * column + 1)]
-    unmet[trail[0]], grid.cells[trail[0]] = 0, 1
+    unvisited[trail[0]], grid.cells[trail[0]] = 0, 1
     while trail:
         cell = trail[-1]
-        ways = [step for step in steps if unmet[cell + 2 * step]]
+        ways = [step for step in steps if unvisited[cell + 2 * step]]
         if not ways:
             trail.pop()
             continue
         step = ways[draw(len(ways))]
         room = cell + 2 * step
         grid.cells[cell + step] = grid.cells[room] = 1
-        unmet[room] = 0
+        unvisited[room] = 0
         trail.append(room)
     return grid
 
 
 def scatter(size: int, wall_prob: float, rng: np.random.Generator) -> Grid:
-    """Every cell a wall with probability `wall_prob`, independently."""
+    """A grid of random walls: each cell is one with probability `wall_prob`, independently."""
     return grid_of(rng.random(size * size) >= wall_prob)
