@@ -13,11 +13,11 @@ from conftest import ROOT
 from test_docs import defined, files, references
 from torch.utils.flop_counter import FlopCounterMode
 
-import models
 from config.load import load_pretrain
 from config.schema import EvalConfig
 from dataset.puzzles import Batch, PuzzleShape
 from dataset.sudoku import random_puzzle, solutions
+from models.build import build
 from models.eqr import relax
 from models.halting import continue_target, halt
 from models.layers import Block, MixerBlock
@@ -44,7 +44,7 @@ class Run:
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
         self.arch = load(name).arch
-        self.model = models.build(self.arch, SHAPE)
+        self.model = build(self.arch, SHAPE)
         # at the start the q head's weight is 0, and would pass no gradient on
         torch.nn.init.normal_(self.model.q_head.weight, std=0.01)
         self.networks, self.blocks = [], []  # of each application: whether it was with gradient
@@ -117,9 +117,9 @@ def test_a_changed_source_is_noticed_and_rewritten(copy):
 
 
 def test_a_changed_statement_and_a_changed_page_are_noticed(copy):
-    edit(copy / "models" / "act.py", "lm_loss + 0.5 * q_halt_loss", "lm_loss + 0.6 * q_halt_loss")
+    edit(copy / "models" / "losses.py", "lm_loss + 0.5 * q_halt_loss", "lm_loss + 0.6 * q_halt_loss")
     assert "by_row.total" in snippets(copy, "--check").stderr
-    edit(copy / "models" / "act.py", "lm_loss + 0.6 * q_halt_loss", "lm_loss + 0.5 * q_halt_loss")
+    edit(copy / "models" / "losses.py", "lm_loss + 0.6 * q_halt_loss", "lm_loss + 0.5 * q_halt_loss")
     assert snippets(copy, "--check").returncode == 0
     edit(copy / "docs" / "how_it_thinks.md", "    z_H, z_L = latents\n    inject", "    z_L, z_H = latents\n    inject")
     assert "latent_recursion" in snippets(copy, "--check").stderr
@@ -258,7 +258,7 @@ def test_halting(runs):
     for name, run in runs.items():
         config = load(f"{name.lower()}_sudoku")
         assert (run.arch.halt_max_steps, run.arch.halt_exploration_prob, config.global_batch_size) == (16, 0.1, 768)
-        assert models.build(run.arch, SHAPE).q_head.bias.tolist() == [-5, -5]
+        assert build(run.arch, SHAPE).q_head.bias.tolist() == [-5, -5]
         assert run.arch.q_continue == (name == "HRM")
     hrm = runs["HRM"]
     before = len(hrm.networks)
@@ -278,7 +278,7 @@ def test_cost_depth_and_selection(runs):
 def test_the_feedforward_baseline_and_the_ladder():
     arch = load("feedforward_sudoku").arch
     with torch.device("meta"):
-        model = models.build(arch, SHAPE)
+        model = build(arch, SHAPE)
     assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in PROSE
     assert (arch.L_layers, arch.repeats, arch.halt_max_steps, arch.mlp_t) == (42, 1, 1, True)
     tied, supervised, hierarchy = (
