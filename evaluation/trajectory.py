@@ -5,6 +5,7 @@ Shapes: R rows, each a trajectory; S tokens, V vocabulary, W the window of the c
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,17 @@ def residual(logits_RSV: Tensor, before_RSV: Tensor) -> Tensor:
 def convergence_score(residuals_RW: Tensor) -> Tensor:
     """The mean of the last W residuals [R]; NaN entries, of iterations not made, do not count. Lower is better."""
     return residuals_RW.nanmean(-1)
+
+
+@contextmanager
+def evaluating(model: Reasoner) -> Iterator[None]:
+    """Within this block the model is in evaluation mode. Then it has its mode of before, also after an exception."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 class Iteration(NamedTuple):

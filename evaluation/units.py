@@ -23,7 +23,7 @@ from evaluation.observations import Clock, Observation, concatenate, observe
 from evaluation.scoring import summary, tally
 from evaluation.settings import Settings
 from evaluation.streaming import Stream
-from evaluation.trajectory import Starts, seed, trajectory
+from evaluation.trajectory import Starts, evaluating, seed, trajectory
 from models.reasoner import Reasoner
 from runtime.distributed import World
 
@@ -186,9 +186,11 @@ def run_units(
     between: Callable[[], None] | None = None,
 ) -> Iterator[Done]:
     """Runs units, and yields each when it is done. `between` is called now and then, and may raise to end it."""
-    model.eval()
     amount = sum(len(cut.examples(unit)) for unit in units) * settings.breadth
-    with tqdm(total=amount, disable=not progress, unit="trajectory", unit_scale=True, dynamic_ncols=True) as bar:
+    with (
+        evaluating(model),
+        tqdm(total=amount, disable=not progress, unit="trajectory", unit_scale=True, dynamic_ncols=True) as bar,
+    ):
         runner = _Runner(model, data, settings, cut, bar.update, between)
         for unit in units:
             began, before = time.perf_counter(), runner.clock.read()
@@ -199,7 +201,6 @@ def run_units(
                     observer.observe(depth, np.repeat(cut.examples(unit), outcome.kept_N), seen)
             observed = {name: observer.take() for name, observer in (observers or {}).items()} or None
             yield Done(unit, outcome.tallies, time.perf_counter() - began, device_seconds, observed)
-    model.train()
 
 
 def metrics_by_depth(done: Sequence[Done], puzzles: int, settings: Settings) -> dict[int, dict[str, float]]:

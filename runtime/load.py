@@ -40,9 +40,11 @@ def load_model(path: str, ema: bool = True) -> Loaded:
         ValueError: there is no such file, it is no checkpoint that this program can read, or it has changed meanwhile.
     """
     file = checkpoint.resolve(path)
-    digest = _digest(file)
+    before = _version(file)
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     loaded = _read(file, digest, ema)
-    if _digest(file) != digest:
+    if _version(file) != before:
         raise ValueError(f"{file} {_CHANGED}")
     return loaded
 
@@ -55,8 +57,10 @@ def load_everywhere(path: str, ema: bool, world: World) -> Loaded:
     return loaded
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _version(file: Path) -> tuple[int, ...]:
+    """What differs once a file has been written to, or another has taken its place."""
+    status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _read(file: Path, digest: str, ema: bool) -> Loaded:

@@ -20,7 +20,7 @@ from config.schema import EvalConfig
 from dataset.boards import Kind
 from dataset.puzzles import NOT_SCORED, Batch, PuzzleShape
 from evaluation.metrics import best_converged
-from evaluation.trajectory import trajectory
+from evaluation.trajectory import evaluating, trajectory
 from models import precision
 from models.backend import out_of_memory
 from models.layers import Linear
@@ -109,7 +109,7 @@ class Solver:
     """
 
     def __init__(self, model: Reasoner, shape: PuzzleShape) -> None:
-        self.model, self.puzzle_shape = model.eval(), shape
+        self.model, self.puzzle_shape = model, shape
         self.device = next(model.parameters()).device
         self._own_start = model.core.start
         self._rows = max(1, _TOKENS.get(self.device.type, 2**16) // shape.seq_len)
@@ -209,7 +209,8 @@ class Solver:
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
             pieces = range(0, len(inputs_RS), self._rows)
             try:
-                parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
+                with evaluating(self.model):
+                    parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
             except RuntimeError as error:
                 raise MemoryError(out_of_memory(error)) from error
         rows = _Rows(*(np.concatenate(field) for field in zip(*parts, strict=True)))

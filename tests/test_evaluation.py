@@ -300,6 +300,24 @@ def test_logits_of_past_iterations_are_let_go(partly_solved, monkeypatch):
     assert len(kept) == 12 and most <= 2  # this one, and the one before it in the loop that observes
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_an_evaluation_leaves_the_model_in_the_mode_it_was_in(training, partly_solved):
+    """Also where it is stopped, as by Ctrl-C."""
+    model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
+    modes = []
+
+    def stop():
+        modes.append(model.training)
+        raise KeyboardInterrupt
+
+    model.train(training)
+    evaluate(model, puzzles, Settings(depths=[1]), ALONE, puzzles=2)
+    assert model.training == model.core.training == training
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, puzzles, Settings(depths=[1]), ALONE, puzzles=2, between=stop)
+    assert modes == [False] and model.training == model.core.training == training
+
+
 # -- depth, breadth and how the work is cut -------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from evaluation.by_group import read_numbers
 from evaluation.drawing.curves import cells_to_fill_in, principal, telling
 from evaluation.observations import Observation, concatenate
 from evaluation.settings import Settings, settings_for
-from evaluation.trajectory import Starts, seed, trajectory
+from evaluation.trajectory import Starts, evaluating, seed, trajectory
 from evaluation.units import plan, run_units
 from models.reasoner import Reasoner
 from runtime.distributed import start
@@ -121,7 +121,7 @@ def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, s
         "weights": "averaged (EMA)" if loaded.averaged else "raw",
         "data": f"{config.dataset_data_path or loaded.data_path}, {config.split}",
     }
-    return settings, model.eval(), data, facts
+    return settings, model, data, facts
 
 
 def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -> Sample:
@@ -155,7 +155,7 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
         np.stack([at.values.get("residual", none_NB).reshape(N, B) for at in seen]),
         np.stack([at.scores_R.reshape(N, B) for at in seen]),
         np.stack([at.q_halt_R.reshape(N, B) for at in seen]),
-        [_paths(model.eval(), data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
+        [_paths(model, data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
         cells_to_fill_in(inputs_NS, labels_NS) if rating_E is None else rating_E[cut.examples_N],
         "cells to fill in" if rating_E is None else "rating",
         facts,
@@ -169,8 +169,9 @@ def _paths(model: Reasoner, data: Puzzles, examples_N: np.ndarray, puzzle: int, 
     seed(settings.seed, 1, 0, 0)
     batch = data.rows(np.full(B, examples_N[puzzle]))
     points = [_flat(latents[0])]
-    for iteration in trajectory(model, batch, max(settings.depths), settings.perturb_std, latents):
-        points.append(_flat(iteration.state.latents[0]))
+    with evaluating(model):
+        for iteration in trajectory(model, batch, max(settings.depths), settings.perturb_std, latents):
+            points.append(_flat(iteration.state.latents[0]))
     right = ((iteration.readout.logits.argmax(-1) == batch.labels) | (batch.labels < 0)).all(-1)
     points_BTF = np.stack(points, 1)
     points_X2, shares_2 = principal(points_BTF.reshape(-1, points_BTF.shape[-1]))
