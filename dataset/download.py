@@ -1,7 +1,7 @@
-"""Fetch published data sets and checkpoints from the Hugging Face hub.
+"""Fetches published data sets and checkpoints from the Hugging Face hub.
 
-It may be interrupted at any time: a file appears in its folder only when it is complete, and the next run
-fetches what is missing. The library honours HF_TOKEN (private repositories) and HF_ENDPOINT (a mirror).
+You may interrupt it at any time. A file appears in its folder when it is complete, and the next run fetches the
+missing ones. The library honours HF_TOKEN (private repositories) and HF_ENDPOINT (a mirror).
 """
 
 import argparse
@@ -21,7 +21,11 @@ CKPT_REPO = "locuslab/EqR-model"  # the authors' checkpoints; there is no such d
 
 @contextmanager
 def one_sentence(repo: str) -> Iterator[None]:
-    """Turn what goes wrong between us and the hub into a ValueError of one sentence naming the repository."""
+    """Turns errors of the hub and of the network into one sentence.
+
+    Raises:
+        ValueError: names the repository and the fault.
+    """
     try:
         yield
     except RepositoryNotFoundError as error:
@@ -36,28 +40,36 @@ def one_sentence(repo: str) -> Iterator[None]:
 
 
 def fetch_file(repo: str, name: str) -> Path:
-    """One file of a data set repository, from the hub's cache on this machine where it is up to date.
+    """The path of one file of a data set repository. It comes from the local cache if that is up to date.
 
-    Raises ValueError, in one sentence, if it cannot be had.
+    Raises:
+        ValueError: the file cannot be fetched.
     """
     with one_sentence(repo):
         return Path(hf_hub_download(repo, name, repo_type="dataset"))
 
 
 def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] = ()) -> list[str]:
-    """Fetch the files of a repository ("dataset" or "model") that match any of the patterns (or all).
+    """Fetches the files of a repository that match any of the patterns, by default all, and returns their names.
 
-    Returns their names. Raises ValueError, in one sentence, unless every one of them is complete afterwards.
+    Args:
+        repo: as in "owner/name".
+        repo_type: "dataset" or "model".
+        folder: where to put them.
+        patterns: such as "maze*/*".
+
+    Raises:
+        ValueError: no file matches, or a file is missing or not complete.
     """
     with one_sentence(repo):
-        # Asked first: if the hub does not answer, snapshot_download is content with whatever is there.
+        # Ask the hub first: if it does not answer, snapshot_download accepts whatever is already there.
         describe = HfApi().dataset_info if repo_type == "dataset" else HfApi().model_info
         info = describe(repo, files_metadata=True)
         sizes = {file.rfilename: file.size for file in info.siblings or []}
         names = list(filter_repo_objects(sizes, allow_patterns=list(patterns) or None))
         if not names:
-            wanted = f"matches {' or '.join(patterns)}" if patterns else "is there"
-            raise ValueError(f"{repo}: no file {wanted}")
+            missing = f"matches {' or '.join(patterns)}" if patterns else "is there"
+            raise ValueError(f"{repo}: no file {missing}")
         snapshot_download(
             repo,
             repo_type=repo_type,
@@ -73,7 +85,7 @@ def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] =
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command line; defaults come from the environment where it sets them."""
+    """The options of a command line. The environment may set other defaults."""
     parser = argparse.ArgumentParser(
         prog="download_artifacts.sh",
         description="Download built data sets, and checkpoints if asked, from the Hugging Face hub.",
@@ -99,7 +111,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def download(options: argparse.Namespace) -> None:
-    """Do what the command line asks for; raises ValueError, in one sentence, if that cannot be done."""
+    """Downloads the files that the options name.
+
+    Raises:
+        ValueError: the options name nothing, or the files cannot be fetched.
+    """
     wants_ckpts = options.with_ckpts or options.ckpts_only
     wants_data = not (options.skip_data or options.ckpts_only)
     if not (wants_data or wants_ckpts):

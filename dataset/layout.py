@@ -1,7 +1,7 @@
-"""The layout on disk that HRM, TRM and EqR share: read it, check it, write it.
+"""Reads, checks and writes data sets in the layout that HRM, TRM and EqR share.
 
-- `<directory>/identifiers.json`: names of the puzzle identifiers; number 0 is "<blank>"
-- `<directory>/test_puzzles.json` (ARC only): the tasks of the test set with their solutions
+- `<directory>/identifiers.json`: the names of the puzzle identifiers; number 0 is "<blank>"
+- `<directory>/test_puzzles.json` (ARC only): the tasks of the test set, with their solutions
 - `<directory>/<split>/dataset.json`: `Metadata`
 - `<directory>/<split>/all__<name>.npy`: the arrays of `Split`
 """
@@ -28,8 +28,8 @@ BUILDERS = "`python -m dataset.build_NAME_dataset` (sudoku, maze_unique, maze or
 class Metadata(BaseModel):
     """The content of `dataset.json`.
 
-    `total_groups` counts groups, `mean_puzzle_examples` is examples a puzzle; each of the two optional totals
-    is written by some builders only.
+    `total_groups` counts groups, `mean_puzzle_examples` is the mean number of examples per puzzle. Only some
+    builders write the two optional totals.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class Metadata(BaseModel):
 class Split:
     """One split of a data set: E examples of P puzzles in G groups, S tokens each.
 
-    Puzzle p has the examples puzzle_indices[p] <= e < puzzle_indices[p + 1]; groups hold puzzles likewise.
+    Puzzle p has the examples puzzle_indices[p] <= e < puzzle_indices[p + 1]. Group g has puzzles likewise.
     """
 
     inputs: np.ndarray  # [E, S] tokens of the question
@@ -63,7 +63,7 @@ class Split:
 
 
 def puzzle_split(inputs_ES: np.ndarray, labels_ES: np.ndarray, vocab_size: int, copies: int = 1) -> Split:
-    """A split in which every example is a puzzle, and every `copies` puzzles in a row are one group."""
+    """A split with one example per puzzle. Every `copies` consecutive puzzles are one group."""
     examples, seq_len = inputs_ES.shape
     assert labels_ES.shape == inputs_ES.shape and examples % copies == 0
     return Split(
@@ -88,10 +88,10 @@ def puzzle_split(inputs_ES: np.ndarray, labels_ES: np.ndarray, vocab_size: int, 
 
 
 def read_split(directory: str | Path, split: str) -> Split:
-    """Open one split ("train" or "test"), memory-mapped, after checking all of it.
+    """Checks all of one split ("train" or "test") and opens it, memory-mapped.
 
-    Raises ValueError, in one sentence that names the file and the fault, if anything is missing, unreadable
-    or contradicts the rest.
+    Raises:
+        ValueError: a file is missing, unreadable or contradicts the others. The sentence names file and fault.
     """
     folder = Path(directory) / split
     metadata = _read_metadata(folder / "dataset.json")
@@ -102,9 +102,15 @@ def read_split(directory: str | Path, split: str) -> Split:
 
 
 def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifiers: list[str]) -> None:
-    """Write a whole data set, or nothing, as `new_dataset` says.
+    """Writes a whole data set, or nothing (`new_dataset`).
 
-    Raises ValueError also for a wrong split, and for splits that one model cannot have both.
+    Args:
+        directory: where to write it.
+        splits: by name, such as "train" and "test".
+        identifiers: the names of the puzzle identifiers, "<blank>" first.
+
+    Raises:
+        ValueError: as `new_dataset`, or a split is wrong, or one model cannot have all splits.
     """
     require_one_shape(splits, directory)
     with new_dataset(directory) as fresh:
@@ -115,20 +121,26 @@ def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifier
 
 
 def require_one_shape(splits: Mapping[str, Split], directory: str | Path, *more: str) -> None:
-    """Raises ValueError where two splits differ in what every model must know of them, or in what `more` names."""
+    """Checks that all splits agree in their sequence length, vocabulary and the fields of `more`.
+
+    Raises:
+        ValueError: they differ.
+    """
     for name in ("seq_len", "vocab_size", *more):
-        values = {split: getattr(found.metadata, name) for split, found in splits.items()}
+        values = {key: getattr(split.metadata, name) for key, split in splits.items()}
         if len(set(values.values())) > 1:
-            said = ", ".join(f"{value} in {split}" for split, value in values.items())
-            raise ValueError(f"{directory}: {name} should be the same in all splits, but it is {said}")
+            list_of_values = ", ".join(f"{value} in {key}" for key, value in values.items())
+            raise ValueError(f"{directory}: {name} should be the same in all splits, but it is {list_of_values}")
 
 
 @contextmanager
 def new_dataset(directory: str | Path) -> Iterator[Path]:
-    """A folder beside `directory` to write a data set into; it takes that place if the block ends well.
+    """Yields a new folder for a data set. It replaces `directory` when the block ends without an error.
 
-    If the block ends with an error, nothing changes. A data set already there is replaced. Raises ValueError
-    if `directory` holds anything else.
+    After an error, nothing has changed.
+
+    Raises:
+        ValueError: `directory` exists and holds anything but a data set.
     """
     target = Path(directory).resolve()
     check_replaceable(target)
@@ -149,14 +161,18 @@ def new_dataset(directory: str | Path) -> Iterator[Path]:
 
 
 def check_replaceable(directory: str | Path) -> None:
-    """Raise ValueError unless `directory` is absent, empty, or a data set and nothing else."""
+    """Checks that `directory` does not exist, is empty, or holds a data set and nothing else.
+
+    Raises:
+        ValueError: it is something else, or the current folder lies in it.
+    """
     folder = Path(directory)
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(f"{folder}: is a file, not a folder to write a data set into")
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder}: not replaced, because it is the current folder, or one above: name one in it")
+        raise ValueError(f"{folder}: not replaced, because it is the current folder, or one above: name a folder in it")
     parts = {file.parent for file in folder.glob("*/dataset.json")} | {folder / name for name in BESIDE_SPLITS}
     others = sorted(set(folder.iterdir()) - parts)
     if others:
@@ -189,8 +205,8 @@ def _end(number: int, _: FrameType | None) -> None:
 
 def _read_metadata(file: Path) -> Metadata:
     if not file.is_file():
-        other = "one elsewhere is given as dataset.data_path, in an evaluation as dataset_data_path"
-        raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}; {other}")
+        key = "to use one elsewhere, give dataset.data_path (in an evaluation: dataset_data_path)"
+        raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}; {key}")
     try:
         metadata = Metadata.model_validate_json(file.read_bytes())
     except ValidationError as error:
@@ -212,8 +228,8 @@ def _read_array(file: Path) -> np.ndarray:
 
 
 def _check(split: Split, folder: Path) -> None:
-    def require(fine: bool, name: str, fault: str) -> None:
-        if not fine:
+    def require(correct: bool, name: str, fault: str) -> None:
+        if not correct:
             raise ValueError(f"{folder / f'all__{name}.npy'}: {fault}")
 
     meta = split.metadata
@@ -230,7 +246,7 @@ def _check(split: Split, folder: Path) -> None:
         else:
             shape, low, high = (meta.total_groups + 1,), 0, puzzles
         require(array.shape == shape, name, f"has shape {list(array.shape)} instead of {list(shape)}")
-        at_least_zero = low <= 0 and array.dtype.kind == "u"  # spares half of the time on large sets of tokens
+        at_least_zero = low <= 0 and array.dtype.kind == "u"  # saves half of the time for large data sets
         if array.size and not ((at_least_zero or low <= array.min()) and array.max() <= high):
             require(False, name, f"has values from {array.min()} to {array.max()} instead of {low} to {high}")
     for name, indices, end in [

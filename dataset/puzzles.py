@@ -1,6 +1,7 @@
-"""From arrays on disk to batches on a device.
+"""Turns arrays on disk into batches on a device.
 
-A training batch is a pure function of (seed, step), so that resuming a run takes one integer.
+A training batch is a pure function of (seed, step), so a run can resume from one integer.
+Shapes: B rows of a batch, S tokens of a puzzle.
 """
 
 from pathlib import Path
@@ -14,13 +15,13 @@ from config.schema import PretrainConfig
 from dataset.layout import Split, read_split, require_one_shape
 
 NOT_SCORED = -100
-"""What `ignore_label_id` becomes in a batch: labels below 0 are not scored."""
+"""Replaces `ignore_label_id` in a batch: labels below 0 are not scored."""
 
 
 class PuzzleShape(NamedTuple):
-    """What a data set asks of a model: tokens of a puzzle, vocabulary, puzzle identifiers."""
+    """The sizes that a model must know of its puzzles."""
 
-    seq_len: int
+    seq_len: int  # tokens of a puzzle
     vocab_size: int
     num_puzzle_identifiers: int
 
@@ -36,12 +37,15 @@ class Batch(NamedTuple):
 class Puzzles:
     """The examples of one split, as tensors.
 
-    They are kept on the device where they take less than a quarter of its free memory, and stay
-    memory-mapped files otherwise (and always on the CPU).
+    They move to a GPU if they take less than a quarter of its free memory. Otherwise they stay memory-mapped files.
     """
 
     def __init__(self, directory: str | Path, split: str, device: torch.device) -> None:
-        """Raises ValueError where the split is missing, malformed or empty."""
+        """Opens a split ("train" or "test") of the data set in `directory`.
+
+        Raises:
+            ValueError: the split is missing, malformed or empty.
+        """
         self.split: Split = read_split(directory, split)
         if not len(self.split.inputs):
             raise ValueError(f"{directory}: its {split} split has no puzzles")
@@ -63,28 +67,29 @@ class Puzzles:
         return len(self._inputs)
 
     def notes(self, examples: np.ndarray) -> list[str]:
-        """What an evaluation of the given examples should say: how many of them have no scored token."""
+        """A sentence for the user if some of these examples have no scored token; else none."""
         unscored = 0
         for start in range(0, len(examples), 10_000):
             labels = self.split.labels[examples[start : start + 10_000]]
             unscored += int(((labels == self.ignore_label_id) | (labels < 0)).all(1).sum())
-        said = f"{unscored} of the {len(examples)} puzzles have no scored token: they count as solved"
-        return [said] if unscored else []
+        note = f"{unscored} of the {len(examples)} puzzles have no scored token: they count as solved"
+        return [note] if unscored else []
 
     def rows(self, examples: np.ndarray) -> Batch:
         """The given examples [B] as a batch on the device."""
         index = torch.from_numpy(examples.astype(np.int64)).to(self._inputs.device, non_blocking=True)
-        picked = (t[index] for t in (self._inputs, self._labels, self._puzzle_ids))
-        inputs, labels, puzzle_ids = (t.to(self.device, non_blocking=True).int() for t in picked)
+        rows = (t[index] for t in (self._inputs, self._labels, self._puzzle_ids))
+        inputs, labels, puzzle_ids = (t.to(self.device, non_blocking=True).int() for t in rows)
         if self.ignore_label_id is not None:
             labels = torch.where(labels == self.ignore_label_id, NOT_SCORED, labels)
         return Batch(inputs, labels, puzzle_ids)
 
 
 def train_and_test(config: PretrainConfig, device: torch.device) -> tuple[Puzzles, Puzzles]:
-    """Both splits of the data set that a run takes.
+    """Both splits of a run's data set.
 
-    Raises ValueError as `Puzzles` does, and where one model cannot have both.
+    Raises:
+        ValueError: as `Puzzles`, or one model cannot have both splits.
     """
     directory = config.dataset.data_path
     train, test = (Puzzles(directory, split, device) for split in ("train", "test"))
@@ -94,11 +99,17 @@ def train_and_test(config: PretrainConfig, device: torch.device) -> tuple[Puzzle
 
 
 class TrainingBatches:
-    """Batches of `batch_size` examples; `share` = (rank, ranks) takes one process's rows of each.
+    """Batches of `batch_size` examples, drawn epoch by epoch.
 
-    An epoch is a random permutation of the groups; each group gives one random puzzle of its own, with its examples
-    in random order; those that do not fit into a batch any more are dropped. So is what does not fill a batch at the
-    end of an epoch; groups too few for an epoch's batches are drawn again within it.
+    An epoch is a random permutation of the groups. Each group gives one random puzzle, with its examples in random
+    order. When a batch is full, the rest of its last puzzle is dropped. At the end of an epoch, so is a batch that
+    is not full. If all groups together do not fill the batches of an epoch, it draws every group again.
+
+    Args:
+        puzzles: the training split.
+        batch_size: rows of a batch, over all processes.
+        seed: of all draws.
+        share: (rank, ranks): `batch` gives the rows of this process alone.
     """
 
     def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
@@ -108,27 +119,27 @@ class TrainingBatches:
         self.steps_per_epoch = max(1, examples // batch_size)
         rank, ranks = share
         assert batch_size % ranks == 0
-        self._mine = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
+        self._own_rows = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def examples(self, step: int) -> np.ndarray:
-        """Examples [batch_size] of the batch at `step`, of all processes together."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        """The examples [batch_size] of the batch at `step`, over all processes."""
+        epoch, number = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._draw(epoch)
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        return self._order[number * self.batch_size : (number + 1) * self.batch_size]
 
     def batch(self, step: int) -> Batch:
         """This process's rows of the batch at `step`."""
-        return self.puzzles.rows(self.examples(step)[self._mine])
+        return self.puzzles.rows(self.examples(step)[self._own_rows])
 
     def _draw(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([3, self.seed, epoch])
         order, ends = np.empty((2, 0), np.int64)
         batches: list[np.ndarray] = []
         while len(batches) < self.steps_per_epoch:
-            more, its_ends = self._one_pass(rng)
-            order, ends = np.append(order, more), np.append(ends, len(order) + its_ends)
+            next_order, next_ends = self._one_pass(rng)
+            order, ends = np.append(order, next_order), np.append(ends, len(order) + next_ends)
             begin = 0
             while begin + self.batch_size <= len(order):
                 batches.append(order[begin : begin + self.batch_size])
@@ -137,9 +148,9 @@ class TrainingBatches:
         return np.concatenate(batches[: self.steps_per_epoch])
 
     def _one_pass(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """One puzzle of every group, in random order, each with all its examples in random order.
+        """(examples, ends): one puzzle of every group, in random order, with its examples in random order.
 
-        With each example comes where in this order its puzzle ends.
+        ends[i] is the index after the last example of the puzzle that example i belongs to.
         """
         groups, puzzles = self.puzzles.split.group_indices, self.puzzles.split.puzzle_indices
         order = rng.permutation(len(groups) - 1)
@@ -152,7 +163,7 @@ class TrainingBatches:
 
 
 def evenly_spread(total: int, wanted: int | None) -> np.ndarray:
-    """`wanted` of the numbers 0 .. total-1, evenly spread and in order; all of them where None or too many."""
+    """`wanted` of the numbers 0 to total - 1, evenly spread and in order; all if `wanted` is None or too large."""
     if wanted is None or wanted >= total:
         return np.arange(total)
     return np.arange(wanted) * total // wanted
