@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from config.load import load_eval
@@ -15,8 +16,8 @@ from evaluation.partial import Partial, append, describe
 from evaluation.results import new_evaluation_directory
 from evaluation.settings import settings_for
 from evaluation.units import Observer, plan, run_units
-from models.backend import out_of_memory
 from runtime import distributed
+from runtime.command import computing
 from runtime.distributed import World
 from runtime.load import build_for_evaluation, load_everywhere
 
@@ -52,9 +53,9 @@ def run(config: EvalConfig, world: World) -> None:
         notes = [*loaded.notes, *puzzles.notes(cut.examples_N), *partial.notes(len(there), len(cut.units))]
         print("".join(note + "\n" for note in notes), end="", file=sys.stderr)
     done = []
-    with partial.append_to((shard, shards), world) as file:
-        mine = left[world.rank :: world.size]
-        for part in run_units(model, puzzles, settings, cut, mine, world.is_main, observers):
+    units = run_units(model, puzzles, settings, cut, left[world.rank :: world.size], world.is_main, observers)
+    with partial.append_to((shard, shards), world) as file, closing(units):  # which ends the progress bar
+        for part in units:
             try:
                 part.check()
             except ValueError:
@@ -74,26 +75,13 @@ def run(config: EvalConfig, world: World) -> None:
     print(f"{seconds:.1f} s; everything, with all settings: {directory}")
 
 
-def main(words: list[str]) -> int:
-    """Exit code: 0, 1 for a user's mistake, 130 for Ctrl-C. `--check-only` validates the configuration and no more."""
-    try:
-        config = load_eval([word for word in words if word != "--check-only"])
-        if "--check-only" in words:
-            return 0
+@computing("give a smaller global_batch_size (and a new eval_dir)")
+def main(words: list[str]) -> None:
+    """The command line. `--check-only` validates the configuration and does no more."""
+    config = load_eval([word for word in words if word != "--check-only"])
+    if "--check-only" not in words:
         run(config, distributed.start(config.device))
-        distributed.wait_for_all()
-    except (ValueError, OSError) as error:
-        distributed.complain(error)
-        return 1
-    except (RuntimeError, MemoryError) as error:
-        distributed.complain(f"{out_of_memory(error)}; give a smaller global_batch_size (and a new eval_dir)")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        distributed.stop()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -1,7 +1,6 @@
 """Train a reasoner: python pretrain.py train=NAME [key=value ...] (scripts/train.sh does this for you)."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +13,12 @@ from evaluation.units import evaluate
 from models import backend
 from models.build import build, place
 from runtime import checkpoint, distributed
+from runtime.command import computing
 from runtime.distributed import World
 from runtime.load import load_model, weights_into
 from training.log import new_run_directory, wandb_mode, write_final
 from training.loop import Stopped, resume, train
-from training.trainer import NotFinite, Trainer, seed_step
+from training.trainer import Trainer, seed_step
 
 
 def configure(words: list[str]) -> PretrainConfig:
@@ -71,31 +71,16 @@ def run(config: PretrainConfig, world: World) -> None:
         print(f"done: {directory}")
 
 
-def main(words: list[str]) -> int:
-    """Exit code: 0, 1 for a mistake or a loss not finite, 128 + signal. `--check-only`: validate and do no more."""
-    try:
-        config = configure([word for word in words if word != "--check-only"])
-        wandb_mode(config)  # which the environment may have wrong
-        if "--check-only" in words:
-            config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
-            return 0
-        run(config, distributed.start(config.device))
-        distributed.wait_for_all()
-    except (ValueError, NotFinite, OSError) as error:
-        distributed.complain(error)
-        return 1
-    except (RuntimeError, MemoryError) as error:
-        what = backend.out_of_memory(error)
-        distributed.complain(f"{what}; raise gradient_accumulation_steps (same result), or make arch smaller")
-        return 1
-    except Stopped as stopped:
-        return 0 if stopped.signal == signal.SIGALRM else 128 + stopped.signal
-    except KeyboardInterrupt:  # before the first step
-        return 128 + signal.SIGINT
-    finally:
-        distributed.stop()
-    return 0
+@computing("raise gradient_accumulation_steps (same result), or make arch smaller")
+def main(words: list[str]) -> None:
+    """The command line. `--check-only` validates the configuration and does no more."""
+    config = configure([word for word in words if word != "--check-only"])
+    wandb_mode(config)  # which the environment may have wrong
+    if "--check-only" in words:
+        config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
+        return
+    run(config, distributed.start(config.device))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

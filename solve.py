@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 try:
+    from config.command import command
     from solving.gif import write_gif
     from solving.reading import read_from
     from solving.shipped import load
@@ -33,7 +33,10 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--json", action="store_true", help="print one JSON object a puzzle and nothing else")
     add("--watch", action="store_true", help="show the board after each iteration")
     add("--gif", type=Path, metavar="FILE", help="write the board after each iteration as a GIF (one puzzle)")
-    given = parser.parse_args(words)
+    try:
+        given = parser.parse_args(words)
+    except SystemExit as end:  # --help, or a mistake, for which argparse takes 2
+        sys.exit(1 if end.code else 0)
     if given.depth < 1 or given.breadth < 1:
         raise ValueError(f"--depth and --breadth should be at least 1, not {given.depth} and {given.breadth}")
     if given.json and given.watch:
@@ -77,21 +80,13 @@ def run(given: argparse.Namespace) -> int:
     return max(EXIT_CODES[status] for status in seen)
 
 
+@command(unread=0)
 def main(words: list[str]) -> int:
-    """Exit code: `solving.verdict.EXIT_CODES`; 1 for a mistake in command or input, 130 for Ctrl-C."""
+    """The command line. Exit code: `solving.verdict.EXIT_CODES`; 1 for a mistake in command or input."""
     try:
         return run(parse(words))
-    except SystemExit as end:  # argparse: --help, or a mistake, for which it takes 2
-        return 1 if end.code else 0
-    except BrokenPipeError:  # whoever reads the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError, MemoryError) as error:
-        short = "there is not enough memory; give a smaller --breadth"
-        print(f"error: {short if isinstance(error, MemoryError) else error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    except MemoryError:
+        raise MemoryError("there is not enough memory; give a smaller --breadth") from None
 
 
 if __name__ == "__main__":

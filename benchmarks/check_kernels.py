@@ -4,7 +4,6 @@ Relative errors, in norm, of what a kernel returns and of the worst of its gradi
 in the same precision. Inputs are random; memory that a kernel allocates is NaN until it is written.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from models.attention import sdpa
 from models.eqr import relax
 from models.layers import EPS, Rotary, rms_norm, rope_1d
+from runtime.command import computing
 
 LIMIT = 1e-2
 Operation = Callable[..., Tensor]
@@ -164,11 +164,11 @@ def small(found: list[float]) -> bool:
     return all(value < LIMIT for value in found[:2])
 
 
-def main() -> int:
-    """Exit code: 1 without a GPU or where an error is too large."""
+@computing("end other programs on this GPU")
+def main() -> None:
+    """The command line."""
     if not torch.cuda.is_available():
-        print("error: this check needs a GPU, and PyTorch finds none here", file=sys.stderr)
-        return 1
+        raise ValueError("this check needs a GPU, and PyTorch finds none here")
     device, fine = torch.device("cuda"), True
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16 against float64")
     print("| kernel | error | of gradients | plain code | of gradients |")
@@ -178,9 +178,8 @@ def main() -> int:
         fine = fine and small(found)
         print(f"| {case.name} | {' | '.join(f'{value:.1e}' for value in found)} |", flush=True)
     if not fine:
-        print(f"error: an error is not below {LIMIT}", file=sys.stderr)
-    return 0 if fine else 1
+        raise ValueError(f"an error is not below {LIMIT}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from evaluation.settings import Settings, settings_for
 from evaluation.units import metrics_by_depth, plan, run_units
 from models.reasoner import Reasoner
 from runtime import distributed
+from runtime.command import computing
 from runtime.load import build_for_evaluation, load_model
 from runtime.versions import versions
 
@@ -144,7 +146,7 @@ def draw(points: dict[str, list[Point]], title: str, file: Path) -> None:
     pyplot.close(figure)
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy against test-time compute.")
     parser.add_argument("checkpoint")
     parser.add_argument("--data", help="the data set; by default the one that the model was trained on")
@@ -160,16 +162,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rule", choices=rules, default="majority", help="which start's answer counts (%(default)s)")
     parser.add_argument("--noise-scale", type=float, help="by default as in training")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder of the .json and .png (%(default)s)")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
-def main() -> None:
+@computing("give fewer --rows")
+def main(words: Sequence[str]) -> None:
     """The command line."""
-    arguments = _arguments()
-    try:
-        run(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(_arguments(words))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -211,4 +210,4 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -6,8 +6,9 @@ on whatever device is there, as training uses it: the median of a few steps afte
 
 import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,6 +21,7 @@ from models import backend
 from models.build import build, place
 from models.losses import act_loss
 from models.reasoner import Reasoner
+from runtime.command import computing
 
 SHAPES = {
     "arc": PuzzleShape(900, 12, 1),
@@ -83,11 +85,13 @@ def speeds(
     return rows / median_seconds(train, device), rows / median_seconds(evaluate, device)
 
 
-def main() -> None:
+@computing("give fewer --rows")
+def main(words: Sequence[str]) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Parameters, work and speed of every experiment's model.")
     parser.add_argument("names", nargs="*", help="experiments; all of them where none is given")
     parser.add_argument("--rows", type=int, default=0, help="measure speed with so many rows (0: do not)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print("| config | parameters | GFLOP an outer iteration | training samples/s | evaluation rows/s |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -110,4 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from evaluation.trajectory import trajectory
 from models import backend
 from models.build import build, place
 from runtime import distributed
+from runtime.command import computing
 from runtime.versions import versions
 from training.trainer import Trainer, seed_step
 
@@ -115,14 +116,12 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     model.eval()
     iterations = trajectory(model, batch, 10**9)
     iteration = block_medians(lambda: next(iterations), 8)
-    distributed.wait_for_all()
-    distributed.stop()
     found = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}
     return {"why": chosen.why, **found}
 
 
 def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
-    """One case in new processes with empty caches. Raises RuntimeError with the end of what they printed."""
+    """One case in new processes with empty caches. Raises ChildProcessError with the end of what they printed."""
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -136,7 +135,7 @@ def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-        raise RuntimeError(f"{' '.join(words)}: {said[0] if said else done.stdout[-500:] + done.stderr[-1500:]}")
+        raise ChildProcessError(f"{' '.join(words)}: {said[0] if said else done.stdout[-500:] + done.stderr[-1500:]}")
     result: dict[str, Any] = json.loads(lines[0])
     return result
 
@@ -179,8 +178,9 @@ def ways(name: str) -> list[str]:
     return [how for how in HOW if how != "float8" or not backend.no_float8(arch, torch.device("cuda"))]
 
 
-def main() -> int:
-    """Exit code: 1 for a mistake, or where a case failed."""
+@computing("give fewer --rows")
+def main(words: Sequence[str]) -> None:
+    """The command line. A case that fails is a mistake too."""
     parser = argparse.ArgumentParser(description="Speed of training and evaluation.")
     parser.add_argument("configs", nargs="*")
     parser.add_argument("--how", nargs="+", choices=HOW, help="all that there are; on a CPU, without kernels")
@@ -188,16 +188,11 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="one a GPU")
     parser.add_argument("--output", type=Path, default=Path("speed.json"), help="%(default)s")
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    try:
-        if given.case:
-            print(json.dumps(measure(given.configs, given.case)), flush=True)
-        else:
-            run(given)
-    except (ValueError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    given = parser.parse_args(words)
+    if given.case:
+        print(json.dumps(measure(given.configs, given.case)))
+    else:
+        run(given)
 
 
 def run(given: argparse.Namespace) -> None:
@@ -223,4 +218,4 @@ def run(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

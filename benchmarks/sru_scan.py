@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.sru import Scan, sru_scan
+from runtime.command import computing
 
 LIMITS = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
 FORWARD, BACKWARD = 5, 11  # times that [B, L, D] must at least be read or written; training also keeps the cells
@@ -108,16 +109,16 @@ def compare(scan: Scan, B: int, L: int, D: int, dtype: torch.dtype) -> bool:
     return fine
 
 
-def main() -> int:
-    """Exit code: 1 without a GPU or where an error is too large."""
+@computing("give fewer --rows")
+def main(words: Sequence[str]) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description="The SRU recurrence as a kernel against the loop over positions.")
     parser.add_argument("--rows", type=int, default=768)
     parser.add_argument("--positions", type=int, default=900)
     parser.add_argument("--features", type=int, default=512)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if not torch.cuda.is_available():
-        print("error: this benchmark needs a GPU, and PyTorch finds none here", file=sys.stderr)
-        return 1
+        raise ValueError("this benchmark needs a GPU, and PyTorch finds none here")
     from models.kernels.sru import sru_scan as kernel  # Triton is there where a GPU is
 
     shape = (arguments.rows, arguments.positions, arguments.features)
@@ -126,9 +127,8 @@ def main() -> int:
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     fine = [compare(kernel, *shape, dtype) for dtype in LIMITS]
     if not all(fine):
-        print("error: the kernel's results are wrong", file=sys.stderr)
-    return 0 if all(fine) else 1
+        raise ValueError("the kernel's results are wrong")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from config.command import command, unwinding
 from dataset.arc import (
     SEQ_LEN,
     SIDE,
@@ -28,7 +29,7 @@ from dataset.arc import (
     task_fields,
 )
 from dataset.dihedral import SWAPPING
-from dataset.layout import Metadata, check_replaceable, new_dataset, run_builder
+from dataset.layout import Metadata, check_replaceable, new_dataset
 
 NOT_KNOWN = np.zeros((1, 1), np.uint8)
 """The answer of a test example that has none, so that it can be asked."""
@@ -220,11 +221,14 @@ def build(options: Options) -> None:
         (fresh / "test_puzzles.json").write_text(json.dumps(asked), encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = parse(arguments)
-    return run_builder(lambda: build(options), options.output_dir)
+@command(mistake=2)
+@unwinding()
+def main(words: Sequence[str]) -> None:
+    """The command line. A signal leaves nothing half-written."""
+    options = parse(words)
+    build(options)
+    print(f"{options.output_dir}: the data set is complete")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

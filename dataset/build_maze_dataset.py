@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from config.command import command, unwinding
 from dataset.csv_puzzles import csv_rows, require_text
 from dataset.dihedral import SYMMETRIES, dihedral
 from dataset.download import fetch_file
-from dataset.layout import Metadata, Split, check_replaceable, puzzle_split, run_builder, write_dataset
+from dataset.layout import Metadata, Split, check_replaceable, puzzle_split, write_dataset
 from dataset.maze import CHARACTERS, VOCAB_SIZE, is_valid_answer
 
 COLUMNS = ("question", "answer")  # of a CSV; further columns do not matter
@@ -140,11 +141,14 @@ def _split(mazes: Mazes, copies: int = 1) -> Split:
     return dataclasses.replace(split, metadata=metadata)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = parse(arguments)
-    return run_builder(lambda: build(options), options.output_dir)
+@command(mistake=2)
+@unwinding()
+def main(words: Sequence[str]) -> None:
+    """The command line. A signal leaves nothing half-written."""
+    options = parse(words)
+    build(options)
+    print(f"{options.output_dir}: the data set is complete")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

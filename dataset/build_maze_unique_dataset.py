@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.layout import Split, check_replaceable, puzzle_split, run_builder, write_dataset
+from config.command import command, unwinding
+from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
 from dataset.maze import (
     GOAL,
     PATH,
@@ -237,11 +238,14 @@ def build(options: Options) -> None:
     write_dataset(options.output_dir, splits, ["<blank>"])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = parse(arguments)
-    return run_builder(lambda: build(options), options.output_dir)
+@command(mistake=2)
+@unwinding()
+def main(words: Sequence[str]) -> None:
+    """The command line. A signal leaves nothing half-written."""
+    options = parse(words)
+    build(options)
+    print(f"{options.output_dir}: the data set is complete")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

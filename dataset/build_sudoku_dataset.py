@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from config.command import command, unwinding
 from dataset.csv_puzzles import csv_rows, require_text
 from dataset.download import fetch_file
-from dataset.layout import Split, check_replaceable, puzzle_split, run_builder, write_dataset
+from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
 from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
 
 COLUMNS = ("question", "answer", "rating")  # of a CSV; further columns do not matter
@@ -219,11 +220,14 @@ def build(options: Options) -> None:
     write_dataset(options.output_dir, splits, ["<blank>"])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = parse(arguments)
-    return run_builder(lambda: build(options), options.output_dir)
+@command(mistake=2)
+@unwinding()
+def main(words: Sequence[str]) -> None:
+    """The command line. A signal leaves nothing half-written."""
+    options = parse(words)
+    build(options)
+    print(f"{options.output_dir}: the data set is complete")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

@@ -15,6 +15,8 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
+from config.command import command
+
 ROOT = Path(__file__).resolve().parents[1]
 CKPT_REPO = "locuslab/EqR-model"  # the authors' checkpoints; there is no such default for data
 
@@ -133,15 +135,11 @@ def download(options: argparse.Namespace) -> None:
         print(f"{options.ckpt_dir}: {len(names)} files of {options.ckpt_repo}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    try:
-        download(parse(arguments))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+@command(mistake=2)
+def main(words: Sequence[str]) -> None:
+    """The command line."""
+    download(parse(words))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

@@ -9,13 +9,10 @@
 import json
 import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -177,30 +174,6 @@ def check_replaceable(directory: str | Path) -> None:
     others = sorted(set(folder.iterdir()) - parts)
     if others:
         raise ValueError(f"{folder}: not replaced, because {others[0].name!r} in it is no part of a data set")
-
-
-def run_builder(build: Callable[[], None], directory: Path) -> int:
-    """What every builder's command line does: build, say so, return the exit status (2 for a mistake).
-
-    Raises:
-        SystemExit: SIGINT, SIGTERM or SIGHUP came (128 + its number); nothing half-written is left.
-    """
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, _end) for number in heard}
-    try:
-        build()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    print(f"{directory}: the data set is complete")
-    return 0
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _read_metadata(file: Path) -> Metadata:

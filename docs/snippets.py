@@ -16,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from textwrap import dedent
 
+from config.command import command
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "how_it_thinks.md"
 BLOCK = re.compile(r"^(<!-- snippet: (\S+)::([\w. ]+?)( with docstring)? -->\n```python\n).*?^```$", re.M | re.S)
@@ -96,17 +98,13 @@ def fill(page: str, root: Path = ROOT) -> str:
     return BLOCK.sub(filled, page)
 
 
+@command()
 def main(words: list[str]) -> int:
-    """Exit code: 0 up to date or rewritten, 1 stale or a mistake."""
+    """The command line. Exit code: 1 for a mistake, and with `--check` if a block is stale."""
     if words not in ([], ["--check"]):
-        print("usage: python docs/snippets.py [--check]", file=sys.stderr)
-        return 1
+        raise ValueError("usage: python docs/snippets.py [--check]")
     old = PAGE.read_text()
-    try:
-        new = fill(old)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    new = fill(old)
     if words:
         stale = [was for was, now in zip(BLOCK.finditer(old), BLOCK.finditer(new), strict=True) if was[0] != now[0]]
         for match in stale:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from config.command import command
 from dataset.csv_puzzles import csv_rows
 from dataset.puzzles import evenly_spread
 from evaluation.observers.per_puzzle import FILE, read_per_puzzle
@@ -150,7 +151,8 @@ def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
         write_whole(directory / f"by_{column}.json", json.dumps(at_depths, indent=1) + "\n")
 
 
-def main() -> None:
+@command()
+def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Tabulate an evaluation's accuracy by groups of puzzles.")
     parser.add_argument("directory", type=Path, metavar="EVAL_DIR", help="of an evaluation with per_puzzle=true")
@@ -159,13 +161,10 @@ def main() -> None:
         "--column", action="append", dest="columns", metavar="NAME", help="group by it (source and rating)"
     )
     parser.add_argument("--bins", default="0,1,10,20,30,50", metavar="EDGES", help="of numbers (%(default)s)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     columns = list(dict.fromkeys(arguments.columns or ["source", "rating"]))
-    try:
-        run(arguments.directory, arguments.file, columns, arguments.bins)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(arguments.directory, arguments.file, columns, arguments.bins)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

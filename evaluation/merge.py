@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from config.command import command
 from evaluation.halting import Halting
 from evaluation.observers.arc import votes_by_depth
 from evaluation.observers.maze import shares
@@ -100,19 +101,17 @@ def merge(directories: Sequence[Path], output: Path) -> None:
     conclude(output, about, [done[unit] for unit in sorted(done)], processes)
 
 
-def main() -> None:
+@command()
+def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Put the parts of an evaluation together.")
     parser.add_argument("directories", nargs="+", type=Path, metavar="EVAL_DIR", help="folders that evaluate.py wrote")
     parser.add_argument("--output", type=Path, help="where the results go (the first folder)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     output = arguments.output or arguments.directories[0]
-    try:
-        merge(arguments.directories, output)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    merge(arguments.directories, output)
     print(f"everything, with all settings: {output}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

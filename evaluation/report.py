@@ -12,7 +12,7 @@ from pathlib import Path
 from evaluation.drawing import pictures
 from evaluation.drawing.page import write_page
 from evaluation.results import read_results
-from models.backend import out_of_memory
+from runtime.command import computing
 
 
 def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, ratings: Path | None) -> Path:
@@ -34,7 +34,8 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
     return file
 
 
-def main() -> None:
+@computing("give fewer --puzzles")
+def main(words: Sequence[str]) -> None:
     """The command line: the page of a run or of an evaluation, or a picture that compares evaluations."""
     parser = argparse.ArgumentParser(
         description="Draw what a run or an evaluation found: a page in DIR/report for one folder; for several "
@@ -44,14 +45,9 @@ def main() -> None:
     parser.add_argument("--puzzles", type=int, default=64, help="so many are run again for the page (64)")
     parser.add_argument("--ratings", type=Path, metavar="CSV", help="its column `rating` is the puzzles' difficulty")
     parser.add_argument("--output", type=Path, help="another folder for the page, or for the picture, or its file")
-    arguments = parser.parse_args()
-    try:
-        print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles, arguments.ratings)}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except (RuntimeError, MemoryError) as error:
-        sys.exit(f"error: {out_of_memory(error)}; give fewer --puzzles")
+    arguments = parser.parse_args(words)
+    print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles, arguments.ratings)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

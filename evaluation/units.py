@@ -9,7 +9,7 @@ Shapes: N puzzles, B trajectories a puzzle, R rows at a time, S tokens.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -184,7 +184,7 @@ def run_units(
     progress: bool = False,
     observers: Mapping[str, Observer] | None = None,
     between: Callable[[], None] | None = None,
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Runs units, and yields each when it is done. `between` is called now and then, and may raise to end it."""
     amount = sum(len(cut.examples(unit)) for unit in units) * settings.breadth
     with (

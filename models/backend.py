@@ -1,7 +1,6 @@
 """What computes a model: fused kernels, compiled PyTorch, or plain PyTorch. Chosen once, when a model is built."""
 
 import importlib.util
-import re
 from dataclasses import dataclass
 
 import torch
@@ -75,15 +74,6 @@ def no_float8(arch: Arch, device: torch.device) -> str | None:
     if not isinstance(arch, BlockArch) or arch.hidden_size <= WIDEST_KERNEL_ROW or arch.hidden_size % 16:
         return f"it is for blocks of more than {WIDEST_KERNEL_ROW} features, a multiple of 16"
     return None
-
-
-def out_of_memory(error: RuntimeError | MemoryError) -> str:
-    """Says which memory was too small; raises `error` again where it is about something else."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return "out of GPU memory"
-    if isinstance(error, MemoryError) or re.search("can't allocate memory|Storage size calculation", str(error)):
-        return "out of memory"
-    raise error
 
 
 def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device) -> Backend:

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from config.command import command
 from config.load import choices, validate
 from config.schema import PretrainConfig
 from evaluation.results import read_results
@@ -204,8 +205,9 @@ def to_text(found: Record) -> str:
     return re.sub(r"\[[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line. Exit code: 0, or 1 for a mistake, of which one sentence says what it is."""
+@command()
+def main(words: Sequence[str]) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m reproduction.record", description="Record a run and its evaluations."
     )
@@ -218,34 +220,29 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--note", help="whatever else a reader should know")
     given = parser.parse_args(words)
     file = RUNS / f"{given.name}.json"
-    try:
-        if not re.fullmatch(r"[\w.+-]*[\w+-][\w.+-]*", given.name):
-            what = "letters, digits and any of . + - _, not dots alone"
-            raise ValueError(f"NAME should be {what}, but it is {given.name!r}")
-        earlier = read(file) if file.exists() else None
-        more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note")}
-        first, *evaluations = given.folders
-        if earlier is None or not (first / "results.json").is_file():
-            found = record(first, evaluations, earlier, **more) | {"name": given.name}
-        elif any(more[name] for name in more if name != "note"):
-            raise ValueError("--after, --hardware and --commit are of the run: give RUN_DIR too")
-        else:
-            found = with_evaluations(earlier | {"note": given.note or earlier["note"]}, given.folders)
-        if (name := found["config"]["run_name"]) not in choices("train"):
-            raise ValueError(f"{first} has run_name={name}, but a record is of a recipe in config/train")
-        if found["config"]["load_checkpoint"] and not found["after"]:
-            raise ValueError(f"{first} began from weights: say with --after of which recorded run")
-        chain(found, runs(RUNS))
-        file.parent.mkdir(exist_ok=True)
-        write_whole(file, to_text(found))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if not re.fullmatch(r"[\w.+-]*[\w+-][\w.+-]*", given.name):
+        what = "letters, digits and any of . + - _, not dots alone"
+        raise ValueError(f"NAME should be {what}, but it is {given.name!r}")
+    earlier = read(file) if file.exists() else None
+    more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note")}
+    first, *evaluations = given.folders
+    if earlier is None or not (first / "results.json").is_file():
+        found = record(first, evaluations, earlier, **more) | {"name": given.name}
+    elif any(more[name] for name in more if name != "note"):
+        raise ValueError("--after, --hardware and --commit are of the run: give RUN_DIR too")
+    else:
+        found = with_evaluations(earlier | {"note": given.note or earlier["note"]}, given.folders)
+    if (name := found["config"]["run_name"]) not in choices("train"):
+        raise ValueError(f"{first} has run_name={name}, but a record is of a recipe in config/train")
+    if found["config"]["load_checkpoint"] and not found["after"]:
+        raise ValueError(f"{first} began from weights: say with --after of which recorded run")
+    chain(found, runs(RUNS))
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, to_text(found))
     print(
         f"{file}: {found['steps']} steps, {len(found['evaluations'])} evaluations; next: python -m reproduction.tables"
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

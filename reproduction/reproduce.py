@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from config.command import command
 from dataset.layout import read_split
 from reproduction.record import evaluation, record, run_config, to_text
 from reproduction.recorded import (
@@ -250,8 +251,9 @@ def _run(given: argparse.Namespace) -> int:
     return 0 if check(run, checkpoint, data, most, None if on_gpu else CPU_DEPTH) else 1
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Exit code: 0, 1 for a mistake or a failed check, 128 + signal, or that of the program that failed."""
+@command()
+def main(words: Sequence[str]) -> int:
+    """The command line. Exit code: 1 for a mistake or a failed check; also of a program that failed, its own."""
     parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run a recorded experiment again, or check it.")
     parser.add_argument("task", choices=TASKS, help="mazes with one path (264K parameters; 42K), Sudoku-Extreme")
     parser.add_argument("--check", action="store_true", help="evaluate the shipped checkpoint and compare, no more")
@@ -260,14 +262,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that is trained: evaluate and compare it")
     try:
         return _run(parser.parse_args(words))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except subprocess.CalledProcessError as error:
         return error.returncode if error.returncode > 0 else 128 - error.returncode
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

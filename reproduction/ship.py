@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from config.command import command
 from reproduction.recorded import portable
 from runtime import checkpoint
 
@@ -44,8 +45,9 @@ def ship(source: Path, file: Path, dtype: torch.dtype) -> int:
     return file.stat().st_size
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line. Exit code: 0, or 1 for a mistake."""
+@command()
+def main(words: Sequence[str]) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m reproduction.ship", description="Make a small checkpoint of a run's."
     )
@@ -54,13 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="of the weights (%(default)s)")
     given = parser.parse_args(words)
     file = given.folder / "last.safetensors"
-    try:
-        print(f"{file}: {ship(given.source, file, DTYPES[given.dtype]):,} bytes")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(f"{file}: {ship(given.source, file, DTYPES[given.dtype]):,} bytes")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

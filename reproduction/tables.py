@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from config.command import command
 from reproduction.blocks import blocks, figures
 from reproduction.recorded import ROOT, RUNS, read, runs
 from runtime.files import write_whole
@@ -25,21 +26,18 @@ def rewritten(page: str, texts: dict[str, str]) -> str:
     return _BLOCK.sub(lambda block: block[1] + texts[block[2]] + block[3], page)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line. Exit code: 0, or 1 for a mistake, or with `--check` where something would change."""
+@command()
+def main(words: Sequence[str]) -> int:
+    """The command line. Exit code: 1 for a mistake, and with `--check` if something would change."""
     parser = argparse.ArgumentParser(
         prog="python -m reproduction.tables", description="Rewrite the tables and figures."
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where something would change")
     check = parser.parse_args(words).check
-    try:
-        paper, recorded = read(RUNS.parent / "paper.json"), runs()
-        texts = blocks(paper, recorded)
-        drawn = figures(paper, recorded)
-        pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    paper, recorded = read(RUNS.parent / "paper.json"), runs()
+    texts = blocks(paper, recorded)
+    drawn = figures(paper, recorded)
+    pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
     stale = [file for file, text in pages.items() if file.read_text() != text]
     if check:
         stale += [file for name in drawn if not (file := RUNS.parent / f"{name}.png").is_file()]
@@ -60,4 +58,4 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,8 +3,6 @@
 import importlib
 import os
 import re
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-_OTHERS_FIRST = 3.0  # seconds
 
 
 @contextmanager
@@ -132,17 +128,6 @@ def wait_for_all() -> None:
     gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # PyTorch warns where it is not said
     with _with_siblings():
         dist.barrier(device_ids=gpu)
-
-
-def complain(mistake: Exception | str) -> None:
-    """Says on stderr what is wrong, on a line of its own, once for all processes.
-
-    Those other than the main one wait before they do, for it mostly says the same, and so does one that has lost a
-    sibling, for that one knows why; torchrun ends them meanwhile.
-    """
-    if int(os.environ.get("RANK", "0")) > 0 or isinstance(mistake, ConnectionError):
-        time.sleep(_OTHERS_FIRST)
-    sys.stderr.write(f"error: {mistake}\n")
 
 
 def stop() -> None:

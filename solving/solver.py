@@ -22,9 +22,9 @@ from dataset.puzzles import NOT_SCORED, Batch, PuzzleShape
 from evaluation.metrics import best_converged
 from evaluation.trajectory import evaluating, trajectory
 from models import precision
-from models.backend import out_of_memory
 from models.layers import Linear
 from models.reasoner import Reasoner
+from runtime.command import out_of_memory
 from runtime.load import Loaded, build_for_evaluation, load_model
 from solving.reading import read_each
 
@@ -212,7 +212,9 @@ class Solver:
                 with evaluating(self.model):
                     parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
             except RuntimeError as error:
-                raise MemoryError(out_of_memory(error)) from error
+                if (what := out_of_memory(error)) is None:
+                    raise
+                raise MemoryError(what) from error
         rows = _Rows(*(np.concatenate(field) for field in zip(*parts, strict=True)))
         best_N = best_converged(rows.scores_R.reshape(-1, breadth), 1)[:, 0]
         settled_NB = ((rows.since_R <= depth - WINDOW) & ~np.isnan(rows.scores_R)).reshape(-1, breadth)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,14 @@ def command(program: str, *words: str, processes: int = 1, environment: dict[str
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | (environment or {})
     line = command_line(program, *words, processes=processes)
     return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300, **options)
+
+
+def exit_code(main: Callable[[list[str]], int | None], words: list[str]) -> int:
+    """The exit code of a command line that runs in this process."""
+    try:
+        return main(words) or 0
+    except SystemExit as end:
+        return end.code
 
 
 def only_run(directory: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, exit_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -201,7 +201,7 @@ def test_hash_seeds_do_not_matter(tmp_path: Path) -> None:
 def test_faults_of_a_task_are_named(
     task: object, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arc_files(tmp_path, tasks=TASKS | {"eval": {"bad": task}})) == 2
+    assert exit_code(main, arc_files(tmp_path, tasks=TASKS | {"eval": {"bad": task}})) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: {tmp_path / 'arc_eval_challenges.json'}, task bad") and sentence in message
     assert not (tmp_path / "set").exists() and message.count("\n") == 1
@@ -219,7 +219,7 @@ def test_faults_of_a_task_are_named(
 def test_faults_of_solutions_are_named(
     answers: object, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arc_files(tmp_path, answers=ANSWERS | {"eval": answers})) == 2
+    assert exit_code(main, arc_files(tmp_path, answers=ANSWERS | {"eval": answers})) == 2
     assert sentence in capsys.readouterr().err
 
 
@@ -236,8 +236,8 @@ def test_faults_of_solutions_are_named(
 def test_what_cannot_be_done_is_said(
     arguments: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arc_files(tmp_path), *arguments.split()]) == 2
+    assert exit_code(main, [*arc_files(tmp_path), *arguments.split()]) == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "set").exists()
     (tmp_path / "arc_train_challenges.json").write_text("{")
-    assert main(arc_files(tmp_path, tasks={})) == 2
+    assert exit_code(main, arc_files(tmp_path, tasks={})) == 2
     assert "arc_train_challenges.json: is not JSON" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import exit_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,7 +191,7 @@ def test_boards_that_are_no_mazes(rows: tuple[str, ...], sentence: str) -> None:
 def test_what_cannot_be_done_is_said_in_one_sentence(
     arguments: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments.split(), "--output-dir", str(tmp_path / "set")]) == 2
+    assert exit_code(main, [*arguments.split(), "--output-dir", str(tmp_path / "set")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and message.startswith("error: ")
     with pytest.raises(ValueError, match=sentence):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, exit_code
 
 from dataset.build_maze_dataset import build, main, parse, read_csv
 from dataset.dihedral import INVERSES, SWAPPING, SYMMETRIES, dihedral
@@ -100,7 +100,7 @@ def test_a_subsample_is_drawn_with_the_seed(tmp_path: Path) -> None:
 def test_faults_of_a_csv_are_named(
     rows: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(csvs(tmp_path, HEADER + rows, HEADER + RIGHT)) == 2
+    assert exit_code(main, csvs(tmp_path, HEADER + rows, HEADER + RIGHT)) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: {tmp_path}") and sentence in message and message.count("\n") == 1
     assert not (tmp_path / "set").exists()
@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_said(
     arguments: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = csvs(tmp_path, HEADER + RIGHT, HEADER + "x,SG  ,SG  ,1\n")
-    assert main([*folder, *arguments.split()]) == 2
+    assert exit_code(main, [*folder, *arguments.split()]) == 2
     assert sentence in capsys.readouterr().err and not (tmp_path / "set").exists()
 
 

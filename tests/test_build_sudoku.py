@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import exit_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -244,7 +245,7 @@ def test_faults_of_a_csv_are_named(
 ) -> None:
     puzzle_csv(tmp_path, content)
     (tmp_path / "test.csv").write_text(HEADER + GOOD)
-    assert main(["--source-dir", str(tmp_path), "--output-dir", str(tmp_path / "set")]) == 2
+    assert exit_code(main, ["--source-dir", str(tmp_path), "--output-dir", str(tmp_path / "set")]) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: {tmp_path}") and sentence in message and message.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test.csv", "train.csv"]
@@ -269,7 +270,7 @@ def test_bad_options_are_named(
 ) -> None:
     puzzle_csv(tmp_path, HEADER + GOOD)
     source = [] if "generate" in arguments else ["--source-dir", str(tmp_path)]
-    assert main([*source, *arguments.split(), "--output-dir", str(tmp_path / "set")]) == 2
+    assert exit_code(main, [*source, *arguments.split(), "--output-dir", str(tmp_path / "set")]) == 2
     assert sentence in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
 

@@ -1,19 +1,81 @@
-"""The commands that users type: scripts/train.sh and scripts/eval.sh."""
+"""The commands that users type: how every program ends, scripts/train.sh and scripts/eval.sh."""
 
+import ast
 import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, only_run
+import torch
+from conftest import ROOT, TINY, exit_code, only_run
 from safetensors.torch import load_file
+
+from config.command import command as command_end
+from runtime.command import computing
 
 MAZE9 = ROOT / "tests" / "golden" / "checkpoints" / "maze9"
 CHECKPOINT = ROOT / "tests" / "golden" / "checkpoints" / "trm_maze9.pth"
+
+
+PROGRAMS = [
+    path
+    for path in sorted({*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")})
+    if path.relative_to(ROOT).parts[0] != "tests" and 'if __name__ == "__main__":' in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_program_ends_in_the_same_way(path):
+    """But for scripts/launch.py, whose words and exit codes are torchrun's."""
+    tree = ast.parse(path.read_text())
+    mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    ends = [ast.unparse(main.decorator_list[0]).split("(")[0] for main in mains]
+    assert ends in (["command"], ["computing"]) or path.name == "launch.py"
+
+
+def ended(error: BaseException, end) -> int:
+    def main(_: list[str]) -> None:
+        raise error
+
+    return exit_code(end(main), [])
+
+
+@pytest.mark.parametrize("end, mistake", [(command_end(), 1), (command_end(mistake=2), 2), (computing("buy more"), 1)])
+def test_how_a_program_ends(end, mistake, capsys):
+    for error in (ValueError("no"), FileNotFoundError("no")):
+        assert ended(error, end) == mistake and capsys.readouterr().err == "error: no\n"
+    assert ended(MemoryError(), end) == mistake and capsys.readouterr().err.startswith("error: out of memory")
+    assert ended(KeyboardInterrupt(), end) == 128 + signal.SIGINT and ended(SystemExit(7), end) == 7
+    with pytest.raises(RuntimeError, match="a bug"):
+        ended(RuntimeError("a bug"), end)
+    assert exit_code(end(lambda words: len(words)), ["a", "b"]) == 2 and capsys.readouterr().err == ""
+
+
+def test_advice_is_given_when_memory_is_too_small(capsys):
+    assert ended(torch.cuda.OutOfMemoryError("..."), computing("buy more")) == 1
+    assert capsys.readouterr().err == "error: out of GPU memory; buy more\n"
+
+
+ENDLESS = """
+from config.command import command
+@command({})
+def main():
+    while True:
+        print("more")
+main()
+"""
+
+
+@pytest.mark.parametrize("how, code", [("", 128 + signal.SIGPIPE), ("unread=0", 0)])
+def test_a_reader_may_go_away(how, code):
+    words = f"{sys.executable} -c '{ENDLESS.format(how)}' | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stderr == "" and done.stdout.split() == ["more", str(code)]
 
 
 def script(name: str, *words: str, venv: str | Path = sys.prefix, cwd: Path = ROOT, **environment: str):

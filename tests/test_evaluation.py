@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command
+from conftest import ROOT, command, exit_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -422,7 +422,7 @@ def test_puzzles_without_a_scored_token_are_said(tmp_path, capsys):
     puzzles = Puzzles(tmp_path / "set", "test", ALONE.device)
     assert puzzles.notes(np.array([0, 2])) == [] and puzzles.notes(np.array([0, 1]))[0].startswith("1 of the 2 puzz")
     words = [f"checkpoint='{golden_checkpoint('eqr')}'", f"dataset_data_path={tmp_path / 'set'}", "halt_max_steps=1"]
-    assert evaluate_program.main([*words, f"eval_dir={tmp_path / 'eval'}"]) == 0
+    assert exit_code(evaluate_program.main, [*words, f"eval_dir={tmp_path / 'eval'}"]) == 0
     assert "2 of the 5 puzzles have no scored token: they count as solved\n" in capsys.readouterr().err
 
 

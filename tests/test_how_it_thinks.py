@@ -1,6 +1,7 @@
 """docs/how_it_thinks.md: its snippets are those of the code, and its numbers those of the models it describes."""
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -73,13 +74,14 @@ def runs() -> dict[str, Run]:
 
 def snippets(root, *words):
     command = [sys.executable, str(root / "docs" / "snippets.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
 
 @pytest.fixture
 def copy(tmp_path):
     """What the page is made of, to be changed."""
-    for folder in ("docs", "models", "training", "evaluation"):
+    for folder in ("docs", "config", "models", "training", "evaluation"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
     return tmp_path
 

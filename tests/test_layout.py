@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import exit_code
 
-from dataset.layout import ARRAYS, Split, new_dataset, puzzle_split, read_split, run_builder, write_dataset
+from config.command import unwinding
+from dataset.layout import ARRAYS, Split, new_dataset, puzzle_split, read_split, write_dataset
 
 EXPECTED = json.loads((Path(__file__).parent / "golden/datasets/expected.json").read_text())
 
@@ -86,15 +88,15 @@ def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_builder_that_is_stopped_leaves_nothing(number: int, tmp_path: Path) -> None:
-    def build() -> None:
+    @unwinding()
+    def build(_: list[str]) -> None:
         with new_dataset(tmp_path / "set") as fresh:
             (fresh / "part").write_text("")
             signal.raise_signal(number)
 
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended:
-        run_builder(build, tmp_path / "set")
-    assert ended.value.code == 128 + number and not list(tmp_path.iterdir()) and signal.getsignal(number) == before
+    assert exit_code(build, []) == 128 + number
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) == before
 
 
 def change_metadata(**changes: object) -> Callable[[Path], object]:

@@ -4,13 +4,12 @@ import csv
 import json
 import math
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, command, only_run, tiny_split
+from conftest import ROOT, TINY, command, exit_code, only_run, tiny_split
 
 import evaluate as program
 from dataset.layout import write_dataset
@@ -64,7 +63,7 @@ def whole(words, tmp_path_factory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "FILLS", 1)
         for kind, folder in folders.items():
-            assert program.main([*words, *KINDS[kind], f"eval_dir={folder}"]) == 0
+            assert exit_code(program.main, [*words, *KINDS[kind], f"eval_dir={folder}"]) == 0
     return folders
 
 
@@ -121,7 +120,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_puzzles(kind, words, whole, tmp
         with pytest.raises(Killed):
             program.main(arguments)
     assert len(Partial(tmp_path).done()) == 1 and not (tmp_path / "per_puzzle.csv").exists()
-    assert program.main(arguments) == 0
+    assert exit_code(program.main, arguments) == 0
     assert text(tmp_path) == text(whole[kind])
 
 
@@ -129,14 +128,14 @@ def test_a_killed_evaluation_goes_on_to_the_same_puzzles(kind, words, whole, tmp
 def test_shards_make_the_whole(kind, words, whole, tmp_path):
     folders = [tmp_path / str(i) for i in (1, 2)]
     for i, folder in enumerate(folders, start=1):
-        assert program.main([*words, *KINDS[kind], f"eval_dir={folder}", f"shard={i}/2"]) == 0
+        assert exit_code(program.main, [*words, *KINDS[kind], f"eval_dir={folder}", f"shard={i}/2"]) == 0
         assert not (folder / "per_puzzle.csv").exists()
     merging.merge(folders, tmp_path / "merged")
     assert text(tmp_path / "merged") == text(whole[kind]) and metrics(tmp_path / "merged") == metrics(whole[kind])
 
 
 def test_it_changes_no_number_and_is_not_there_unless_asked_for(words, whole, tmp_path):
-    assert program.main([*words, *KINDS["plain"], f"eval_dir={tmp_path}", "per_puzzle=false"]) == 0
+    assert exit_code(program.main, [*words, *KINDS["plain"], f"eval_dir={tmp_path}", "per_puzzle=false"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
     assert metrics(tmp_path) == metrics(whole["plain"])
     assert "examples" not in json.loads((tmp_path / "results.json").read_text())
@@ -147,11 +146,11 @@ def test_an_earlier_evaluation_leaves_nothing_behind(words, tmp_path):
     for name in ("per_puzzle.csv", "by_source.json", "by_rating.json", "submission.json"):
         (tmp_path / name).write_text("of another evaluation")
     again = [*words, "halt_max_steps=2", f"eval_dir={tmp_path}"]
-    assert program.main(again) == 0
+    assert exit_code(program.main, again) == 0
     names = ["notes.txt", "results.csv", "results.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "per_puzzle.csv"])
     assert text(tmp_path).startswith(",".join(COLUMNS))
-    assert program.main([*again, "per_puzzle=false"]) == 0
+    assert exit_code(program.main, [*again, "per_puzzle=false"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
@@ -161,7 +160,7 @@ def test_with_another_observer(tmp_path):
     arguments = [f"checkpoint={golden / 'trm_maze9.pth'}", f"dataset_data_path={golden / 'maze9'}", "device=cpu"]
     arguments += ["max_puzzles=13", "global_batch_size=5", "halt_max_steps=16"]
     for kind in ("true", "false"):
-        assert program.main([*arguments, f"eval_dir={tmp_path / kind}", f"per_puzzle={kind}"]) == 0
+        assert exit_code(program.main, [*arguments, f"eval_dir={tmp_path / kind}", f"per_puzzle={kind}"]) == 0
     assert metrics(tmp_path / "true") == metrics(tmp_path / "false")
     assert "maze/shortest_path" in metrics(tmp_path / "true")["16"]
     assert read_per_puzzle(tmp_path / "true")["example"].tolist() == [i * 100 // 13 for i in range(13)]
@@ -191,8 +190,7 @@ def evaluated(whole, tmp_path) -> Path:
 
 
 def test_accuracy_by_group(evaluated, described, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["by_group", str(evaluated), str(described), "--bins", "0,8,50"])
-    by_group.main()
+    by_group.main([str(evaluated), str(described), "--bins", "0,8,50"])
     printed = capsys.readouterr().out
     columns = read_per_puzzle(evaluated)
     bins = {
@@ -233,7 +231,7 @@ def test_breadth_1_has_nothing_to_choose(whole, described, capsys):
 def test_a_part_of_the_split(words, described, tmp_path):
     """The CSV describes all puzzles, of which some were evaluated."""
     folder = tmp_path / "some"
-    assert program.main([*words, "halt_max_steps=2", f"eval_dir={folder}", "max_puzzles=5"]) == 0
+    assert exit_code(program.main, [*words, "halt_max_steps=2", f"eval_dir={folder}", "max_puzzles=5"]) == 0
     by_group.run(folder, described, ["source"], "0")
     groups = json.loads((folder / "by_source.json").read_text())["2"]
     examples = [i * PUZZLES // 5 for i in range(5)]
@@ -283,12 +281,11 @@ def test_bad_input_is_one_sentence(file, change, more, part, evaluated, describe
     else:
         write_lines(tmp_path / file, change)
     before = sorted(evaluated.iterdir())
-    monkeypatch.setattr(sys, "argv", ["by_group", str(evaluated), str(described), *more])
-    with pytest.raises(SystemExit) as ended:
-        by_group.main()
-    [line] = str(ended.value).splitlines()  # which Python prints to stderr, and exits with 1
+    assert exit_code(by_group.main, [str(evaluated), str(described), *more]) == 1
+    printed = capsys.readouterr()
+    [line] = printed.err.splitlines()
     assert line.startswith("error: ") and part in line
-    assert capsys.readouterr().out == "" and sorted(evaluated.iterdir()) == before
+    assert printed.out == "" and sorted(evaluated.iterdir()) == before
 
 
 def test_the_header_is_what_is_documented(whole):

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command
+from conftest import ROOT, command, exit_code
 
 import evaluate as program
 from evaluation import merge as merging
@@ -48,7 +48,7 @@ def small_streaming_units(monkeypatch):
 
 
 def run(directory: Path, kind: str, *words: str) -> int:
-    return program.main([*WORDS, *KINDS[kind], f"eval_dir={directory}", *words])
+    return exit_code(program.main, [*WORDS, *KINDS[kind], f"eval_dir={directory}", *words])
 
 
 def metrics(directory: Path) -> dict:
@@ -122,9 +122,7 @@ def test_shards_make_the_whole(kind, shared, tmp_path, whole, monkeypatch, capsy
             with pytest.raises(ValueError, match="units of work are missing"):
                 merging.merge(folders[:2], tmp_path / "merged")
     assert "python -m evaluation.merge" in capsys.readouterr().out
-    words = ["merge", *map(str, dict.fromkeys(folders)), "--output", str(tmp_path / "merged")]
-    monkeypatch.setattr(sys, "argv", words)
-    merging.main()
+    merging.main([*map(str, dict.fromkeys(folders)), "--output", str(tmp_path / "merged")])
     assert metrics(tmp_path / "merged") == whole[kind]
 
 
@@ -187,7 +185,7 @@ def test_two_evaluations_in_one_second_have_folders_of_their_own(tmp_path, monke
     file.write_bytes((GOLDEN / "eqr_maze9.pth").read_bytes())
     monkeypatch.setattr("time.strftime", lambda _: "now")
     for seed in (1, 2):
-        assert program.main([*WORDS, f"checkpoint={file}", "halt_max_steps=1", f"seed={seed}"]) == 0
+        assert exit_code(program.main, [*WORDS, f"checkpoint={file}", "halt_max_steps=1", f"seed={seed}"]) == 0
     for name, seed in (("eval_eqr_now", 1), ("eval_eqr_now-2", 2)):
         assert json.loads((tmp_path / name / "results.json").read_text())["settings"]["seed"] == seed
 

@@ -33,11 +33,10 @@ MISSING = """
 import os
 import sys
 import pretrain
-from training import distributed
 
 if os.environ["RANK"] == "0":
     pretrain.run = lambda config, world: world.gather_objects(None)
-sys.exit(pretrain.main(sys.argv[1:]))
+pretrain.main(sys.argv[1:])
 """
 
 
@@ -53,13 +52,13 @@ def test_a_mistake_is_said_once(tiny, tmp_path):
 FULL = """
 import sys
 import pretrain
-from training import checkpoint
+from runtime import checkpoint
 
 def full(*_):
     raise OSError("No space left on device")
 
 checkpoint.save = full
-sys.exit(pretrain.main(sys.argv[1:]))
+pretrain.main(sys.argv[1:])
 """
 
 
@@ -75,7 +74,7 @@ LEAVE = """
 import time
 import torch
 from pathlib import Path
-from training import distributed
+from runtime import distributed
 
 def gloo():
     return [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text())]
@@ -124,7 +123,7 @@ def stopped_within(run, *how):
     return evaluate(run, *how)
 
 loop._Run._evaluate = stopped_within
-sys.exit(pretrain.main(sys.argv[1:]))
+pretrain.main(sys.argv[1:])
 """
 
 
@@ -153,7 +152,7 @@ def stopped_after(trainer):
     return metrics
 
 Trainer.train_step = stopped_after
-sys.exit(pretrain.main(sys.argv[1:]))
+pretrain.main(sys.argv[1:])
 """
 
 

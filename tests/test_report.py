@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, command
+from conftest import ROOT, TINY, command, exit_code
 
 from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
@@ -172,12 +172,7 @@ def test_a_checkpoint_that_went_on_is_said(run, tmp_path):
     assert "another step than the evaluation, 7" in check_page(tmp_path / "page")
 
 
-def report_main(monkeypatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["report", *map(str, words)])
-    report.main()
-
-
-def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch):
+def test_mistakes_are_one_sentence(run, tmp_path, capsys):
     (tmp_path / "unfinished" / "partial").mkdir(parents=True)
     (tmp_path / "unfinished" / "partial" / "about.json").write_text("{}")
     (few := tmp_path / "few.csv").write_text("rating\n1\n")
@@ -193,8 +188,8 @@ def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch):
         ([run, run], "results.json does not exist"),
         ([run, run, "--ratings", few], "--ratings goes with one folder"),
     ]:
-        with pytest.raises(SystemExit, match=f"^error: [^\n]*{sentence}[^\n]*$"):
-            report_main(monkeypatch, *words)
+        assert exit_code(report.main, [str(word) for word in words]) == 1
+        assert re.fullmatch(f"error: [^\n]*{sentence}[^\n]*\n", capsys.readouterr().err)
     assert {path.name for path in tmp_path.iterdir()} == {"unfinished", "few.csv", "other.csv"}
 
 
@@ -206,10 +201,11 @@ def test_the_command_ends_with_1(tmp_path):
 
 def test_several_evaluations_are_compared_in_a_picture(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    report_main(monkeypatch, run / "evaluation", run / "evaluation")
+    evaluation = str(run / "evaluation")
+    report.main([evaluation, evaluation])
     assert (tmp_path / "accuracy_vs_depth.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out == "wrote accuracy_vs_depth.png\n"
     (tmp_path / "folder").mkdir()
     for output, file in (("folder", "folder/accuracy_vs_depth.png"), ("both", "both.png")):
-        report_main(monkeypatch, run / "evaluation", run / "evaluation", "--output", output)
+        report.main([evaluation, evaluation, "--output", output])
         assert capsys.readouterr().out == f"wrote {file}\n" and (tmp_path / file).is_file()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, command, only_run
+from conftest import ROOT, TINY, command, exit_code, only_run
 from safetensors import safe_open
 
 from config.load import load_eval, load_pretrain
@@ -140,12 +140,12 @@ def test_evaluations_are_added_or_replaced(found, run, work):
 
 def test_evaluations_are_added_without_the_run(found, run, work, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(record, "RUNS", tmp_path)
-    assert record.main(["tiny", str(run), str(work / "one"), "--hardware", "2 CPU cores"]) == 0
-    assert record.main(["tiny", str(work / "four"), "--note", "later"]) == 0
+    assert exit_code(record.main, ["tiny", str(run), str(work / "one"), "--hardware", "2 CPU cores"]) == 0
+    assert exit_code(record.main, ["tiny", str(work / "four"), "--note", "later"]) == 0
     both = recorded.read(tmp_path / "tiny.json")
     assert both["evaluations"] == found["evaluations"] and both["training"] == found["training"]
     assert (both["hardware"], both["note"]) == ("2 CPU cores", "later")
-    assert record.main(["other", str(work / "four")]) == 1 and "metrics.jsonl" in capsys.readouterr().err
+    assert exit_code(record.main, ["other", str(work / "four")]) == 1 and "metrics.jsonl" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_is_trained_as_far_again(found):
@@ -206,7 +206,7 @@ def test_curves_are_thinned():
 
 def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(record, "RUNS", tmp_path / "runs")
-    assert record.main(["tiny", str(run), str(work / "one"), "--hardware", "2 cores"]) == 0
+    assert exit_code(record.main, ["tiny", str(run), str(work / "one"), "--hardware", "2 cores"]) == 0
     before = (tmp_path / "runs" / "tiny.json").read_text()
     other = tmp_path / "other"
     shutil.copytree(run, other)
@@ -255,7 +255,7 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
         *((["tiny", *words], sentence) for words, sentence in damaged),
         (["../tiny", str(run)], "NAME"),
     ]:
-        assert record.main(words) == 1
+        assert exit_code(record.main, words) == 1
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and sentence in line
     assert [file.name for file in (tmp_path / "runs").iterdir()] == ["tiny.json"]
@@ -266,7 +266,7 @@ def test_mistakes_in_recording_are_one_sentence(run, work, tmp_path, monkeypatch
 
 
 def test_the_pages_say_what_the_records_say(capsys):
-    assert tables.main(["--check"]) == 0, capsys.readouterr().err
+    assert exit_code(tables.main, ["--check"]) == 0, capsys.readouterr().err
 
 
 def test_the_front_page_says_in_words_what_the_records_say():
@@ -365,12 +365,12 @@ def test_a_page_that_is_not_current_is_found_and_rewritten(tmp_path, monkeypatch
     monkeypatch.setattr(tables, "runs", lambda: [])
     for name in tables.PAGES:
         (tmp_path / name).write_text("before\n<!-- results:runs -->\nold\n<!-- /results -->\nafter\n")
-    assert tables.main(["--check"]) == 1 and "README.md" in capsys.readouterr().err
-    assert tables.main([]) == 0 and tables.main(["--check"]) == 0
+    assert exit_code(tables.main, ["--check"]) == 1 and "README.md" in capsys.readouterr().err
+    assert exit_code(tables.main, []) == 0 and exit_code(tables.main, ["--check"]) == 0
     text = (tmp_path / "README.md").read_text()
     assert text == "before\n<!-- results:runs -->\nnot run\n<!-- /results -->\nafter\n"
     (tmp_path / "README.md").write_text("<!-- results:rums -->\n<!-- /results -->\n")
-    assert tables.main([]) == 1 and "there is no table rums" in capsys.readouterr().err
+    assert exit_code(tables.main, []) == 1 and "there is no table rums" in capsys.readouterr().err
 
 
 def test_figures_are_drawn(found, tmp_path):
@@ -411,7 +411,7 @@ def test_what_a_figure_shows(found):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_a_shipped_checkpoint_is_the_average_alone(run, work, tmp_path, dtype, monkeypatch):
-    assert ship.main([str(run), str(tmp_path), "--dtype", dtype]) == 0
+    assert exit_code(ship.main, [str(run), str(tmp_path), "--dtype", dtype]) == 0
     small, whole = load_model(str(tmp_path)), load_model(str(run))
     assert small.averaged and small.step == 40
     assert small.puzzle_shape == whole.puzzle_shape and small.data_path == "data/tiny"
@@ -435,7 +435,7 @@ def test_what_cannot_be_shipped_is_one_sentence(run, tmp_path, capsys):
         (tmp_path / "big.safetensors", "not finite as float16"),
         (tmp_path, "there is no checkpoint"),
     ):
-        assert ship.main([str(source), str(tmp_path / "new"), "--dtype", "float16"]) == 1
+        assert exit_code(ship.main, [str(source), str(tmp_path / "new"), "--dtype", "float16"]) == 1
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and sentence in line
     assert not (tmp_path / "new").exists()
@@ -559,7 +559,7 @@ def test_nothing_is_trained_without_a_gpu(task, tmp_path):
 
 
 def test_only_a_run_of_the_recipe_is_compared(run, capsys):
-    assert reproduce.main(["maze_unique", "--run", str(run)]) == 1
+    assert exit_code(reproduce.main, ["maze_unique", "--run", str(run)]) == 1
     assert capsys.readouterr().err == f"error: {run} is a run of quickstart, not of eqr_maze_unique_tuned\n"
     assert not list(run.glob("evaluation_*"))
 
@@ -614,7 +614,7 @@ def test_what_is_missing_is_named(missing, found, tmp_path, monkeypatch, capsys)
     if missing.startswith("checkpoints"):
         (tmp_path / "results" / "runs").mkdir(parents=True)
         (tmp_path / "results" / "runs" / "maze_unique.json").write_text(record.to_text(found))
-    assert reproduce.main(["maze_unique", "--check"]) == 1
+    assert exit_code(reproduce.main, ["maze_unique", "--check"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert missing in line and "is not there" in line
 

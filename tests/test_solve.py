@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, only_run
+from conftest import ROOT, command, exit_code, only_run
 from PIL import Image
 
 import solve
@@ -64,7 +64,7 @@ def maze() -> str:
 
 def told(capsys, *words: str) -> tuple[int, str, str]:
     """(exit code, standard output, standard error)"""
-    code = solve.main(list(words))
+    code = exit_code(solve.main, list(words))
     return code, *capsys.readouterr()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command, command_line, only_run, tiny_split
+from conftest import ROOT, command, command_line, exit_code, only_run, tiny_split
 from safetensors.torch import load_file
 
 import pretrain
@@ -315,7 +315,7 @@ def test_ctrl_c_before_the_first_step(tiny, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pretrain, "run", interrupted)
-    assert pretrain.main(tiny) == 130
+    assert exit_code(pretrain.main, tiny) == 130
 
 
 def test_a_resumed_run_keeps_its_architecture(tiny, tmp_path):

@@ -27,15 +27,14 @@ Evaluate = Callable[[int | None, Callable[[], None]], dict[str, float]]
 """Evaluates the model on that many puzzles (None: all of them); calls the function now and then, which may raise."""
 
 
-class Stopped(Exception):
-    """Ctrl-C, SIGTERM, SIGHUP, or its time is up: the run was saved and can go on.
+class Stopped(SystemExit):
+    """A signal came, or max_seconds passed (SIGALRM): the run was saved and can go on.
 
-    `signal` is the signal's number; SIGALRM says that max_seconds have passed.
+    The exit code is 128 + the signal's number, and 0 when the time is up.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = number
+        super().__init__(0 if number == signal.SIGALRM else 128 + number)
 
 
 @contextmanager

@@ -2,23 +2,23 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from config.command import command
 from runtime.released import export
 
 
-def main() -> None:
+@command()
+def main(words: Sequence[str]) -> None:
     """The command line: exports one checkpoint."""
     parser = argparse.ArgumentParser(description="Export a checkpoint in the released programs' .pth format.")
     parser.add_argument("checkpoint", help="one of our checkpoints, or a run directory")
     parser.add_argument("output", type=Path, help="the .pth to write")
-    arguments = parser.parse_args()
-    try:
-        export(arguments.checkpoint, arguments.output)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    arguments = parser.parse_args(words)
+    export(arguments.checkpoint, arguments.output)
     print(f"wrote {arguments.output}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

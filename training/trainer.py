@@ -21,7 +21,7 @@ from training.ema import EMA
 from training.optim import AdamATan2, SignSGD, learning_rate, package_adam_atan2
 
 
-class NotFinite(Exception):
+class NotFinite(ValueError):
     """The loss or a weight was not finite. The last good checkpoint stays."""
 
 

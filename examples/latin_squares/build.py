@@ -4,11 +4,14 @@ python -m examples.latin_squares.build --output-dir data/latin-squares
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
+from config.command import command, unwinding
 from dataset.layout import puzzle_split, write_dataset
 
 N, CELLS = 5, 25
@@ -41,14 +44,16 @@ def minimal_puzzle(square_S: np.ndarray, holds_SDB: np.ndarray, rng: np.random.G
     return puzzle_S
 
 
-def main() -> None:
-    """Write the data set."""
+@command(mistake=2)
+@unwinding()
+def main(words: Sequence[str]) -> None:
+    """The command line. A signal leaves nothing half-written."""
     parser = argparse.ArgumentParser(description="Build 5x5 Latin squares to complete: one solution, no clue too many.")
     parser.add_argument("--output-dir", type=Path, default=Path("data/latin-squares"))
     parser.add_argument("--train-samples", type=int, default=10000)
     parser.add_argument("--test-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
 
     rng = np.random.default_rng(options.seed)
     squares_QS = all_squares()
@@ -64,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
