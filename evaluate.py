@@ -27,11 +27,11 @@ def run(config: EvalConfig, world: World) -> None:
     loaded = load_everywhere(config.checkpoint, config.ema, world)
     data_path = config.dataset_data_path or loaded.data_path
     puzzles = Puzzles(data_path, config.split, world.device)
-    arch, model, backend = build_for_evaluation(loaded, config, puzzles.shape, world.device)
+    arch, model, start, backend = build_for_evaluation(loaded, config, puzzles.shape, world.device)
     settings = settings_for(config, arch)
     limits = [config.max_puzzles, config.max_eval_steps and config.max_eval_steps * config.global_batch_size]
     cut = plan(settings, len(puzzles), min((limit for limit in limits if limit is not None), default=None))
-    about = describe(config, settings, loaded, arch, backend, puzzles, cut)
+    about = describe(config, settings, loaded, arch, backend.why, puzzles, cut)
     observers: dict[str, Observer] = {}
     if about["arc"]:
         observers["arc"] = VotesByDepth(data_path, puzzles, settings.depths)
@@ -53,7 +53,8 @@ def run(config: EvalConfig, world: World) -> None:
         notes = [*loaded.notes, *puzzles.notes(cut.examples_N), *partial.notes(len(there), len(cut.units))]
         print("".join(note + "\n" for note in notes), end="", file=sys.stderr)
     done = []
-    units = run_units(model, puzzles, settings, cut, left[world.rank :: world.size], world.is_main, observers)
+    mine = left[world.rank :: world.size]
+    units = run_units(model, start, puzzles, settings, cut, mine, world.is_main, observers)
     with partial.append_to((shard, shards), world) as file, closing(units):  # which ends the progress bar
         for part in units:
             try:

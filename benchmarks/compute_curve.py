@@ -26,6 +26,7 @@ from evaluation.halting import Halting
 from evaluation.selection import RULES
 from evaluation.settings import Settings, settings_for
 from evaluation.units import metrics_by_depth, plan, run_units
+from models.core import Start
 from models.reasoner import Reasoner
 from runtime import distributed
 from runtime.command import computing
@@ -36,10 +37,10 @@ Point = dict[str, Any]
 KINDS = ("plain", "streaming", "early exit")
 
 
-def measure(model: Reasoner, data: Puzzles, settings: Settings, puzzles: int | None, rule: str) -> Point:
+def measure(model: Reasoner, start: Start, data: Puzzles, settings: Settings, puzzles: int | None, rule: str) -> Point:
     """One evaluation: what it reached and what it cost."""
     cut = plan(settings, len(data), puzzles)
-    done = list(run_units(model, data, settings, cut, cut.units))
+    done = list(run_units(model, start, data, settings, cut, cut.units))
     N = len(cut.examples_N)
     found = metrics_by_depth(done, N, settings)[max(settings.depths)]
     accuracy = found[f"selection/{rule}/exact_accuracy" if settings.breadth > 1 else "all/exact_accuracy"]
@@ -58,7 +59,14 @@ def measure(model: Reasoner, data: Puzzles, settings: Settings, puzzles: int | N
 
 
 def sweep(
-    model: Reasoner, data: Puzzles, base: Settings, puzzles: int | None, rule: str, agree: int, qs: list[float]
+    model: Reasoner,
+    start: Start,
+    data: Puzzles,
+    base: Settings,
+    puzzles: int | None,
+    rule: str,
+    agree: int,
+    qs: list[float],
 ) -> dict[str, list[Point]]:
     """The points of all three curves, by kind."""
     depth = max(base.depths)
@@ -70,12 +78,12 @@ def sweep(
         if 1 < agree <= base.breadth:
             cases.append(("early exit", replace(streaming, agree=agree)))
     for warm in (replace(base, depths=[2]), replace(base, depths=[4], halting=Halting(q=0.5))):
-        measure(model, data, warm, max(1, base.rows // base.breadth), rule)
+        measure(model, start, data, warm, max(1, base.rows // base.breadth), rule)
     points: dict[str, list[Point]] = {kind: [] for kind in KINDS}
     heads = ("", "depth", "halt_q", "accuracy", "NFE", "p95", "forced", "seconds")
     print(_line(*heads))
     for kind, settings in cases:
-        point = measure(model, data, settings, puzzles, rule)
+        point = measure(model, start, data, settings, puzzles, rule)
         points[kind].append(point)
         print(
             _line(
@@ -186,10 +194,9 @@ def run(arguments: argparse.Namespace) -> None:
     config = validate(EvalConfig, values)
     loaded = load_model(config.checkpoint)
     data = Puzzles(arguments.data or loaded.data_path, "test", world.device)
-    arch, model, backend = build_for_evaluation(loaded, config, data.shape, world.device)
-    points = sweep(
-        model, data, settings_for(config, arch), arguments.puzzles, arguments.rule, arguments.agree, arguments.halt_q
-    )
+    arch, model, start, backend = build_for_evaluation(loaded, config, data.shape, world.device)
+    settings = settings_for(config, arch)
+    points = sweep(model, start, data, settings, arguments.puzzles, arguments.rule, arguments.agree, arguments.halt_q)
     sentences = verdict(points)
     print(*sentences, sep="\n")
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
@@ -197,7 +204,7 @@ def run(arguments: argparse.Namespace) -> None:
     facts = {
         "command": vars(arguments) | {"output": str(arguments.output)},
         "device": device,
-        "backend": backend,
+        "backend": backend.why,
         "versions": versions(),
         "puzzles": puzzles,
         "verdict": sentences,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dataset.puzzles import Batch
-from models.core import Latents
+from models.core import Latents, Start
 from models.reasoner import Readout, Reasoner, State, where_rows
 
 _BLOCK = 64
@@ -33,8 +33,8 @@ class Starts:
     touched.
     """
 
-    def __init__(self, model: Reasoner, number: int) -> None:
-        self._model, self._number = model, number
+    def __init__(self, start: Start, number: int) -> None:
+        self._start, self._number = start, number
         self._last: tuple[tuple[int, int], Latents] | None = None
 
     def __call__(self, puzzles_R: np.ndarray, restarts_R: np.ndarray, device: torch.device) -> Latents:
@@ -55,7 +55,7 @@ class Starts:
         key = (group, restart)
         if self._last is None or self._last[0] != key:
             seed(self._number, 0, group, restart)
-            self._last = (key, self._model.core.start(_BLOCK))
+            self._last = (key, self._start(_BLOCK))
         return self._last[1]
 
 

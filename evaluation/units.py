@@ -24,6 +24,7 @@ from evaluation.scoring import summary, tally
 from evaluation.settings import Settings
 from evaluation.streaming import Stream
 from evaluation.trajectory import Starts, evaluating, seed, trajectory
+from models.core import Start
 from models.reasoner import Reasoner
 from runtime.distributed import World
 
@@ -120,6 +121,7 @@ class _Runner:
     def __init__(
         self,
         model: Reasoner,
+        start: Start,
         data: Puzzles,
         settings: Settings,
         cut: Plan,
@@ -129,7 +131,7 @@ class _Runner:
         self.model, self.data, self.cut = model, data, cut
         self.settings = replace(settings, rows=cut.rows)
         self.progress, self.between = progress, between or (lambda: None)
-        self.starts = Starts(model, settings.seed)
+        self.starts = Starts(start, settings.seed)
         self.clock = Clock(data.device)
 
     def run(self, unit: int) -> Outcome:
@@ -177,6 +179,7 @@ class _Runner:
 
 def run_units(
     model: Reasoner,
+    start: Start,
     data: Puzzles,
     settings: Settings,
     cut: Plan,
@@ -185,13 +188,16 @@ def run_units(
     observers: Mapping[str, Observer] | None = None,
     between: Callable[[], None] | None = None,
 ) -> Generator[Done, None, None]:
-    """Runs units, and yields each when it is done. `between` is called now and then, and may raise to end it."""
+    """Runs units and yields each when it is done.
+
+    `start` says how trajectories start. `between` is called now and then, and may raise to end the evaluation.
+    """
     amount = sum(len(cut.examples(unit)) for unit in units) * settings.breadth
     with (
         evaluating(model),
         tqdm(total=amount, disable=not progress, unit="trajectory", unit_scale=True, dynamic_ncols=True) as bar,
     ):
-        runner = _Runner(model, data, settings, cut, bar.update, between)
+        runner = _Runner(model, start, data, settings, cut, bar.update, between)
         for unit in units:
             began, before = time.perf_counter(), runner.clock.read()
             outcome = runner.run(unit)
@@ -216,16 +222,19 @@ def evaluate(
     world: World,
     puzzles: int | None = None,
     between: Callable[[], None] | None = None,
+    start: Start | None = None,
 ) -> dict[int, dict[str, float]]:
     """Metrics by depth. `puzzles` limits the evaluation to so many, evenly spread over the data.
 
     `between` is called between batches, in streaming between units, and may raise to end the evaluation.
+    `start` is how trajectories start; by default as in training.
 
     Returns for each depth the released programs' names (`all/...`, and for breadth > 1 `different_init/...`,
     `majority_vote/...`, `convergence_top_k/...`), `all/residual`, `selection/...`, `nfe/...`, and `puzzles`, the
     number evaluated.
     """
     cut = plan(settings, len(data), puzzles)
-    done = list(run_units(model, data, settings, cut, cut.units[world.rank :: world.size], between=between))
+    mine = cut.units[world.rank :: world.size]
+    done = list(run_units(model, start or model.core.start, data, settings, cut, mine, between=between))
     everyone = [part for parts in world.gather_objects(done) for part in parts]
     return metrics_by_depth(everyone, len(cut.examples_N), settings)

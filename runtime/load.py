@@ -10,8 +10,9 @@ from torch import Tensor
 from config.load import validate
 from config.schema import Arch, EvalConfig
 from dataset.puzzles import PuzzleShape
-from models.backend import choose
+from models.backend import Backend, choose
 from models.build import build, place
+from models.core import Start
 from models.reasoner import Reasoner
 from runtime import checkpoint, released
 from runtime.distributed import World
@@ -98,18 +99,28 @@ def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
     return changed
 
 
-def build_for_evaluation(
-    loaded: Loaded, config: EvalConfig, shape: PuzzleShape, device: torch.device
-) -> tuple[Arch, Reasoner, str]:
-    """(the architecture as evaluated, the model with its weights on its device, what computes it and why).
+class Evaluable(NamedTuple):
+    """A model as an evaluation runs it, with its weights, on its device."""
 
-    Breadth greater than one gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`.
+    arch: Arch  # with the evaluation's own settings
+    model: Reasoner
+    start: Start  # how trajectories start: as in training, or at random to give breadth
+    backend: Backend
+
+
+def build_for_evaluation(loaded: Loaded, config: EvalConfig, shape: PuzzleShape, device: torch.device) -> Evaluable:
+    """Builds the model that a checkpoint holds. Puzzles are of the given shape.
+
+    Breadth above 1 gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`.
+
+    Raises:
+        ValueError: the checkpoint does not fit the puzzles, or lacks what the configuration asks for.
     """
     learned = loaded.puzzle_shape
     if learned is not None and learned[:2] != shape[:2]:
         raise ValueError(
             f"{loaded.origin} was trained on puzzles of {learned.seq_len} tokens out of {learned.vocab_size}, but "
-            f" these have {shape.seq_len} out of {shape.vocab_size}"
+            f"these have {shape.seq_len} out of {shape.vocab_size}"
         )
     if learned is not None and learned != shape and loaded.arch.puzzle_emb_ndim:
         raise ValueError(
@@ -124,7 +135,6 @@ def build_for_evaluation(
     backend = choose(config, arch, device)
     model = build(arch, shape, backend)
     weights_into(model, loaded)
-    if config.different_init > 1:
-        model.core.start = model.core.start.randomized(std)
     place(model, backend, device)
-    return arch, model, backend.why
+    start = model.core.start.randomized(std) if config.different_init > 1 else model.core.start
+    return Evaluable(arch, model, start, backend)

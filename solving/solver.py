@@ -22,6 +22,7 @@ from dataset.puzzles import NOT_SCORED, Batch, PuzzleShape
 from evaluation.metrics import best_converged
 from evaluation.trajectory import evaluating, trajectory
 from models import precision
+from models.core import Latents
 from models.layers import Linear
 from models.reasoner import Reasoner
 from runtime.command import out_of_memory
@@ -111,7 +112,6 @@ class Solver:
     def __init__(self, model: Reasoner, shape: PuzzleShape) -> None:
         self.model, self.puzzle_shape = model, shape
         self.device = next(model.parameters()).device
-        self._own_start = model.core.start
         self._rows = max(1, _TOKENS.get(self.device.type, 2**16) // shape.seq_len)
 
     @classmethod
@@ -203,14 +203,14 @@ class Solver:
         self, puzzles_NS: np.ndarray, depth: int, breadth: int, seed: tuple[int, int], trace: bool
     ) -> list[Answer]:
         """Answers to a few puzzles, whose trajectories run together as far as memory allows."""
-        self.model.core.start = self._own_start if breadth == 1 else self._own_start.randomized(1.0)
+        start = self.model.core.start if breadth == 1 else self.model.core.start.randomized(1.0)
         inputs_RS = np.repeat(puzzles_NS, breadth, axis=0).astype(np.int32)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-            pieces = range(0, len(inputs_RS), self._rows)
+            pieces = [inputs_RS[first : first + self._rows] for first in range(0, len(inputs_RS), self._rows)]
             try:
                 with evaluating(self.model):
-                    parts = [self._run(inputs_RS[first : first + self._rows], depth, trace) for first in pieces]
+                    parts = [self._run(piece_RS, start(len(piece_RS)), depth, trace) for piece_RS in pieces]
             except RuntimeError as error:
                 if (what := out_of_memory(error)) is None:
                     raise
@@ -231,8 +231,8 @@ class Solver:
             for n, r in enumerate(np.arange(len(best_N)) * breadth + best_N)
         ]
 
-    def _run(self, inputs_RS: np.ndarray, depth: int, trace: bool) -> _Rows:
-        """R trajectories, from fresh starts to the end."""
+    def _run(self, inputs_RS: np.ndarray, latents: Latents, depth: int, trace: bool) -> _Rows:
+        """R trajectories, from their first latents to the end."""
         inputs = torch.from_numpy(inputs_RS).to(self.device)
         R, S = inputs.shape
         ids = torch.zeros(R, dtype=torch.int32, device=self.device)
@@ -240,7 +240,7 @@ class Solver:
         seen: list[Tensor] = []
         moved: list[Tensor] = []
         batch = Batch(inputs, torch.full_like(inputs, NOT_SCORED), ids)
-        for iteration in trajectory(self.model, batch, depth, window=WINDOW):
+        for iteration in trajectory(self.model, batch, depth, latents=latents, window=WINDOW):
             answers = iteration.readout.logits.argmax(-1).int()
             since_R = torch.where((answers != before).any(-1), iteration.state.steps, since_R)
             before = answers

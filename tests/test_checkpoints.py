@@ -69,7 +69,7 @@ def metrics_of(file: str | Path, data: Path, *words: str) -> dict[int, dict[str,
     config = load_eval([f"checkpoint='{file}'", "different_init=2", *words])
     loaded = load_model(config.checkpoint, config.ema)
     puzzles = Puzzles(data, "test", ALONE.device)
-    _, model, _ = build_for_evaluation(loaded, config, puzzles.shape, CPU)
+    model = build_for_evaluation(loaded, config, puzzles.shape, CPU).model
     return evaluate(model, puzzles, Settings(depths=[2, 3], breadth=2, top_k=1, rows=8), ALONE)
 
 
@@ -313,7 +313,7 @@ def test_with_puzzle_embeddings(tmp_path, in_average):
         content["ema"]["shadow"]["model.inner.puzzle_emb.weights"] = table + 1
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
-    _, model, _ = build_for_evaluation(load_model(config.checkpoint), config, PuzzleShape(81, 6, 3), CPU)
+    model = build_for_evaluation(load_model(config.checkpoint), config, PuzzleShape(81, 6, 3), CPU).model
     assert torch.equal(model.puzzle_emb.weights, table + in_average)
     assert torch.equal(model.core.start.H_init, content["model"]["model.inner.H_init"])
     tokens = model.puzzle_emb(torch.tensor([2]))

@@ -49,7 +49,7 @@ def golden_model(name: str, *words: str, puzzles: Puzzles | None = None):
     """(the golden checkpoint's model with `words` set at evaluation, its puzzles)."""
     config = load_eval([f"checkpoint='{golden_checkpoint(name)}'", *words])
     puzzles = puzzles or Puzzles(MAZE9, "test", ALONE.device)
-    return build_for_evaluation(load_model(config.checkpoint), config, puzzles.shape, CPU)[1], puzzles
+    return build_for_evaluation(load_model(config.checkpoint), config, puzzles.shape, CPU).model, puzzles
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_reported_convergence_is_that_of_the_trajectories(partly_solved):
     """With every trajectory kept and all in one set of rows, the mean score is the naive one."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     found = evaluate(model, puzzles, Settings(depths=[6], breadth=3, top_k=3, rows=33, seed=7), ALONE)[6]
-    latents = Starts(model, 7)(np.repeat(np.arange(11), 3), np.tile(np.arange(3), 11), ALONE.device)
+    latents = Starts(model.core.start, 7)(np.repeat(np.arange(11), 3), np.tile(np.arange(3), 11), ALONE.device)
     seed(7, 1, 0, 0)
     rows = puzzles.rows(np.repeat(np.arange(11), 3))
     logits = [i.readout.logits for i in trajectory(model.eval(), rows, 6, 0.0, latents)]
@@ -436,14 +436,18 @@ def test_answers_out_of_many_tokens():
 
 
 def test_trm_gets_random_starts_for_breadth_only():
-    alone, _ = golden_model("trm")
-    assert isinstance(alone.core.start, FixedInit)
-    many, puzzles = golden_model("trm", "different_init=4", "different_init_reset_std=0.5")
-    assert isinstance(many.core.start, RandomInit)
-    z_H, z_L = many.core.start(64)
+    puzzles = golden_model("trm")[1]
+    starts = {}
+    for breadth, words in ((1, []), (4, ["different_init=4", "different_init_reset_std=0.5"])):
+        config = load_eval([f"checkpoint='{golden_checkpoint('trm')}'", *words])
+        _, model, starts[breadth], _ = build_for_evaluation(load_model(config.checkpoint), config, puzzles.shape, CPU)
+        assert isinstance(model.core.start, FixedInit), "the model keeps its own"
+    assert isinstance(starts[1], FixedInit) and isinstance(starts[4], RandomInit)
+    z_H, z_L = starts[4](64)
     assert float(z_H.std()) == pytest.approx(0.5, rel=0.02) and not torch.equal(z_H, z_L)
-    found = evaluate(many, puzzles, Settings([1], breadth=4, rows=16), ALONE, puzzles=4)[1]
-    assert found["all/lm_loss"] != evaluate(alone, puzzles, Settings([1]), ALONE, puzzles=4)[1]["all/lm_loss"]
+    four = Settings([1], breadth=4, rows=16)
+    found = evaluate(model, puzzles, four, ALONE, puzzles=4, start=starts[4])[1]
+    assert found["all/lm_loss"] != evaluate(model, puzzles, Settings([1]), ALONE, puzzles=4)[1]["all/lm_loss"]
 
 
 def test_settings_of_eqr_act_at_evaluation_and_are_refused_for_trm():
@@ -492,7 +496,7 @@ def test_perturbation_gives_a_model_without_noise_different_trajectories():
     """Noise is added from the second iteration on: the first is that of the stored start, the others are not."""
     model = load_model(str(GOLDEN / "checkpoints" / "trm_maze9.pth"))
     data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
-    _, model, _ = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.shape, CPU)
+    model = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.shape, CPU).model
     batch = data.rows(np.zeros(200, dtype=np.int64))
     plain = [iteration.readout.logits for iteration in trajectory(model, batch, 2)]
     noisy = [iteration.readout.logits for iteration in trajectory(model, batch, 2, perturb_std=0.5)]

@@ -54,7 +54,7 @@ def test_a_bare_state_dict_gives_the_same_model(tmp_path, data, kind, prefix):
     loaded = load_model(str(tmp_path / "step_7"))
     assert loaded.arch == arch and loaded.data_path == "data/x"
     assert loaded.notes == []
-    _, again, _ = build_for_evaluation(loaded, EvalConfig(checkpoint="x"), data.shape, CPU)
+    again = build_for_evaluation(loaded, EvalConfig(checkpoint="x"), data.shape, CPU).model
     batch = data.rows(np.arange(6))
     for a, b in zip(model.advance(model.start(batch))[1], again.advance(again.start(batch))[1], strict=True):
         assert torch.equal(a, b)
@@ -70,7 +70,7 @@ def test_weights_alone_are_not_enough(tmp_path, data):
 def test_breadth_gives_stored_starts_random_ones(tmp_path, data):
     release(tmp_path, "hrm", "", data)
     loaded = load_model(str(tmp_path / "step_7"))
-    _, model, _ = build_for_evaluation(loaded, EvalConfig(checkpoint="x", different_init=2), data.shape, CPU)
-    z_H, z_L = model.core.start(1000)
+    start = build_for_evaluation(loaded, EvalConfig(checkpoint="x", different_init=2), data.shape, CPU).start
+    z_H, z_L = start(1000)
     assert z_H.shape == (1000, 9, 16)
     assert float(z_H.std()) == pytest.approx(1.0, rel=0.02) and float((z_H * z_L).mean()) == pytest.approx(0, abs=0.02)

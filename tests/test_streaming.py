@@ -55,7 +55,7 @@ def close(one: dict[str, float], other: dict[str, float]) -> bool:
 
 def streamed(model, puzzles, settings: Settings):
     examples_N = evenly_spread(len(puzzles), None)
-    return Stream(model, puzzles, examples_N, 0, Starts(model, settings.seed), settings).run(
+    return Stream(model, puzzles, examples_N, 0, Starts(model.core.start, settings.seed), settings).run(
         Clock(ALONE.device), lambda _: None
     )
 
@@ -83,7 +83,7 @@ def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
     found = set()
     for puzzle in range(len(puzzles)):
         for restart in range(3):
-            latents = Starts(model, 0)(np.array([puzzle]), np.array([restart]), ALONE.device)
+            latents = Starts(model.core.start, 0)(np.array([puzzle]), np.array([restart]), ALONE.device)
             calm, batch = 0, puzzles.rows(np.array([puzzle]))
             iterations = trajectory(model, batch, 9, 0.0, latents, PLAIN.window)
             for step, iteration in enumerate(iterations, 1):
@@ -129,7 +129,7 @@ def test_the_pool_shrinks_once_nothing_follows(eqr, monkeypatch):
 
 def test_the_starts_of_a_puzzle_do_not_depend_on_breadth(eqr):
     model, _ = eqr
-    starts, wanted = Starts(model, 3), (np.array([70, 2, 70, 64]), np.array([1, 0, 0, 1]))
+    starts, wanted = Starts(model.core.start, 3), (np.array([70, 2, 70, 64]), np.array([1, 0, 0, 1]))
     together = starts(*wanted, ALONE.device)
     before = torch.get_rng_state()
     alone = [starts(wanted[0][i : i + 1], wanted[1][i : i + 1], ALONE.device) for i in range(4)]
@@ -142,7 +142,7 @@ def test_the_starts_of_a_puzzle_do_not_depend_on_breadth(eqr):
 def test_a_slot_that_has_halted_does_not_change(eqr):
     model, puzzles = eqr
     settings = replace(PLAIN, halting=RULES["q_halt"])
-    latents = Starts(model, 0)(np.arange(8), np.zeros(8, int), ALONE.device)
+    latents = Starts(model.core.start, 0)(np.arange(8), np.zeros(8, int), ALONE.device)
     slots = fresh(model, puzzles.rows(np.arange(8)), latents, 3)
     with torch.no_grad():
         for _ in range(12):
@@ -157,7 +157,9 @@ def test_a_slot_that_has_halted_does_not_change(eqr):
 def test_calm_iterations_count_only_in_a_row(eqr, threshold, calm):
     model, puzzles = eqr
     settings = replace(PLAIN, halting=Halting(residual=threshold, patience=6))
-    slots = fresh(model, puzzles.rows(np.arange(4)), Starts(model, 0)(np.arange(4), np.zeros(4, int), ALONE.device), 3)
+    slots = fresh(
+        model, puzzles.rows(np.arange(4)), Starts(model.core.start, 0)(np.arange(4), np.zeros(4, int), ALONE.device), 3
+    )
     with torch.no_grad():
         slots = iterate(model, slots, settings)
         slots = iterate(model, slots._replace(calm=torch.full_like(slots.calm, 5)), settings)
@@ -183,7 +185,9 @@ def test_memory_does_not_depend_on_depth_breadth_or_puzzles(eqr):
             tensors = {t.data_ptr(): t for t in gc.get_objects() if type(t) is torch.Tensor and t.is_floating_point()}
             peak = max(peak, sum(t.numel() for t in tensors.values()))
 
-        Stream(model, puzzles, np.arange(count), 0, Starts(model, 0), settings).run(Clock(ALONE.device), watch)
+        Stream(model, puzzles, np.arange(count), 0, Starts(model.core.start, 0), settings).run(
+            Clock(ALONE.device), watch
+        )
         most.append(peak)
     assert most[1] <= 1.01 * most[0]
 

@@ -20,8 +20,9 @@ from evaluation.observations import Observation, concatenate
 from evaluation.settings import Settings, settings_for
 from evaluation.trajectory import Starts, evaluating, seed, trajectory
 from evaluation.units import plan, run_units
+from models.core import Start
 from models.reasoner import Reasoner
-from runtime.distributed import start
+from runtime import distributed
 from runtime.load import build_for_evaluation, load_model
 
 DEPTH, BREADTH = 16, 8
@@ -102,16 +103,16 @@ def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
     return validate(EvalConfig, {key: settings[key] for key in _KEPT if key in settings} | changes)
 
 
-def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, str]]:
+def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Start, Puzzles, dict[str, str]]:
     """Everything that is needed to run; breadth becomes 1 for a model that has no random starts."""
-    world = start(config.device)
+    world = distributed.start(config.device)
     loaded = load_model(config.checkpoint, config.ema)
     data = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
     try:
-        arch, model, _ = build_for_evaluation(loaded, config, data.shape, world.device)
+        arch, model, start, _ = build_for_evaluation(loaded, config, data.shape, world.device)
     except ValueError:
         config = config.model_copy(update={"different_init": 1})
-        arch, model, _ = build_for_evaluation(loaded, config, data.shape, world.device)
+        arch, model, start, _ = build_for_evaluation(loaded, config, data.shape, world.device)
     settings = settings_for(config, arch)
     settings = replace(settings, depths=list(range(1, max(settings.depths) + 1)))
     facts = {
@@ -121,7 +122,7 @@ def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Puzzles, dict[str, s
         "weights": "averaged (EMA)" if loaded.averaged else "raw",
         "data": f"{config.dataset_data_path or loaded.data_path}, {config.split}",
     }
-    return settings, model, data, facts
+    return settings, model, start, data, facts
 
 
 def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -> Sample:
@@ -134,11 +135,11 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
     Raises:
         ValueError: the checkpoint, its data or the CSV are not there, or do not fit.
     """
-    settings, model, data, facts = _build(config)
+    settings, model, start, data, facts = _build(config)
     cut = plan(settings, len(data), puzzles)
     rating_E = None if ratings is None else read_numbers(ratings, "rating", len(data))
     collector = _Collector()
-    for _ in run_units(model, data, settings, cut, cut.units, progress=True, observers={"sample": collector}):
+    for _ in run_units(model, start, data, settings, cut, cut.units, True, {"sample": collector}):
         pass
     seen = [concatenate(collector.seen[depth]) for depth in settings.depths]
     N, B = len(cut.examples_N), settings.breadth
@@ -155,17 +156,19 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
         np.stack([at.values.get("residual", none_NB).reshape(N, B) for at in seen]),
         np.stack([at.scores_R.reshape(N, B) for at in seen]),
         np.stack([at.q_halt_R.reshape(N, B) for at in seen]),
-        [_paths(model, data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
+        [_paths(model, start, data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
         cells_to_fill_in(inputs_NS, labels_NS) if rating_E is None else rating_E[cut.examples_N],
         "cells to fill in" if rating_E is None else "rating",
         facts,
     )
 
 
-def _paths(model: Reasoner, data: Puzzles, examples_N: np.ndarray, puzzle: int, settings: Settings) -> Paths:
+def _paths(
+    model: Reasoner, start: Start, data: Puzzles, examples_N: np.ndarray, puzzle: int, settings: Settings
+) -> Paths:
     """A puzzle's starts run once more, for their latents."""
     B = settings.breadth
-    latents = Starts(model, settings.seed)(np.full(B, puzzle), np.arange(B), data.device)
+    latents = Starts(start, settings.seed)(np.full(B, puzzle), np.arange(B), data.device)
     seed(settings.seed, 1, 0, 0)
     batch = data.rows(np.full(B, examples_N[puzzle]))
     points = [_flat(latents[0])]
