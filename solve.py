@@ -1,17 +1,15 @@
-"""Solve Sudokus and mazes with a trained model: python solve.py [PUZZLE | FILE] (docs/solve.md)."""
+"""Solves Sudokus and mazes with a trained model: python solve.py [PUZZLE | FILE] (docs/solve.md)."""
 
 import argparse
 import json
 import sys
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 try:
     from config.command import command
     from solving.gif import write_gif
     from solving.reading import read_from
-    from solving.shipped import load
     from solving.verdict import EXIT_CODES, Verdict, verdicts
     from solving.watch import play
 except ModuleNotFoundError as error:
@@ -19,7 +17,11 @@ except ModuleNotFoundError as error:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """The command line. Ends the program where it is wrong."""
+    """The options of the command line.
+
+    Raises:
+        ValueError: the options do not go together.
+    """
     parser = argparse.ArgumentParser(
         description="Solve Sudokus and mazes with a trained model.",
         epilog="exit codes: 0 solved, 1 a mistake in the command or the input, 2 an answer is not a solution, "
@@ -34,55 +36,57 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--watch", action="store_true", help="show the board after each iteration")
     add("--gif", type=Path, metavar="FILE", help="write the board after each iteration as a GIF (one puzzle)")
     try:
-        given = parser.parse_args(words)
-    except SystemExit as end:  # --help, or a mistake, for which argparse takes 2
+        options = parser.parse_args(words)
+    except SystemExit as end:  # argparse ends with 2 for a mistake, which here means a wrong answer
         sys.exit(1 if end.code else 0)
-    if given.depth < 1 or given.breadth < 1:
-        raise ValueError(f"--depth and --breadth should be at least 1, not {given.depth} and {given.breadth}")
-    if given.json and given.watch:
+    if options.depth < 1 or options.breadth < 1:
+        raise ValueError(f"--depth and --breadth should be at least 1, not {options.depth} and {options.breadth}")
+    if options.json and options.watch:
         raise ValueError("--json prints nothing but JSON, so it does not go with --watch")
-    if (to := given.gif) and not (to.suffix.lower() == ".gif" and to.parent.is_dir() and to.is_file() == to.exists()):
-        raise ValueError(f"--gif {to} should be a file to write, its name ending in .gif, in a folder that exists")
-    return given
+    gif = options.gif
+    if gif and not (gif.suffix.lower() == ".gif" and gif.parent.is_dir() and gif.is_file() == gif.exists()):
+        raise ValueError(f"--gif {gif} should be a file to write, its name ending in .gif, in a folder that exists")
+    return options
 
 
-def show(verdict: Verdict, given: argparse.Namespace, title: str) -> None:
-    """Prints a verdict as the command line asks."""
-    if given.json:
-        print(json.dumps(verdict.json()), flush=True)
-        return
-    if title:
-        print(title)
+def show(verdict: Verdict, options: argparse.Namespace, title: str) -> None:
+    """Prints a verdict, and writes its GIF, as the options ask."""
     trace = verdict.answer.trace if verdict.answer else None
-    if given.watch and trace is not None:
-        play(verdict.kind, verdict.puzzle_S, trace, sys.stdout)
-    print(verdict.board())
-    print(verdict.sentence(), flush=True)
+    if options.json:
+        print(json.dumps(verdict.json()), flush=True)
+    else:
+        if title:
+            print(title)
+        if options.watch and trace:
+            play(verdict.kind, verdict.puzzle_S, trace, sys.stdout)
+        print(verdict.board())
+        print(verdict.sentence(), flush=True)
+    if options.gif and trace:
+        write_gif(options.gif, verdict.kind, verdict.puzzle_S, trace)
+    if options.gif:
+        print(f"{'written' if trace else 'no answer, so not written'}: {options.gif}", file=sys.stderr)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Solves what the command line names. Returns the exit code."""
-    puzzles = read_from(given.puzzle)
-    if given.gif and len(puzzles) > 1:
+def run(options: argparse.Namespace) -> int:
+    """Solves the puzzles that the options name. Returns the highest of their EXIT_CODES."""
+    puzzles = read_from(options.puzzle)
+    many = len(puzzles) > 1
+    if options.gif and many:
         raise ValueError(f"--gif shows one puzzle, but there are {len(puzzles)}")
-    seen: Counter[str] = Counter()
-    solver, trace = partial(load, puzzles[0].kind, given.checkpoint), given.watch or given.gif is not None
-    found = verdicts(puzzles, solver, given.depth, given.breadth, trace)
-    for number, (puzzle, verdict) in enumerate(zip(puzzles, found, strict=True), start=1):
-        show(verdict, given, f"puzzle {number} (line {puzzle.line})" if len(puzzles) > 1 else "")
-        seen[verdict.status] += 1
-        if given.gif and verdict.answer and verdict.answer.trace:
-            write_gif(given.gif, puzzle.kind, puzzle.tokens_S, verdict.answer.trace)
-        if given.gif:
-            print(f"{'written' if verdict.answer else 'no answer, so not written'}: {given.gif}", file=sys.stderr)
-    if len(puzzles) > 1 and not given.json:
-        print(f"{len(puzzles)} puzzles:", ", ".join(f"{count} {status}" for status, count in seen.items()))
-    return max(EXIT_CODES[status] for status in seen)
+    trace = options.watch or options.gif is not None
+    judged = verdicts(puzzles, options.checkpoint, options.depth, options.breadth, trace)
+    statuses: Counter[str] = Counter()
+    for number, (puzzle, verdict) in enumerate(zip(puzzles, judged, strict=True), start=1):
+        show(verdict, options, f"puzzle {number} (line {puzzle.line})" if many else "")
+        statuses[verdict.status] += 1
+    if many and not options.json:
+        print(f"{len(puzzles)} puzzles:", ", ".join(f"{count} {status}" for status, count in statuses.items()))
+    return max(EXIT_CODES[status] for status in statuses)
 
 
 @command(unread=0)
 def main(words: list[str]) -> int:
-    """The command line. Exit code: `solving.verdict.EXIT_CODES`; 1 for a mistake in command or input."""
+    """Runs the command line and returns its exit code (docs/solve.md)."""
     try:
         return run(parse(words))
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Solving puzzles that a user brings: text to tokens, answers checked by the rules, boards in terminals and GIFs.
+"""Solves puzzles that a user brings, checks the answers by the rules, and shows boards in terminals and GIFs.
 
 `from solving import Solver` answers puzzles with a checkpoint (docs/solve.md).
 """
@@ -12,7 +12,7 @@ __all__ = ["Solver"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the solver, and PyTorch with it, when it is asked for: other modules here do without."""
+    """Imports the solver, and PyTorch with it, only when `Solver` is used. Other modules here need neither."""
     if name == "Solver":
         from solving.solver import Solver
 

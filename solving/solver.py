@@ -1,4 +1,4 @@
-"""Solve puzzles with a checkpoint: several random starts each, keep the one that settled best.
+"""Solves puzzles with a checkpoint: several random starts for each puzzle, of which the best converged answers.
 
     from solving import Solver
 
@@ -6,7 +6,7 @@
     [answer] = solver.solve(["2....4.3.......4"])
     print(answer.text, answer.valid, answer.residual)
 
-Shapes: N puzzles, B starts a puzzle, R rows (trajectories that run together), S tokens, T iterations.
+Shapes: N puzzles, B starts per puzzle, R rows (trajectories that run together), S tokens, T iterations.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,45 +30,45 @@ from runtime.load import Loaded, build_for_evaluation, load_model
 from solving.reading import read_each
 
 WINDOW = 3
-"""Iterations that the convergence score averages over, and that an answer must last to count as settled."""
+"""The convergence score averages so many residuals. An answer has settled if it did not change for so long."""
 _TOKENS = {"cpu": 2**11, "cuda": 2**16}
-"""How many run together: enough to keep a device busy, few enough for memory, and for the first answer to come soon."""
+"""So many tokens run together: enough to keep a device busy, few enough for memory and for a quick first answer."""
 
 
 class Trace(NamedTuple):
-    """What a trajectory said after each iteration."""
+    """A trajectory, iteration by iteration."""
 
     answers_TS: np.ndarray
-    residual_T: np.ndarray  # NaN after the first, before which there was nothing to change
+    residual_T: np.ndarray  # NaN for the first iteration: nothing was there to change
 
 
 class Answer(NamedTuple):
-    """What the best converged trajectory of a puzzle says, and how it got there."""
+    """The answer of a puzzle's best converged trajectory."""
 
     tokens_S: np.ndarray
-    residual: float  # its convergence score: the mean change of its last WINDOW iterations; NaN at depth 1
-    confidence: float  # the model's own probability of being right, sigmoid(q_halt); 0 where that is not a number
-    start: int  # which of the starts it came from
-    iterations: int  # the iteration from which on the answer no longer changed
-    settled_starts: int  # how many of the starts kept their answer through the last WINDOW iterations
-    text: str | None = None  # the answer as text, where the puzzle was given as text
-    valid: bool | None = None  # whether the rules hold, where the puzzle was given as text
-    trace: Trace | None = None  # where asked for
+    residual: float  # convergence score: the mean residual of the last WINDOW iterations; NaN at depth 1
+    confidence: float  # the model's own probability of being right, sigmoid(q_halt); 0 if that is not a number
+    start: int  # the number of the start that answers
+    iterations: int  # the iteration in which the answer last changed
+    settled_starts: int  # starts whose answer did not change in the last WINDOW iterations
+    text: str | None = None  # the answer as text, if the puzzle was text
+    valid: bool | None = None  # whether the answer keeps the rules, if the puzzle was text
+    trace: Trace | None = None  # if asked for
 
 
-class _Rows(NamedTuple):
-    """R finished trajectories. The traces are empty (T = 0) where not asked for."""
+class _Finished(NamedTuple):
+    """R finished trajectories. Without traces, T is 0."""
 
     answers_RS: np.ndarray
     scores_R: np.ndarray
     confidence_R: np.ndarray
-    since_R: np.ndarray
+    last_change_R: np.ndarray
     traces_RTS: np.ndarray
     residuals_RT: np.ndarray
 
 
 def _device(name: str) -> torch.device:
-    """A device that works, by name; "auto" is a GPU where there is one."""
+    """The device of this name, after a test that it works. "auto" is a GPU if there is one."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)
@@ -81,7 +81,7 @@ def _device(name: str) -> torch.device:
 
 
 def _cast_once(model: Reasoner, dtype: torch.dtype) -> None:
-    """Casts the networks' weights to the dtype that every use of them casts them to: the same numbers, sooner."""
+    """Casts the networks' weights once, instead of at every use. The numbers stay the same."""
     for network in model.core.networks():
         for module in network.modules():
             if isinstance(module, Linear):
@@ -102,11 +102,11 @@ def _read(puzzles: str | Sequence[str]) -> tuple[Kind, np.ndarray]:
 
 
 class Solver:
-    """A model ready to answer puzzles of S tokens. Make one with `Solver.load`.
+    """Answers puzzles of S tokens with a model. Make one with `Solver.load`.
 
     Args:
-        model: the model, on the device that is to work.
-        shape: the shape of the puzzles that it answers.
+        model: on the device that computes. Its mode and its starts stay as they are.
+        shape: the shape of its puzzles.
     """
 
     def __init__(self, model: Reasoner, shape: PuzzleShape) -> None:
@@ -118,28 +118,28 @@ class Solver:
     def load(
         cls, checkpoint: str, seq_len: int | None = None, vocab_size: int | None = None, device: str = "auto"
     ) -> "Solver":
-        """From one of our checkpoints (a file, or a run directory) or a released `.pth`.
+        """A solver from one of our checkpoints (a file, or a run directory) or a released `.pth`.
 
-        A GPU computes in the checkpoint's own precision; a CPU in float32, except where bfloat16 is the
-        checkpoint's own and the CPU is faster in it.
+        A GPU computes in the checkpoint's own precision. A CPU computes in float32, but in bfloat16 if that is the
+        checkpoint's own and faster on this CPU.
 
         Args:
-            checkpoint: where it is.
-            seq_len, vocab_size: of the puzzles; needed for released checkpoints, which do not say.
-            device: "auto" (a GPU where there is one), or any that PyTorch knows.
+            checkpoint: its path.
+            seq_len, vocab_size: the shape of the puzzles. Released checkpoints need it, because they do not say.
+            device: "auto" (a GPU if there is one), or any device that PyTorch knows.
 
         Raises:
             ValueError: there is no such checkpoint or device, or it was not trained on puzzles of this shape.
         """
-        here = _device(device)
+        torch_device = _device(device)
         loaded = load_model(checkpoint)
         shape = _puzzle_shape(loaded, seq_len, vocab_size)
         dtype = loaded.arch.forward_dtype
-        if here.type == "cpu" and dtype in ("float16", "bfloat16"):
+        if torch_device.type == "cpu" and dtype in ("float16", "bfloat16"):
             dtype = "bfloat16" if dtype == "bfloat16" and precision.FAST_BFLOAT16 else "float32"
-        # compiling takes longer than most puzzles
+        # Nothing is compiled: that takes longer than most puzzles.
         config = EvalConfig(checkpoint=checkpoint, forward_dtype=dtype, kernels="off", compile=False)
-        model = build_for_evaluation(loaded, config, shape, here)[1]
+        model = build_for_evaluation(loaded, config, shape, torch_device).model
         _cast_once(model, getattr(torch, dtype))
         return cls(model, shape)
 
@@ -151,19 +151,19 @@ class Solver:
         seed: int = 0,
         trace: bool = False,
     ) -> list[Answer]:
-        """An answer to each puzzle, in their order.
+        """Answers puzzles, in their order.
 
         Args:
-            puzzles: texts, each a Sudoku ("53..7...." and so on) or a maze (lines of # and spaces, S and G); or
-                tokens [N, S], as a data set has them.
+            puzzles: texts, or tokens [N, S] as in a data set. A text is a Sudoku ("53..7...." and so on) or a maze
+                (lines of # and spaces, S and G).
             depth: outer iterations.
-            breadth: random starts of a puzzle, of which the best converged is kept.
-            seed: of all random draws; torch's own generators are left alone.
-            trace: whether answers carry what they were after each iteration.
+            breadth: random starts per puzzle. The best converged one answers.
+            seed: decides all random draws. PyTorch's own generators stay as they are.
+            trace: whether answers carry their traces.
 
         Raises:
             ValueError: a text is no puzzle, or the model was trained on others.
-            MemoryError: there is not enough, on the GPU or beside it.
+            MemoryError: the memory of the GPU or of the machine is too small.
         """
         return list(self.stream(puzzles, depth, breadth, seed, trace))
 
@@ -175,7 +175,7 @@ class Solver:
         seed: int = 0,
         trace: bool = False,
     ) -> Iterator[Answer]:
-        """As `solve`, but answers come as they are found: memory does not grow with the number of puzzles."""
+        """Yields what `solve` returns, one answer after the other. Memory does not grow with the number of puzzles."""
         if depth < 1 or breadth < 1:
             raise ValueError(f"depth and breadth should be at least 1, not {depth} and {breadth}")
         kind, puzzles_NS = (None, puzzles) if isinstance(puzzles, np.ndarray) else _read(puzzles)
@@ -188,12 +188,11 @@ class Solver:
             )
         if puzzles_NS.size and not 0 <= puzzles_NS.min() <= puzzles_NS.max() < vocab_size:
             raise ValueError(f"tokens should be from 0 to {vocab_size - 1}, but there are others")
-        group = max(1, self._rows // breadth)
-        for first in range(0, len(puzzles_NS), group):
-            few_NS = puzzles_NS[first : first + group]
-            for puzzle_S, answer in zip(
-                few_NS, self._answers(few_NS, depth, breadth, (seed, first), trace), strict=True
-            ):
+        group_size = max(1, self._rows // breadth)
+        for first in range(0, len(puzzles_NS), group_size):
+            group_NS = puzzles_NS[first : first + group_size]
+            answers = self._answers(group_NS, depth, breadth, (seed, first), trace)
+            for puzzle_S, answer in zip(group_NS, answers, strict=True):
                 if kind is not None:
                     valid = kind.fault(puzzle_S, answer.tokens_S) is None
                     answer = answer._replace(text=kind.text(answer.tokens_S), valid=valid)
@@ -202,7 +201,7 @@ class Solver:
     def _answers(
         self, puzzles_NS: np.ndarray, depth: int, breadth: int, seed: tuple[int, int], trace: bool
     ) -> list[Answer]:
-        """Answers to a few puzzles, whose trajectories run together as far as memory allows."""
+        """Answers a group of puzzles. Their trajectories run together as far as memory allows."""
         start = self.model.core.start if breadth == 1 else self.model.core.start.randomized(1.0)
         inputs_RS = np.repeat(puzzles_NS, breadth, axis=0).astype(np.int32)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -212,48 +211,47 @@ class Solver:
                 with evaluating(self.model):
                     parts = [self._run(piece_RS, start(len(piece_RS)), depth, trace) for piece_RS in pieces]
             except RuntimeError as error:
-                if (what := out_of_memory(error)) is None:
+                if (memory := out_of_memory(error)) is None:
                     raise
-                raise MemoryError(what) from error
-        rows = _Rows(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+                raise MemoryError(memory) from error
+        rows = _Finished(*(np.concatenate(field) for field in zip(*parts, strict=True)))
         best_N = best_converged(rows.scores_R.reshape(-1, breadth), 1)[:, 0]
-        settled_NB = ((rows.since_R <= depth - WINDOW) & ~np.isnan(rows.scores_R)).reshape(-1, breadth)
+        settled_NB = ((rows.last_change_R <= depth - WINDOW) & ~np.isnan(rows.scores_R)).reshape(-1, breadth)
         return [
             Answer(
                 rows.answers_RS[r],
                 residual=float(rows.scores_R[r]),
                 confidence=float(rows.confidence_R[r]),
                 start=int(best_N[n]),
-                iterations=int(rows.since_R[r]),
+                iterations=int(rows.last_change_R[r]),
                 settled_starts=int(settled_NB[n].sum()),
                 trace=Trace(rows.traces_RTS[r], rows.residuals_RT[r]) if trace else None,
             )
             for n, r in enumerate(np.arange(len(best_N)) * breadth + best_N)
         ]
 
-    def _run(self, inputs_RS: np.ndarray, latents: Latents, depth: int, trace: bool) -> _Rows:
-        """R trajectories, from their first latents to the end."""
+    def _run(self, inputs_RS: np.ndarray, latents: Latents, depth: int, trace: bool) -> _Finished:
+        """Runs R trajectories from these latents to the given depth."""
         inputs = torch.from_numpy(inputs_RS).to(self.device)
         R, S = inputs.shape
-        ids = torch.zeros(R, dtype=torch.int32, device=self.device)
-        since_R, before = torch.ones_like(ids), torch.full_like(inputs, -1)
-        seen: list[Tensor] = []
-        moved: list[Tensor] = []
-        batch = Batch(inputs, torch.full_like(inputs, NOT_SCORED), ids)
+        puzzle_ids = torch.zeros(R, dtype=torch.int32, device=self.device)
+        batch = Batch(inputs, torch.full_like(inputs, NOT_SCORED), puzzle_ids)
+        last_change_R, answers_RS = torch.ones_like(puzzle_ids), torch.full_like(inputs, -1)
+        traces: list[Tensor] = []
+        residuals: list[Tensor] = []
         for iteration in trajectory(self.model, batch, depth, latents=latents, window=WINDOW):
-            answers = iteration.readout.logits.argmax(-1).int()
-            since_R = torch.where((answers != before).any(-1), iteration.state.steps, since_R)
-            before = answers
+            before_RS, answers_RS = answers_RS, iteration.readout.logits.argmax(-1).int()
+            last_change_R = torch.where((answers_RS != before_RS).any(-1), iteration.state.steps, last_change_R)
             if trace:
-                seen.append(answers.cpu())
+                traces.append(answers_RS.cpu())
                 residual_R = iteration.residual_R
-                moved.append(torch.full((R,), float("nan")) if residual_R is None else residual_R.cpu())
+                residuals.append(torch.full((R,), float("nan")) if residual_R is None else residual_R.cpu())
         score_R = iteration.score_R
-        return _Rows(
-            before.cpu().numpy(),
+        return _Finished(
+            answers_RS.cpu().numpy(),
             np.full(R, np.nan) if score_R is None else score_R.double().cpu().numpy(),
             iteration.readout.q_halt.double().sigmoid().nan_to_num(0.0).cpu().numpy(),
-            since_R.cpu().numpy(),
-            torch.stack(seen, 1).numpy() if trace else np.empty((R, 0, S)),
-            torch.stack(moved, 1).numpy() if trace else np.empty((R, 0)),
+            last_change_R.cpu().numpy(),
+            torch.stack(traces, 1).numpy() if trace else np.empty((R, 0, S)),
+            torch.stack(residuals, 1).numpy() if trace else np.empty((R, 0)),
         )

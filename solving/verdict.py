@@ -1,13 +1,14 @@
 """The verdict on a puzzle: the model's answer, the judgement of the rules, and an exit code for scripts."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dataset.boards import Kind
 from solving.reading import Puzzle
+from solving.shipped import load
 
 if TYPE_CHECKING:
     from solving.solver import Answer, Solver
@@ -91,11 +92,18 @@ def _course(answer: "Answer", depth: int, breadth: int) -> str:
 
 
 def verdicts(
-    puzzles: Sequence[Puzzle], load: "Callable[[], Solver]", depth: int, breadth: int, trace: bool
+    puzzles: Sequence[Puzzle], checkpoint: str | None, depth: int, breadth: int, trace: bool
 ) -> Iterator[Verdict]:
-    """Yields a verdict on every puzzle, as soon as it has an answer. The puzzles must be of one kind.
+    """Yields a verdict on every puzzle, as soon as it has an answer. Loads the model only for puzzles with a solution.
 
-    `load` makes the solver. It is called once, for the first puzzle that has a solution.
+    Args:
+        puzzles: of one kind.
+        checkpoint: the checkpoint to load; None for the shipped one.
+        depth, breadth, trace: as in `Solver.solve`.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it was trained on other puzzles.
+        MemoryError: the memory of the GPU or of the machine is too small.
     """
     kind = puzzles[0].kind
     solver: Solver | None = None
@@ -103,7 +111,7 @@ def verdicts(
         puzzles_NS = np.stack([puzzle.tokens_S for puzzle in puzzles[first : first + _AT_A_TIME]])
         solutions_N = np.array([kind.solutions(puzzle_S) for puzzle_S in puzzles_NS])
         if solutions_N.any() and solver is None:
-            solver = load()
+            solver = load(kind, checkpoint)
         answers = solver.stream(puzzles_NS[solutions_N > 0], depth, breadth, trace=trace) if solver else iter(())
         for puzzle_S, solutions in zip(puzzles_NS, solutions_N.tolist(), strict=True):
             answer = next(answers) if solutions else None

@@ -118,6 +118,16 @@ def test_models_with_stored_starts_get_random_ones_for_breadth(mazes):
     assert learned.solve(mazes[:1], depth=4)[0].residual == residuals[0], "and back"
 
 
+def test_a_model_is_left_as_it_was(mazes):
+    learned = Solver.load(str(GOLDEN / "trm_maze9.pth"), 81, 6)
+    start, state = learned.model.core.start, {name: value.clone() for name, value in learned.model.state_dict().items()}
+    for training in (True, False):
+        learned.model.train(training)
+        learned.solve(mazes[:1], depth=2, breadth=2)
+        assert learned.model.training == training and learned.model.core.start is start
+    assert all(torch.equal(value, state[name]) for name, value in learned.model.state_dict().items())
+
+
 def test_released_checkpoints_and_mazes_as_text(mazes):
     path = str(GOLDEN / "eqr_maze9.pth")
     with pytest.raises(ValueError, match="give seq_len and vocab_size"):
