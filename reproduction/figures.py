@@ -1,118 +1,224 @@
-"""A picture for each task: accuracy against depth, ours and the paper's, and how accuracy grew in training."""
+"""The figures of results/: accuracy by depth, by breadth and while training, each in a picture of its own.
 
-from collections.abc import Sequence
+Every line has its label at its end, instead of a legend. A run has the same colour in all figures of its task.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-
-from matplotlib.patheffects import withStroke
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.drawing import pictures
-from reproduction.blocks import of_task
-from reproduction.recorded import STARTS_STD, Record, exact, selection, spent_before, standard_error
+from reproduction.accuracy import bound, exact, standard_error
+from reproduction.records import Evaluation, Paper, Record, Setting, Task, chain, from_weights
+from reproduction.table_text import widest
 
-COLOURS = (
-    *(pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY),
-    pictures.GREY,
-)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-
-def _lines(task: Record, recorded: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """(run, evaluation) for each line against depth, those of fewer starts first.
-
-    Of a run's evaluations with so many starts: with the noise it was trained with, starts of the usual std, on most
-    puzzles, at most depths.
-    """
-    found: dict[tuple[int, str], tuple[Record, Record]] = {}
-    for run in recorded:
-        fitting = [
-            one
-            for one in run["evaluations"]
-            if one["dataset"] == task["data"]
-            and not one["settings"]["streaming"]
-            and one["settings"]["split"] == "test"
-            and one["settings"]["noise_scale"] == run["config"]["arch"].get("noise_scale")
-            and one["settings"]["different_init_reset_std"] == STARTS_STD
-        ]
-        for one in sorted(fitting, key=lambda one: (one["puzzles"], len(one["metrics"]))):
-            found[one["settings"]["different_init"], run["name"]] = (run, one)
-    return [found[key] for key in sorted(found)]
+COLOURS = (pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY)
+MOST_LINES = 5
+DEPTH = 64
+"""The last depth of the figures by depth, and the depth of those by breadth."""
+BREADTHS = (1, 8, 32, 128)
+GAP = 0.068
+"""The least distance of two labels, as a share of the axes' height."""
 
 
-def _label(run: Record, one: Record, most: int) -> str:
-    label = f"{run['name']}, {selection(one)}" + (", float8" if "kernels" in one["settings"] else "")
-    return label + (f" ({one['puzzles']})" if one["puzzles"] < most else "")
+class Line(NamedTuple):
+    """Accuracies in percent, with their errors, if these are known. A line of equal place has an equal look."""
+
+    label: str
+    place: int
+    ours: bool
+    x: list[float]
+    percent: list[float]
+    errors: list[float]
 
 
-def _on_the_way(runs: Sequence[Record], recorded: Sequence[Record]) -> list[tuple[str, list[float], list[float]]]:
-    """(name, steps, percent) of those `runs` that are not only the beginning of another one.
+class Cross(NamedTuple):
+    """A number of the paper, in percent."""
 
-    Steps are counted from the beginning of the run from whose weights one began.
-    """
-    before = {run["name"]: spent_before(run, recorded, "steps") for run in runs}
-    rows = {run["name"]: run["evaluations_on_the_way"]["rows"] for run in runs}
-    whole = {
-        name: mine
-        for name, mine in rows.items()
-        if not any(other[: len(mine)] == mine for its, other in rows.items() if its != name and len(other) > len(mine))
-    }
-    return [
-        (name, [before[name] + row[0] for row in mine], [100 * row[2] for row in mine]) for name, mine in whole.items()
+    label: str
+    x: float
+    percent: float
+
+
+class Drawing(NamedTuple):
+    """What a figure shows. `ticks` are those of a logarithmic x axis; without them it is linear."""
+
+    title: str
+    x_label: str
+    ticks: list[int]
+    lines: list[Line]
+    crosses: list[Cross] = []
+
+    @property
+    def digest(self) -> str:
+        """A hash of all this. The picture's file says it too."""
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()
+
+    def stands_in(self, file: Path) -> bool:
+        """Whether a PNG shows this, and no other numbers."""
+        return file.is_file() and self.digest.encode() in file.read_bytes()
+
+
+class Shown(NamedTuple):
+    """A run in a figure."""
+
+    label: str
+    place: int
+    record: Record
+
+
+def _line(run: Shown, evaluations: Mapping[int, tuple[Evaluation, int]]) -> Line:
+    """A run's line through (evaluation, depth) by x."""
+    shares = [(exact(evaluation, depth), evaluation.puzzles) for evaluation, depth in evaluations.values()]
+    errors = [standard_error(share, puzzles) or 1 - bound(puzzles) for share, puzzles in shares]
+    x = [float(value) for value in evaluations]
+    return Line(run.label, run.place, True, x, [100 * share for share, _ in shares], [100 * error for error in errors])
+
+
+def by_depth(task: Task, test_set: str, paper: Paper, runs: Sequence[Shown]) -> Drawing:
+    """One start by depth, and the paper's numbers if the test set is the one to compare on."""
+    lines = []
+    for run in runs:
+        if evaluation := widest(Setting(depth=DEPTH), test_set, paper, run.record):
+            lines.append(_line(run, {depth: (evaluation, depth) for depth in evaluation.metrics}))
+    recipes = {run.record.recipe for run in runs}
+    numbers = [
+        number
+        for number in task.numbers
+        if test_set == task.compared_on and recipes & {*number.recipes}
+        if number.breadth == 1 and number.depth <= DEPTH
     ]
+    several = len({number.depth for number in numbers}) > 1
+    crosses = [
+        Cross(f"{number.model}: {number.exact:g}" + f" at {number.depth}" * several, number.depth, number.exact)
+        for number in numbers
+    ]
+    puzzles = f"{paper.test_sets[test_set].puzzles:,} {paper.test_sets[test_set].called}"
+    ticks = [2**power for power in range(7)]
+    title = f"{task.title} by depth: one start, {puzzles}" + ("; × the paper" if crosses else "")
+    return Drawing(title, "depth (outer iterations)", ticks, lines, crosses)
 
 
-def draw(task: Record, recorded: Sequence[Record], file: Path) -> None:
-    """Draws a task's runs of those recorded into `file`, a PNG: bars are standard errors, crosses the paper's numbers.
+def by_breadth(task: Task, test_set: str, paper: Paper, runs: Sequence[Shown]) -> Drawing:
+    """The best converged start by the number of starts."""
+    lines = []
+    for run in runs:
+        found = {
+            starts: widest(Setting(depth=DEPTH, breadth=starts), test_set, paper, run.record) for starts in BREADTHS
+        }
+        lines.append(_line(run, {starts: (evaluation, DEPTH) for starts, evaluation in found.items() if evaluation}))
+    lines = [line for line in lines if len(line.x) > 1]
+    title = f"{task.title} by breadth: depth {DEPTH}, {paper.test_sets[test_set].called}"
+    x_label = "breadth (random starts, of which the best converged answers)"
+    return Drawing(title, x_label, sorted({int(x) for line in lines for x in line.x}), lines)
 
-    Each run has its colour, a marker stands for a number of starts, and lines of several starts are dashed. Labels say
-    the number of puzzles where it was not the largest. The inset is what is near 100%.
-    """
-    runs = of_task(task, recorded)
-    lines = _lines(task, runs)
-    most = max((one["puzzles"] for _, one in lines), default=0)
-    ways = list(dict.fromkeys(selection(one) for _, one in lines))
-    names = [run["name"] for run in runs]
+
+def while_training(task: Task, paper: Paper, runs: Sequence[Shown], records: Sequence[Record]) -> Drawing:
+    """Evaluations on the way, and the authors'. Steps count from the first run of a chain."""
+    lines = []
+    for run in runs:
+        links = chain(run.record, records)[::-1]
+        repeated = {link.name for link, following in pairwise(links) if not from_weights(following, link)}
+        x: list[float] = []
+        percent: list[float] = []
+        for link in links:
+            if link.name not in repeated:  # else the run that resumed it has its evaluations
+                start = (x or [0.0])[-1]
+                x += [start + step / 1000 for step, _, _ in link.quick_evaluations]
+                percent += [100 * share for _, _, share in link.quick_evaluations]
+        lines.append(Line(run.label, run.place, True, x, percent, []))
+    lines = [line for line in lines if len(line.x) > 1]
+    for place, curve in enumerate(task.curves if lines else []):
+        steps = [curve.every * number / 1000 for number in range(1, len(curve.exact) + 1)]
+        percent = [100 * share for share in curve.exact]
+        lines.append(Line(curve.label, MOST_LINES - 1 - place, False, steps, percent, []))
+    [called] = [test_set.called for test_set in paper.test_sets.values() if task.dataset in test_set.datasets]
+    puzzles = max((count for run in runs for _, count, _ in run.record.quick_evaluations), default=0)
+    title = f"{task.title} while training: depth 16, {puzzles:,} {called}"
+    return Drawing(title, "training step, thousands", [], lines)
+
+
+def drawings(paper: Paper, records: Sequence[Record]) -> dict[str, Drawing]:
+    """Every figure that has a line to show, by the name of its file."""
+    by_name = {record.name: record for record in records}
+    found: dict[str, list[Drawing]] = {}
+    for name, task in paper.tasks.items():
+        labels = task.figures
+        places = list(dict.fromkeys([*labels.depth, *labels.breadth, *labels.training]))
+
+        def shown(labels: Mapping[str, str], places: Sequence[str] = places) -> list[Shown]:
+            return [Shown(label, places.index(run), by_name[run]) for run, label in labels.items() if run in by_name]
+
+        test_sets = (task.compared_on, *task.also_on)  # a later one, as long as nothing is recorded on the first
+        found[f"{name}_depth"] = [by_depth(task, test_set, paper, shown(labels.depth)) for test_set in test_sets]
+        found[f"{name}_breadth"] = [by_breadth(task, test_set, paper, shown(labels.breadth)) for test_set in test_sets]
+        found[f"{name}_training"] = [while_training(task, paper, shown(labels.training), records)]
+    drawn = {name: [drawing for drawing in candidates if drawing.lines] for name, candidates in found.items()}
+    return {name: candidates[0] for name, candidates in drawn.items() if candidates}
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights, moved so that any two are at least `gap` apart and none is above 0.97, in the same order."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    moved = list(heights)
+    for lower, upper in pairwise(order):
+        moved[upper] = max(moved[upper], moved[lower] + gap)
+    ceiling = 0.97
+    for i in reversed(order):
+        moved[i] = min(moved[i], ceiling)
+        ceiling = moved[i] - gap
+    return moved
+
+
+def _labels(axes: "Axes", drawing: Drawing) -> None:
+    """Every line's label and last value, and every number of the paper, to the right of the axes."""
+    ends = [(f"{line.label}: {line.percent[-1]:.1f}", line.x[-1], line.percent[-1]) for line in drawing.lines]
+    ends += [(f"× {cross.label}", cross.x, cross.percent) for cross in drawing.crosses]
+    colours = [COLOURS[line.place % len(COLOURS)] for line in drawing.lines] + ["black"] * len(drawing.crosses)
+    axes.autoscale_view()
+    to_axes = axes.transData + axes.transAxes.inverted()
+    points = [to_axes.transform((x, percent)).tolist() for _, x, percent in ends]
+    heights = apart([height for _, height in points], GAP)
+    for (text, _, _), colour, point, height in zip(ends, colours, points, heights, strict=True):
+        axes.text(1.05, height, text, color=colour, va="center", transform=axes.transAxes)
+        if colour != "black":
+            x, y = zip(point, (1.04, height), strict=True)
+            axes.plot(x, y, color=colour, linewidth=1, alpha=0.5, transform=axes.transAxes, clip_on=False, zorder=1)
+
+
+def draw(drawing: Drawing, file: Path) -> None:
+    """Draws a PNG. Bars are standard errors, or bounds of 95% confidence if all or none are solved."""
+    from matplotlib.figure import Figure
+
+    assert len(drawing.lines) <= MOST_LINES
     with pictures.style():
-        figure = pictures.new_figure(15, 7)
-        by_depth, by_step = figure.subplots(1, 2)
-        near_100 = by_depth.inset_axes((0.58, 0.08, 0.4, 0.66), ylim=(94, 100.4), xlim=(7, 80), xscale="log")
-        near_100.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
-        near_100.set_xticks([], minor=True)
-        near_100.grid(alpha=0.3)
-        for run, one in lines:
-            way = ways.index(selection(one))
-            at = {int(depth): exact(one, depth) for depth in one["metrics"]}
-            for axes in (by_depth, near_100):
-                axes.errorbar(
-                    list(at),
-                    [100 * share for share in at.values()],
-                    [100 * standard_error(share, one["puzzles"]) for share in at.values()],
-                    color=COLOURS[names.index(run["name"]) % len(COLOURS)],
-                    marker=pictures.MARKERS[way % len(pictures.MARKERS)],
-                    linestyle="--" if way else "-",
-                    capsize=4,
-                    label=_label(run, one, most),
-                )
-        for name, steps, percent in _on_the_way(runs, recorded):
-            look = {"marker": ".", "color": COLOURS[names.index(name) % len(COLOURS)], "label": name}
-            by_step.plot([step / 1000 for step in steps], percent, **look)
-        configs = {run["config"]["run_name"] for run in runs}
-        shown = [one for one in task["numbers"] if one["config"] in configs and not one.get("streaming")]
-        for number in shown:
-            depth, breadth, value = number.get("depth", 1), number.get("breadth", 1), number["exact"]
-            highest = value == max(one["exact"] for one in shown if one.get("depth", 1) == depth)
-            legend = {"label": "paper: model, accuracy (breadth)"} if number is shown[0] else {}
-            by_depth.plot([depth], [value], "kx", markersize=9, markeredgewidth=2.5, zorder=5, **legend)
-            where = {"xytext": (8, 3 if highest else -8), "textcoords": "offset points", "fontsize": 11}
-            said = f"{number['model'].split(',')[0]} {value:g} ({breadth})"
-            outline = [withStroke(linewidth=2.5, foreground="white")]
-            by_depth.annotate(said, (depth, value), zorder=6, path_effects=outline, **where)
-        by_depth.set_xscale("log", base=2)
-        by_depth.set_xticks([4**power for power in range(6)], [str(4**power) for power in range(6)])
-        by_depth.set_xlim(0.8, 3 * by_depth.dataLim.x1)  # room for the labels of the paper's numbers
-        by_depth.set(xlabel="depth (outer iterations)", ylabel="exact accuracy, %", title="trained")
-        by_step.set(xlabel="training step, thousands", ylabel="exact accuracy, %", title="while training")
-        figure.suptitle(f"{task['title']}; ours on {task['ours_are']}")
-        for axes in (by_depth, by_step):
-            axes.grid(alpha=0.3)
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=11, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
-        figure.savefig(file)
+        figure = Figure(figsize=(10, 5.2))
+        axes = figure.add_axes((0.09, 0.14, 0.6, 0.76))  # the labels stand to the right of it
+        if drawing.ticks:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(drawing.ticks, [str(tick) for tick in drawing.ticks])
+        axes.set(xlabel=drawing.x_label, ylabel="exact accuracy, %")
+        axes.set_title(drawing.title, loc="left")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+        for line in drawing.lines:
+            axes.errorbar(
+                line.x,
+                line.percent,
+                line.errors or None,
+                color=COLOURS[line.place % len(COLOURS)],
+                marker=pictures.MARKERS[line.place % len(pictures.MARKERS)],
+                markevery=-(-len(line.x) // 20),
+                linestyle="-" if line.ours else "--",
+                capsize=3,
+            )
+        for cross in drawing.crosses:
+            axes.plot([cross.x], [cross.percent], "kx", markersize=9, markeredgewidth=2, zorder=5)
+        _labels(axes, drawing)
+        figure.savefig(file, metadata={"Description": drawing.digest}, pil_kwargs={"optimize": True})

@@ -3,9 +3,9 @@
 python -m reproduction.record NAME RUN_DIR [EVAL_DIR ...] [--after NAME] [--hardware TEXT] [--note TEXT]
 python -m reproduction.record NAME EVAL_DIR ... [--note TEXT]    # more of it
 
-Writes results/runs/NAME.json: configuration, commit, seed, hardware, versions, seconds, the training curve, and every
-evaluation. Given again with more evaluations it adds them, and puts those of equal settings in place of the old ones,
-without RUN_DIR too, so that evaluations of a shipped checkpoint can be added.
+Writes results/runs/NAME.json: configuration, commit, seed, hardware, versions, seconds, the training curve and every
+evaluation. Given again with more evaluations, it adds them. An evaluation of equal settings replaces the old one.
+RUN_DIR may be left out then, so that evaluations of a shipped checkpoint can be added.
 """
 
 import argparse
@@ -19,10 +19,23 @@ from typing import Any
 import yaml
 
 from config.command import command
-from config.load import choices, validate
+from config.load import choices
 from config.schema import PretrainConfig
 from evaluation.results import read_results
-from reproduction.recorded import FROM_ARCH, RUNS, Record, chain, portable, read, runs, with_all
+from reproduction.records import (
+    FROM_ARCH,
+    RUNS,
+    Curve,
+    Evaluation,
+    Record,
+    chain,
+    portable,
+    read_json,
+    read_record,
+    read_records,
+    to_text,
+    typed,
+)
 from runtime.files import write_whole
 
 POINTS = 300
@@ -32,8 +45,8 @@ _NO_NUMBER_CHANGES = {
     *("device", "attention", "compile", "cuda_graphs"),
 }
 """Settings of an evaluation that are places, or ways to compute the same. Of `kernels` only float8 is kept."""
-_FIRST, _THEN = ("step", "weights"), ("device", "processes", "backend", "versions", "seconds", "work")
-"""What stands in a record as results.json says it."""
+_AS_THEY_ARE = ("step", "weights", "device", "processes", "backend", "versions", "seconds", "work")
+"""What a record repeats from results.json."""
 
 
 def _log(directory: Path) -> list[dict[str, float]]:
@@ -52,9 +65,9 @@ def _log(directory: Path) -> list[dict[str, float]]:
 
 
 def training_time(log: Sequence[dict[str, float]], batch: int) -> tuple[float, float]:
-    """(seconds, seconds x processes) of the training steps in a log, evaluations apart; resumed slices add up.
+    """(seconds, seconds x processes) of the training steps in a log, without evaluations; resumed slices add up.
 
-    A line that does not say what all processes spent (`train/process_seconds`) is taken to be of one.
+    A line without `train/process_seconds`, the time of all processes, counts as one process.
     """
     wall = spent = step = 0.0
     for line in log:
@@ -66,34 +79,34 @@ def training_time(log: Sequence[dict[str, float]], batch: int) -> tuple[float, f
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(f"{sum(there) / len(there):.6g}") if there else None
+    known = [value for value in values if value is not None]
+    return float(f"{sum(known) / len(known):.6g}") if known else None
 
 
-def curves(log: Sequence[dict[str, float]]) -> Record:
-    """The training curve, thinned, and the evaluations on the way, each as columns and rows."""
-    train = [line for line in log if "train/lm_loss" in line]
-    every = -(-len(train) // POINTS)
-    columns = ("train/lm_loss", "train/exact_accuracy", "train/steps")
-    parts = [train[i : i + every] for i in range(0, len(train), every)]
+def training_curve(log: Sequence[dict[str, float]]) -> Curve:
+    """Loss, accuracy and iterations by step, thinned to `POINTS`."""
+    lines = [line for line in log if "train/lm_loss" in line]
+    every = -(-len(lines) // POINTS)
+    columns = ["train/lm_loss", "train/exact_accuracy", "train/steps"]
+    parts = [lines[i : i + every] for i in range(0, len(lines), every)]
     rows = [[part[-1]["step"], *(_mean([line.get(name) for line in part]) for name in columns)] for part in parts]
-    seen = {  # the last one, of all, may be both
+    return Curve(columns=["step", *columns], rows=rows)
+
+
+def evaluations_on_the_way(log: Sequence[dict[str, float]]) -> Curve:
+    """Exact accuracy of the quick and of the final evaluations by step."""
+    exact = {  # the last step has both, perhaps of equally many puzzles
         (line["step"], line[f"{group}/puzzles"]): _mean([line[f"{group}/all/exact_accuracy"]])
         for line in log
         for group in ("eval", "final")
         if f"{group}/puzzles" in line
     }
-    return {
-        "training": {"columns": ["step", *columns], "rows": rows},
-        "evaluations_on_the_way": {
-            "columns": ["step", "puzzles", "exact_accuracy"],
-            "rows": [[*of, exact] for of, exact in seen.items()],
-        },
-    }
+    rows = [[step, puzzles, share] for (step, puzzles), share in exact.items()]
+    return Curve(columns=["step", "puzzles", "exact_accuracy"], rows=rows)
 
 
 def run_config(directory: Path) -> PretrainConfig:
-    """A run's configuration, portable. Raises ValueError, in one sentence that names the file, where it is none."""
+    """A run's configuration, portable. Raises ValueError, in one sentence that names the file, if there is none."""
     file = directory / "config.yaml"
     try:
         values = yaml.safe_load(file.read_text())
@@ -101,108 +114,112 @@ def run_config(directory: Path) -> PretrainConfig:
         values = None
     if not isinstance(values, dict):
         raise ValueError(f"{file} holds no configuration of a run")
-    try:
-        return portable(validate(PretrainConfig, values))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+    return portable(typed(PretrainConfig, values, file))
 
 
-def evaluation(directory: Path, arch: Record) -> Record:
-    """What an evaluation's folder says.
+def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
+    """The evaluation in a folder.
 
     Args:
         directory: where evaluate.py wrote, and perhaps evaluation.by_group.
-        arch: the model that the run trained.
+        config: the configuration of the run.
 
     Raises:
         ValueError: there is no evaluation, or it is of another model.
     """
-    names = ("arch", "settings", "dataset", *_FIRST, *_THEN)
-    found = with_all(read_results(directory), directory / "results.json", names)
-    if {**found["arch"], **{name: arch.get(name) for name in FROM_ARCH if name in arch}} != arch:
+    file, results, trained = directory / "results.json", read_results(directory), config.arch.model_dump(mode="json")
+    for name in ("arch", "settings", "dataset", *_AS_THEY_ARE):
+        if name not in results:
+            raise ValueError(f"{file} should hold {name!r}, but it does not")
+    arch = results["arch"]
+    if {**arch, **{name: trained[name] for name in FROM_ARCH if name in trained}} != trained:
         raise ValueError(f"{directory} evaluates another model than this run's")
-    settings = {name: value for name, value in found["settings"].items() if name not in _NO_NUMBER_CHANGES}
-    settings |= {name: found["arch"].get(name) for name in FROM_ARCH}
+    settings = {name: value for name, value in results["settings"].items() if name not in _NO_NUMBER_CHANGES}
+    settings |= {name: arch.get(name) for name in FROM_ARCH}
     if settings.pop("kernels", None) == "float8":
         settings["kernels"] = "float8"
-    puzzles = int(next(iter(found["metrics"].values()))["puzzles"])
-    limited = found["settings"]["max_puzzles"] or found["settings"]["max_eval_steps"]
+    puzzles = int(next(iter(results["metrics"].values()))["puzzles"])
+    limited = results["settings"]["max_puzzles"] or results["settings"]["max_eval_steps"]
     settings["max_puzzles"] = puzzles if limited else None
-    return {
-        "dataset": Path(found["dataset"]).name,
-        "puzzles": puzzles,
-        **{name: found[name] for name in _FIRST},
-        "settings": settings,
-        **{name: found[name] for name in _THEN},
-        "metrics": {
-            depth: {name: value for name, value in values.items() if not re.match("all/z[HL]_", name)}
-            for depth, values in found["metrics"].items()
-        },
-        "by": {file.stem.removeprefix("by_"): read(file) for file in sorted(directory.glob("by_*.json"))},
+    metrics = {
+        depth: {name: value for name, value in values.items() if not re.match("all/z[HL]_", name)}
+        for depth, values in results["metrics"].items()
     }
+    by = {group.stem.removeprefix("by_"): read_json(group) for group in sorted(directory.glob("by_*.json"))}
+    facts = {name: results[name] for name in _AS_THEY_ARE}
+    facts |= {"dataset": Path(results["dataset"]).name, "puzzles": puzzles, "settings": settings}
+    return typed(Evaluation, facts | {"metrics": metrics, "by": by}, file)
 
 
-def _which(evaluation: Record) -> str:
-    """Of evaluations that have this in common, the last is kept."""
-    settings = evaluation["settings"] | {"per_puzzle": None}  # which changes no number
-    return json.dumps([evaluation["dataset"], evaluation["puzzles"], evaluation["weights"], settings])
+def _key(evaluation: Evaluation) -> str:
+    """Equal for two evaluations of the same puzzles, weights and settings."""
+    settings = evaluation.settings.model_dump(mode="json", exclude={"per_puzzle"})  # which changes no number
+    return json.dumps([evaluation.dataset, evaluation.puzzles, evaluation.weights, settings])
 
 
-def with_evaluations(found: Record, folders: Sequence[Path]) -> Record:
-    """A record with the evaluations in these folders too. Raises ValueError where one is not of the run's end."""
-    kept = {_which(one): one for one in found["evaluations"]}
+def with_evaluations(record: Record, folders: Sequence[Path]) -> Record:
+    """The record, with the evaluations in these folders. Raises ValueError if one is not of the run's last step."""
+    kept = {_key(earlier): earlier for earlier in record.evaluations}
     for folder in folders:
-        one = evaluation(folder, found["config"]["arch"])
-        if one["step"] != found["steps"]:
-            raise ValueError(f"{folder} evaluates step {one['step']}, but the run is at step {found['steps']}")
-        kept[_which(one)] = one
-    return found | {"evaluations": list(kept.values())}
+        new = evaluation(folder, record.config)
+        if new.step != record.steps:
+            raise ValueError(f"{folder} evaluates step {new.step}, but the run is at step {record.steps}")
+        kept[_key(new)] = new
+    return record.model_copy(update={"evaluations": list(kept.values())})
 
 
-def record(directory: Path, evaluations: Sequence[Path], earlier: Record | None = None, **given: Any) -> Record:
-    """A run and its evaluations, fit for JSON.
+def record(
+    name: str,
+    directory: Path,
+    evaluations: Sequence[Path],
+    earlier: Record | None = None,
+    *,
+    after: str | None = None,
+    hardware: str | None = None,
+    commit: str | None = None,
+    note: str | None = None,
+) -> Record:
+    """The record of a run and its evaluations.
 
     Args:
+        name: the record's.
         directory: the run's folder.
         evaluations: folders that evaluate.py wrote.
-        earlier: what was recorded of the run before: its evaluations are kept, and what is not `given` anew.
-        given: `after` (the recorded run from whose end it went on), `hardware`, `commit` (for a run whose folder does
-            not know it), `note`; None: not given.
+        earlier: the record of the same run before. Its evaluations stay, and so does what is None below.
+        after: the recorded run from whose end, or from whose weights, this one went on.
+        hardware: what it was trained on.
+        commit: for a run whose folder does not know it.
+        note: whatever else a reader should know.
 
     Raises:
         ValueError: one sentence: a folder is not what it should be, or `earlier` is of another run.
     """
-    log = _log(directory)
-    config = run_config(directory)
-    if earlier is not None and portable(validate(PretrainConfig, earlier["config"])) != config:
-        raise ValueError(f"{directory} is another run than the one recorded as {earlier['name']}: give another name")
-    versions = read(directory / "versions.json", "commit")
-    commit = versions.pop("commit")
-    names = ("after", "hardware", "note", "commit")
-    said = {name: given.get(name) or (earlier or {}).get(name) for name in names}
-    wall, spent = training_time(log, config.global_batch_size)
-    found = {
-        "name": directory.name,
-        "after": said["after"],
-        "config": config.model_dump(mode="json"),
+    log, config = _log(directory), run_config(directory)
+    if earlier is not None and portable(earlier.config) != config:
+        raise ValueError(f"{directory} is another run than the one recorded as {earlier.name}: give another name")
+    versions = read_json(file := directory / "versions.json")
+    if "commit" not in versions:
+        raise ValueError(f"{file} should hold 'commit', but it does not")
+    if (known := versions.pop("commit")) == "unknown":
+        known = commit or (earlier.commit if earlier else "unknown")
+    seconds, gpu_seconds = training_time(log, config.global_batch_size)
+    facts: dict[str, Any] = {
+        "name": name,
+        "after": after or (earlier.after if earlier else None),
+        "config": config,
         "seed": config.seed,
-        "commit": said["commit"] or "unknown" if commit == "unknown" else commit,
-        "hardware": said["hardware"] or "not recorded",
+        "commit": known,
+        "hardware": hardware or (earlier.hardware if earlier else "not recorded"),
         "versions": versions,
-        "note": said["note"],
+        "note": note or (earlier.note if earlier else None),
         "steps": log[-1]["step"],
-        "seconds": wall,
-        "gpu_seconds": spent,
-        **curves(log),
-        "evaluations": (earlier or {"evaluations": []})["evaluations"],
+        "seconds": seconds,
+        "gpu_seconds": gpu_seconds,
+        "training": training_curve(log),
+        "evaluations_on_the_way": evaluations_on_the_way(log),
+        "evaluations": earlier.evaluations if earlier else [],
     }
-    return with_evaluations(found, evaluations)
-
-
-def to_text(found: Record) -> str:
-    """A record as JSON, lists of numbers on a line of their own."""
-    text = json.dumps(found, indent=1)
-    return re.sub(r"\[[^][{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
+    return with_evaluations(typed(Record, facts, directory), evaluations)
 
 
 @command()
@@ -212,8 +229,8 @@ def main(words: Sequence[str]) -> None:
         prog="python -m reproduction.record", description="Record a run and its evaluations."
     )
     parser.add_argument("name", metavar="NAME", help="results/runs/NAME.json is written")
-    said = "the folder of the run, which may be left out once it is recorded, and those of its evaluations"
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help=said)
+    folders = "the folder of the run, which may be left out once it is recorded, and those of its evaluations"
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help=folders)
     parser.add_argument("--after", help="the recorded run from whose end, or from whose weights, it went on")
     parser.add_argument("--hardware", help="what it was trained on, such as '1 x H200'")
     parser.add_argument("--commit", help="for a run whose folder does not say of which commit it is")
@@ -221,27 +238,26 @@ def main(words: Sequence[str]) -> None:
     given = parser.parse_args(words)
     file = RUNS / f"{given.name}.json"
     if not re.fullmatch(r"[\w.+-]*[\w+-][\w.+-]*", given.name):
-        what = "letters, digits and any of . + - _, not dots alone"
-        raise ValueError(f"NAME should be {what}, but it is {given.name!r}")
-    earlier = read(file) if file.exists() else None
-    more = {name: vars(given)[name] for name in ("after", "hardware", "commit", "note")}
+        allowed = "letters, digits and any of . + - _, not dots alone"
+        raise ValueError(f"NAME should be {allowed}, but it is {given.name!r}")
+    earlier = read_record(file) if file.exists() else None
+    of_the_run = {"after": given.after, "hardware": given.hardware, "commit": given.commit}
     first, *evaluations = given.folders
     if earlier is None or not (first / "results.json").is_file():
-        found = record(first, evaluations, earlier, **more) | {"name": given.name}
-    elif any(more[name] for name in more if name != "note"):
+        new = record(given.name, first, evaluations, earlier, note=given.note, **of_the_run)
+    elif any(of_the_run.values()):
         raise ValueError("--after, --hardware and --commit are of the run: give RUN_DIR too")
     else:
-        found = with_evaluations(earlier | {"note": given.note or earlier["note"]}, given.folders)
-    if (name := found["config"]["run_name"]) not in choices("train"):
-        raise ValueError(f"{first} has run_name={name}, but a record is of a recipe in config/train")
-    if found["config"]["load_checkpoint"] and not found["after"]:
+        noted = earlier.model_copy(update={"note": given.note}) if given.note else earlier
+        new = with_evaluations(noted, given.folders)
+    if new.recipe not in choices("train"):
+        raise ValueError(f"{first} has run_name={new.recipe}, but a record is of a recipe in config/train")
+    if new.config.load_checkpoint and not new.after:
         raise ValueError(f"{first} began from weights: say with --after of which recorded run")
-    chain(found, runs(RUNS))
+    chain(new, read_records(RUNS))
     file.parent.mkdir(exist_ok=True)
-    write_whole(file, to_text(found))
-    print(
-        f"{file}: {found['steps']} steps, {len(found['evaluations'])} evaluations; next: python -m reproduction.tables"
-    )
+    write_whole(file, to_text(new))
+    print(f"{file}: {new.steps} steps, {len(new.evaluations)} evaluations; next: python -m reproduction.tables")
 
 
 if __name__ == "__main__":

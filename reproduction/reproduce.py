@@ -15,22 +15,10 @@ import torch
 
 from config.command import command
 from dataset.layout import read_split
-from reproduction.record import evaluation, record, run_config, to_text
-from reproduction.recorded import (
-    ROOT,
-    RUNS,
-    Record,
-    chain,
-    chance,
-    evaluation_words,
-    exact,
-    percent,
-    read,
-    runs,
-    selection,
-    training_words,
-    word,
-)
+from reproduction.accuracy import chance, exact, percent, selection
+from reproduction.commands import evaluation_words, training_words, word
+from reproduction.record import evaluation, record, run_config
+from reproduction.records import ROOT, RUNS, Evaluation, Record, chain, read_record, read_records, to_text
 from runtime.files import write_whole
 
 RARE = 0.0027
@@ -117,107 +105,110 @@ def finish(command: Sequence[str], stdout: int | None = None) -> str | None:
     return printed
 
 
-def compare(recorded: Record, here: Record) -> float:
-    """Prints both accuracies at every depth, and how probable such a difference is; returns the least probability."""
-    print(f"{here['dataset']}, {selection(here)}, {here['puzzles']} puzzles (recorded: {recorded['puzzles']})")
+def compare(recorded: Evaluation, here: Evaluation) -> float:
+    """Prints both accuracies at every depth, and the probability of such a difference; returns the least of these."""
+    print(f"{here.dataset}, {selection(here)}, {here.puzzles} puzzles (recorded: {recorded.puzzles})")
     print(f"{'depth':>5}  {'recorded, %':>16}  {'here, %':>16}  by chance")
     least = 1.0
-    for depth in here["metrics"]:
-        shares, puzzles = [exact(one, depth) for one in (recorded, here)], [recorded["puzzles"], here["puzzles"]]
-        probability = chance(shares[0], puzzles[0], shares[1], puzzles[1])
-        cells = [percent(*one).rjust(16) for one in zip(shares, puzzles, strict=True)]
+    for depth in here.metrics:
+        before, now = exact(recorded, depth), exact(here, depth)
+        probability = chance(before, recorded.puzzles, now, here.puzzles)
+        cells = [percent(before, recorded.puzzles).rjust(16), percent(now, here.puzzles).rjust(16)]
         print(f"{depth:>5}  {'  '.join(cells)}  {probability:.2g}")
         least = min(least, probability)
     return least
 
 
-def check(run: Record, checkpoint: Path, data: str, most: int | None, deepest: int | None) -> bool:
-    """Evaluates a checkpoint as was recorded, with one start a puzzle; whether all accuracies agree, but for chance.
+def _plain(evaluation: Evaluation, dataset: str) -> bool:
+    """Whether an evaluation is of one start a puzzle on all test puzzles of a data set, not in 8 bits."""
+    settings = evaluation.settings
+    return (
+        evaluation.dataset == dataset
+        and (settings.split, settings.different_init, settings.streaming) == ("test", 1, False)
+        and (settings.perturb_std, settings.ema, settings.max_puzzles) == (0, True, None)
+        and not evaluation.float8
+    )
+
+
+def check(run: Record, checkpoint: Path, dataset: str, most: int | None, deepest: int | None) -> bool:
+    """Evaluates a checkpoint as recorded, with one start a puzzle; whether all accuracies agree, but for chance.
 
     Args:
         run: the record.
         checkpoint: the file.
-        data: a folder in data/, which is there.
+        dataset: a folder in data/ that exists.
         most: evaluate so many puzzles, evenly spread (None: all).
         deepest: leave out greater depths (None: none).
 
     Raises:
         ValueError: the record has nothing to compare with, or is of other puzzles.
     """
-    plain = {"split": "test", "different_init": 1, "streaming": False}
-    plain |= {"perturb_std": 0.0, "ema": True, "max_puzzles": None}
-    fitting = [
-        one
-        for one in run["evaluations"]
-        if one["dataset"] == data and plain.items() <= one["settings"].items() and "kernels" not in one["settings"]
-    ]
+    fitting = [evaluation for evaluation in run.evaluations if _plain(evaluation, dataset)]
     if not fitting:
-        raise ValueError(f"the record of {run['name']} has no evaluation of one start a puzzle on all of {data}")
-    one = max(fitting, key=lambda one: len(one["metrics"]))
-    total = len(read_split(Path("data", data), "test").inputs)
-    if total != one["puzzles"]:
-        raise ValueError(f"data/{data} has {total} test puzzles, but {one['puzzles']} others were recorded")
+        raise ValueError(f"the record of {run.name} has no evaluation of one start a puzzle on all of {dataset}")
+    recorded = max(fitting, key=lambda evaluation: len(evaluation.metrics))
+    total = len(read_split(Path("data", dataset), "test").inputs)
+    if total != recorded.puzzles:
+        raise ValueError(f"data/{dataset} has {total} test puzzles, but {recorded.puzzles} others were recorded")
     if most is not None and most > total:
-        raise ValueError(f"--puzzles should be at most {total}, the test puzzles of data/{data}, but it is {most}")
-    depths = [int(depth) for depth in one["metrics"]]
-    depths = [depth for depth in depths if deepest is None or depth <= deepest] or [min(depths)]
-    settings = one["settings"] | {"halt_max_steps": depths, "max_puzzles": most, "kernels": "auto"}
+        raise ValueError(f"--puzzles should be at most {total}, the test puzzles of data/{dataset}, but it is {most}")
+    depths = [depth for depth in recorded.metrics if deepest is None or depth <= deepest] or [min(recorded.metrics)]
+    words = evaluation_words(run, recorded, halt_max_steps=depths, max_puzzles=most, kernels="auto")
     with tempfile.TemporaryDirectory() as folder:
-        words = evaluation_words(run, one | {"settings": settings})
         script("eval.sh", str(checkpoint), *words, word("eval_dir", folder))
-        least = compare(one, evaluation(Path(folder), run["config"]["arch"]))
-    fine = least >= RARE
-    print("as recorded" if fine else f"NOT as recorded: chance does this in less than {RARE:.2%} of comparisons")
-    return fine
+        least = compare(recorded, evaluation(Path(folder), run.config))
+    agrees = least >= RARE
+    print("as recorded" if agrees else f"NOT as recorded: chance does this in less than {RARE:.2%} of comparisons")
+    return agrees
 
 
 def train(run: Record) -> Path:
     """Trains a recorded run again, and before it the run that it went on from; returns its folder."""
-    _, *earlier = chain(run, runs(RUNS))
+    _, *earlier = chain(run, read_records(RUNS))
     words = training_words(run, earlier, str(train(earlier[0])) if earlier else "")
     [done] = [line for line in script("train.sh", *words).splitlines() if line.startswith("done: ")]
     return Path(done.removeprefix("done: "))
 
 
-def _refuse_other(recorded: Record, there: Record, folder: Path, total: int) -> None:
-    """Raises ValueError where `folder` holds an evaluation of other settings or data than the record.
+def _refuse_other(recorded: Evaluation, here: Evaluation, folder: Path, total: int) -> None:
+    """Raises ValueError if `folder` holds an evaluation of other settings, data or puzzles than the record.
 
-    Nor may it be of fewer puzzles, or more, unless the test set that is here has no more than these `total`.
+    It may be of fewer puzzles if the test set that is here has only these `total`.
     """
     free = {"max_puzzles", "kernels", "per_puzzle"}
-    other = [name for name, value in recorded["settings"].items() if there["settings"].get(name) != value]
-    other = [name for name in other if name not in free]
-    other += ["dataset"] * (there["dataset"] != recorded["dataset"])
-    puzzles = recorded["puzzles"] if recorded["settings"]["split"] == "train" else min(recorded["puzzles"], total)
-    other += ["number of puzzles"] * (there["puzzles"] != puzzles)
+    before, now = (evaluation.settings.model_dump(exclude=free) for evaluation in (recorded, here))
+    other = [name for name, value in before.items() if now[name] != value]
+    other += ["dataset"] * (here.dataset != recorded.dataset)
+    puzzles = recorded.puzzles if recorded.settings.split == "train" else min(recorded.puzzles, total)
+    other += ["number of puzzles"] * (here.puzzles != puzzles)
     if other:
         raise ValueError(f"{folder} holds an evaluation with another {other[0]} than the recorded one: remove it")
 
 
 def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> Path:
     """Builds, trains (unless `directory` is a run already), evaluates and records; returns the new record's file."""
-    if directory is not None and (name := run_config(directory).run_name) != run["config"]["run_name"]:
-        raise ValueError(f"{directory} is a run of {name}, not of {run['config']['run_name']}")
-    if directory is not None and (step := record(directory, [])["steps"]) != run["steps"]:
-        raise ValueError(f"{directory} is at step {step}, but the recorded run ended at step {run['steps']}")
-    own = Path(run["config"]["dataset"]["data_path"]).name
-    sets = dict.fromkeys([own, *(one["dataset"] for one in run["evaluations"])])
-    totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in sets}
+    if directory is not None and (recipe := run_config(directory).run_name) != run.recipe:
+        raise ValueError(f"{directory} is a run of {recipe}, not of {run.recipe}")
+    if directory is not None and (step := record(directory.name, directory, []).steps) != run.steps:
+        raise ValueError(f"{directory} is at step {step}, but the recorded run ended at step {run.steps}")
+    own = Path(run.config.dataset.data_path).name
+    datasets = dict.fromkeys([own, *(evaluation.dataset for evaluation in run.evaluations)])
+    totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in datasets}
     directory = directory or train(run)
-    folders = [directory / f"evaluation_{number}" for number in range(len(run["evaluations"]))]
-    for one, folder in zip(run["evaluations"], folders, strict=True):
+    folders = [directory / f"evaluation_{number}" for number in range(len(run.evaluations))]
+    for recorded, folder in zip(run.evaluations, folders, strict=True):
         if (folder / "results.json").is_file():
-            _refuse_other(one, evaluation(folder, run["config"]["arch"]), folder, totals[one["dataset"]])
-        else:
-            settings = one["settings"] | {"max_puzzles": one["puzzles"], "kernels": "auto"}  # float8 is not everywhere
-            words = evaluation_words(run, one | {"settings": settings})
+            _refuse_other(recorded, evaluation(folder, run.config), folder, totals[recorded.dataset])
+        else:  # not every device has float8
+            words = evaluation_words(run, recorded, max_puzzles=recorded.puzzles, kernels="auto")
             print(script("eval.sh", str(directory), *words, word("eval_dir", str(folder))))
-    write_whole(file := directory / "record.json", to_text(record(directory, folders, after=run.get("after"))))
-    for one, folder in zip(run["evaluations"], folders, strict=True):
-        whole = one["settings"]["max_puzzles"] is None and one["settings"]["split"] == "test"
-        if whole and totals[one["dataset"]] != one["puzzles"]:
-            print(f"the test puzzles are others than those recorded: {totals[one['dataset']]} in data/{one['dataset']}")
-        compare(one, evaluation(folder, run["config"]["arch"]))
+    new = record(directory.name, directory, folders, after=run.after)
+    write_whole(file := directory / "record.json", to_text(new))
+    for recorded, folder in zip(run.evaluations, folders, strict=True):
+        whole, total = recorded.settings.max_puzzles is None, totals[recorded.dataset]
+        if whole and recorded.settings.split == "test" and total != recorded.puzzles:
+            print(f"the test puzzles are others than those recorded: {total} in data/{recorded.dataset}")
+        compare(recorded, evaluation(folder, run.config))
     return file
 
 
@@ -238,17 +229,17 @@ def _run(given: argparse.Namespace) -> int:
     file = RUNS / f"{given.task}.json"
     if not file.is_file():
         raise ValueError(f"{file.relative_to(ROOT)} is not there: this run has not been recorded yet")
-    run = read(file)
+    run = read_record(file)
     if not given.check:
         print(f"recorded in {reproduce(run, given.source_dir, given.run)}")
         return 0
     checkpoint = ROOT / "checkpoints" / given.task / "last.safetensors"
     if not checkpoint.is_file():
         raise ValueError(f"{checkpoint.relative_to(ROOT)}, the shipped checkpoint, is not there")
-    data = Path(run["config"]["dataset"]["data_path"]).name if given.source_dir else task.check_data
-    build(data, given.source_dir)
+    dataset = Path(run.config.dataset.data_path).name if given.source_dir else task.check_data
+    build(dataset, given.source_dir)
     most = given.puzzles or (None if on_gpu else task.cpu_puzzles)
-    return 0 if check(run, checkpoint, data, most, None if on_gpu else CPU_DEPTH) else 1
+    return 0 if check(run, checkpoint, dataset, most, None if on_gpu else CPU_DEPTH) else 1
 
 
 @command()

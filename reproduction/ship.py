@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from config.command import command
-from reproduction.recorded import portable
+from reproduction.records import portable
 from runtime import checkpoint
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    found = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    for name, tensor in found.items():
+    cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for name, tensor in cast.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{name} is not finite as {str(dtype).removeprefix('torch.')}: choose another --dtype")
-    return found
+    return cast
 
 
 def ship(source: Path, file: Path, dtype: torch.dtype) -> int:

@@ -1,7 +1,7 @@
-"""Rewrites the tables in results/README.md and README.md, and the figures: python -m reproduction.tables [--check]
+"""Rewrites the tables in README.md and results/, and the figures: python -m reproduction.tables [--check]
 
-A table stands between `<!-- results:NAME -->` and `<!-- /results -->`, and comes from results/runs/*.json (ours) and
-results/paper.json (the paper's). `--check` changes nothing, and its exit code is 1 where something would change.
+A table stands between `<!-- results:NAME -->` and `<!-- /results -->`. It comes from results/runs/*.json (ours) and
+results/paper.json (the paper's). `--check` changes nothing; its exit code is 1 if something would change.
 """
 
 import argparse
@@ -10,20 +10,21 @@ import sys
 from collections.abc import Sequence
 
 from config.command import command
-from reproduction.blocks import blocks, figures
-from reproduction.recorded import ROOT, RUNS, read, runs
+from reproduction.figures import draw, drawings
+from reproduction.records import ROOT, read_paper, read_records
+from reproduction.table_text import table_texts
 from runtime.files import write_whole
 
-PAGES = ("results/README.md", "README.md")
-_BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+PAGES = ("README.md", "results/README.md", "results/evaluations.md")
+_TABLE = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def rewritten(page: str, texts: dict[str, str]) -> str:
-    """A page with its blocks filled in. Raises ValueError for a block that there is no text for."""
-    for _, name, _ in _BLOCK.findall(page):
+    """A page with its tables filled in. Raises ValueError for a table without a text."""
+    for _, name, _ in _TABLE.findall(page):
         if name not in texts:
             raise ValueError(f"there is no table {name} (one of: {', '.join(texts)})")
-    return _BLOCK.sub(lambda block: block[1] + texts[block[2]] + block[3], page)
+    return _TABLE.sub(lambda table: table[1] + texts[table[2]] + table[3], page)
 
 
 @command()
@@ -32,28 +33,24 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m reproduction.tables", description="Rewrite the tables and figures."
     )
-    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where something would change")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something would change")
     check = parser.parse_args(words).check
-    paper, recorded = read(RUNS.parent / "paper.json"), runs()
-    texts = blocks(paper, recorded)
-    drawn = figures(paper, recorded)
+    paper, records = read_paper(), read_records()
+    texts = table_texts(paper, records)
     pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
-    stale = [file for file, text in pages.items() if file.read_text() != text]
+    figures = {ROOT / "results" / f"{name}.png": drawing for name, drawing in drawings(paper, records).items()}
+    stale_pages = [file for file, text in pages.items() if file.read_text() != text]
+    stale_figures = [file for file, drawing in figures.items() if not drawing.stands_in(file)]
+    stale = [str(file.relative_to(ROOT)) for file in (*stale_pages, *stale_figures)]
     if check:
-        stale += [file for name in drawn if not (file := RUNS.parent / f"{name}.png").is_file()]
-        for file in stale:
-            print(
-                f"{file.relative_to(ROOT)} is not what the records say: python -m reproduction.tables", file=sys.stderr
-            )
+        for name in stale:
+            print(f"{name} is not what the records say: python -m reproduction.tables", file=sys.stderr)
         return 1 if stale else 0
-    for file in stale:
+    for file in stale_pages:
         write_whole(file, pages[file])
-    if drawn:
-        from reproduction.figures import draw
-
-        for name in drawn:
-            draw(paper[name], recorded, RUNS.parent / f"{name}.png")
-    print(f"rewrote {', '.join(str(file.relative_to(ROOT)) for file in stale) or 'nothing'}; drew {drawn or 'nothing'}")
+    for file in stale_figures:
+        draw(figures[file], file)
+    print(f"rewrote {', '.join(stale) or 'nothing'}")
     return 0
 
 

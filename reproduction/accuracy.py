@@ -1,0 +1,74 @@
+"""Exact accuracies of recorded evaluations, as shares from 0 to 1, with their errors."""
+
+import math
+
+from reproduction.records import STARTS_STD, Evaluation
+
+
+def by_majority(evaluation: Evaluation) -> bool:
+    """Whether the majority of several starts answers (see `exact`)."""
+    return evaluation.settings.streaming and evaluation.settings.different_init > 1
+
+
+def metric(evaluation: Evaluation, depth: int, name: str) -> float:
+    """A metric at a depth. Raises ValueError if it was not measured."""
+    value = evaluation.metrics[depth].get(name)
+    if value is None:
+        raise ValueError(f"an evaluation on {evaluation.dataset} has no {name} at depth {depth}")
+    return float(value)
+
+
+def exact(evaluation: Evaluation, depth: int) -> float:
+    """Exact accuracy at a depth: of a single start, or of the best converged of several.
+
+    In a streaming evaluation the majority of several starts answers. There a start leaves once it is sure, and is
+    still moving. So it converges worse than a start that settled on a wrong answer.
+    """
+    if by_majority(evaluation):
+        return metric(evaluation, depth, "selection/majority/exact_accuracy")
+    chosen = "convergence_top_k/cumulative_exact_acc_top1"
+    return metric(evaluation, depth, chosen if chosen in evaluation.metrics[depth] else "all/exact_accuracy")
+
+
+def selection(evaluation: Evaluation) -> str:
+    """Which answers `exact` counts, in words."""
+    settings = evaluation.settings
+    breadth, std = settings.different_init, settings.different_init_reset_std
+    if breadth == 1:
+        return "one start"
+    how = "majority" if by_majority(evaluation) else "best converged" if settings.convergence_top_k else "mean"
+    return f"{how} of {breadth}" + ("" if std == STARTS_STD else f" starts of std {std:g}")
+
+
+def standard_error(share: float, puzzles: int) -> float:
+    """The binomial standard error of a share of so many puzzles."""
+    return math.sqrt(share * (1 - share) / puzzles)
+
+
+def chance(share: float, puzzles: int, other: float, others: int) -> float:
+    """The probability of a difference so large if both shares measure the same: Fisher's exact test, two-sided."""
+
+    def log_ways(of: int, chosen: int) -> float:
+        return math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)
+
+    solved = round(share * puzzles)
+    both = solved + round(other * others)
+    possible = range(max(0, both - others), min(puzzles, both) + 1)
+    logs = {
+        count: log_ways(puzzles, count) + log_ways(others, both - count) - log_ways(puzzles + others, both)
+        for count in possible
+    }
+    return min(1.0, math.fsum(math.exp(log) for log in logs.values() if log <= logs[solved] + 1e-6))
+
+
+def bound(puzzles: int) -> float:
+    """The least share that holds with 95% confidence if all of so many puzzles are solved."""
+    return float(0.05 ** (1 / puzzles))
+
+
+def percent(share: float, puzzles: int) -> str:
+    """Such as "93.02 ± 0.23", in percent; if all or none are solved, with a bound of 95% confidence."""
+    if share in (0, 1):
+        least = 100 * bound(puzzles)
+        return f"100.00 (> {least:.2f})" if share else f"0.00 (< {100 - least:.2f})"
+    return f"{100 * share:.2f} ± {100 * standard_error(share, puzzles):.2f}"
