@@ -53,12 +53,12 @@ def read_subset(prefix: str, subset: str) -> list[Task]:
     solutions = _read_object(solutions_file)
     solved: list[Task] = []
     for task in tasks:
-        where = f"{solutions_file}, task {task.name}"
+        origin = f"{solutions_file}, task {task.name}"
         answers = solutions.get(task.name)
         if not isinstance(answers, list) or len(answers) != len(task.test):
             content = f"{len(answers)} answers" if isinstance(answers, list) else "no list of answers"
-            raise ValueError(f"{where}: holds {content} for {len(task.test)} test inputs")
-        grids = [_grid(f"{where}, answer {n}", cells) for n, cells in enumerate(answers, start=1)]
+            raise ValueError(f"{origin}: holds {content} for {len(task.test)} test inputs")
+        grids = [_grid(f"{origin}, answer {n}", cells) for n, cells in enumerate(answers, start=1)]
         test = [Example(example.input, output) for example, output in zip(task.test, grids, strict=True)]
         solved.append(Task(task.name, task.train, test))
     return solved
@@ -82,36 +82,36 @@ def parse_task(file: Path, name: str, fields: object) -> Task:
     Raises:
         ValueError: the fields are wrong. The sentence names file, task and fault.
     """
-    where = f"{file}, task {name}"
+    origin = f"{file}, task {name}"
     if not name or SEPARATOR in name:
-        raise ValueError(f"{where}: a name must not be empty or hold {SEPARATOR!r}")
+        raise ValueError(f"{origin}: a name must not be empty or hold {SEPARATOR!r}")
     parts: dict[str, list[Example]] = {}
     for part in ("train", "test"):
         examples = fields.get(part) if isinstance(fields, dict) else None
         if not isinstance(examples, list) or not examples:
-            raise ValueError(f"{where}: has no {part} examples")
+            raise ValueError(f"{origin}: has no {part} examples")
         parts[part] = []
         for number, example in enumerate(examples, start=1):
-            name_of_example = f"{where}, {part} example {number}"
+            example_origin = f"{origin}, {part} example {number}"
             if not isinstance(example, dict):
-                raise ValueError(f"{name_of_example}: is no pair of input and output")
+                raise ValueError(f"{example_origin}: is no pair of input and output")
             has_output = part == "train" or "output" in example
-            question = _grid(f"{name_of_example}, input", example.get("input"))
-            answer = _grid(f"{name_of_example}, output", example.get("output")) if has_output else None
+            question = _grid(f"{example_origin}, input", example.get("input"))
+            answer = _grid(f"{example_origin}, output", example.get("output")) if has_output else None
             parts[part].append(Example(question, answer))
     return Task(name, **parts)
 
 
-def _grid(where: str, cells: object) -> np.ndarray:
+def _grid(origin: str, cells: object) -> np.ndarray:
     if not isinstance(cells, list) or not cells or not all(isinstance(row, list) and row for row in cells):
-        raise ValueError(f"{where}: is no grid")
+        raise ValueError(f"{origin}: is no grid")
     if len({len(row) for row in cells}) > 1:
-        raise ValueError(f"{where}: has rows of different lengths")
+        raise ValueError(f"{origin}: has rows of different lengths")
     if len(cells) > SIDE or len(cells[0]) > SIDE:
-        raise ValueError(f"{where}: has {len(cells)} x {len(cells[0])} cells, more than {SIDE} a side")
+        raise ValueError(f"{origin}: has {len(cells)} x {len(cells[0])} cells, more than {SIDE} a side")
     foreign = [cell for row in cells for cell in row if type(cell) is not int or not 0 <= cell < COLOURS]
     if foreign:
-        raise ValueError(f"{where}: holds {foreign[0]!r}, which is no colour from 0 to {COLOURS - 1}")
+        raise ValueError(f"{origin}: holds {foreign[0]!r}, which is no colour from 0 to {COLOURS - 1}")
     return np.array(cells, np.uint8)
 
 

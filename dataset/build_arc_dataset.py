@@ -1,4 +1,4 @@
-"""Build a data set of ARC-AGI-1, ARC-AGI-2 or ConceptARC tasks with their augmentations.
+"""Builds a data set of ARC-AGI-1, ARC-AGI-2 or ConceptARC tasks with their augmentations.
 
     python -m dataset.build_arc_dataset --input-file-prefix arc/arc-agi --output-dir data/arc1-aug-1000 \\
         --subsets training evaluation concept --test-set-name evaluation
@@ -32,14 +32,14 @@ from dataset.dihedral import SWAPPING
 from dataset.layout import Metadata, check_replaceable, new_dataset
 
 NOT_KNOWN = np.zeros((1, 1), np.uint8)
-"""The answer of a test example that has none, so that it can be asked."""
+"""Stands for an unknown answer, so that the test example can still be asked."""
 
 Tokens = tuple[np.ndarray, np.ndarray]
-"""Questions and answers of a task's K augmentations of E examples, [K, E, S] uint8 each."""
+"""Questions and answers of a task, [K, E, S] uint8 each: K augmentations of E examples."""
 
 
 def board_tokens(examples: list[Example], augmentations: list[Augmentation], corners_EK2: np.ndarray) -> Tokens:
-    """The examples under all augmentations, both grids of an example at the same corner."""
+    """The tokens of the examples under all augmentations. Both grids of an example have the same corner."""
     questions, answers = [], []
     for (question, answer), corners_K2 in zip(examples, corners_EK2, strict=True):
         questions.append(encode(question, augmentations, corners_K2))
@@ -48,9 +48,9 @@ def board_tokens(examples: list[Example], augmentations: list[Augmentation], cor
 
 
 def draw_corners(examples: list[Example], augmentations: list[Augmentation], rng: np.random.Generator) -> np.ndarray:
-    """Where the grids of every example may stand, at random, [E, K, 2]; one example an augmentation is at (0, 0)."""
+    """Random corners for the grids of every example, [E, K, 2]. One example per augmentation stays at (0, 0)."""
     E, K = len(examples), len(augmentations)
-    # Both grids of an example must fit, whichever way they are turned.
+    # Both grids of an example must fit, turned or not.
     room_EKG2 = np.empty((E, K, 2, 2), np.int64)
     for e, example in enumerate(examples):
         for g, grid in enumerate(example):
@@ -64,11 +64,11 @@ def draw_corners(examples: list[Example], augmentations: list[Augmentation], rng
 
 @contextmanager
 def growing_array(file: Path) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that appends boards [N, S] uint8 to a new .npy file, which is complete when the block ends."""
+    """Yields a function that appends boards [N, S] uint8 to a new .npy file. The file is complete after the block."""
     rows = 0
     with file.open("wb") as raw:
 
-        def header() -> int:  # numpy leaves room in it for a longer shape
+        def header() -> int:  # numpy leaves room for a longer shape
             shape = {"descr": "|u1", "fortran_order": False, "shape": (rows, SEQ_LEN)}
             np.lib.format.write_array_header_1_0(raw, shape)
             return raw.tell()
@@ -86,9 +86,9 @@ def growing_array(file: Path) -> Iterator[Callable[[np.ndarray], None]]:
 
 @contextmanager
 def growing_split(folder: Path, identifiers: list[str]) -> Iterator[Callable[[Tokens, int], None]]:
-    """A function that appends a group, given its tokens and first identifier, to a new split.
+    """Yields a function that appends a group to a new split, from its tokens and its first identifier.
 
-    The split is complete when the block ends, as are, by then, the `identifiers`.
+    The split is complete after the block. By then `identifiers` must have all names.
     """
     folder.mkdir()
     sizes: list[tuple[int, int]] = []  # puzzles of a group, examples of each of them
@@ -128,14 +128,14 @@ def growing_split(folder: Path, identifiers: list[str]) -> Iterator[Callable[[To
 
 
 def known_tasks(subsets: dict[str, list[Task]], test_set: str) -> dict[str, str]:
-    """Tasks of the test set of which an example stands in another subset, and the names it has there."""
+    """Tasks of the test set that share an example with another subset, and the names of its tasks there."""
     owners: dict[tuple[bytes, bytes], set[str]] = {}
     for subset, tasks in subsets.items():
         for task in tasks if subset != test_set else []:
             for pair in _pairs(task):
                 owners.setdefault(pair, set()).add(f"{task.name} in {subset}")
-    found = {task.name: set().union(*(owners.get(pair, ()) for pair in _pairs(task))) for task in subsets[test_set]}
-    return {name: ", ".join(sorted(places)) for name, places in found.items() if places}
+    known = {task.name: set().union(*(owners.get(pair, ()) for pair in _pairs(task))) for task in subsets[test_set]}
+    return {name: ", ".join(sorted(places)) for name, places in known.items() if places}
 
 
 def _pairs(task: Task) -> list[tuple[bytes, bytes]]:
@@ -145,7 +145,7 @@ def _pairs(task: Task) -> list[tuple[bytes, bytes]]:
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options; `parse` says what they mean and holds their defaults."""
+    """The options of the command line. `parse` explains them and has their defaults."""
 
     input_file_prefix: str
     output_dir: Path
@@ -156,7 +156,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The options of a command line, defaults filled in."""
+    """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build a data set of ARC tasks from <prefix>_<subset>_{challenges,solutions}.json.",
         epilog="The test inputs of the test set are the test split; all else is the train split.",
@@ -166,13 +166,17 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--output-dir", type=Path, required=True, help="folder to write")
     add("--subsets", nargs="+", required=True, metavar="NAME", help="such as training evaluation concept")
     add("--test-set-name", required=True, metavar="NAME", help="the subset to test on, one of --subsets")
-    add("--num-aug", type=int, default=1000, metavar="N", help="augmentations a task, at most (default: %(default)s)")
+    add("--num-aug", type=int, default=1000, metavar="N", help="augmentations per task, at most (default: %(default)s)")
     add("--seed", type=int, default=42, help="default: %(default)s")
     return Options(**vars(parser.parse_args(arguments)))
 
 
 def validate(options: Options) -> None:
-    """Raise ValueError, in one sentence, for options that cannot be met or contradict each other."""
+    """Checks the options.
+
+    Raises:
+        ValueError: they contradict each other or cannot be met.
+    """
     for name in ("num_aug", "seed"):
         if vars(options)[name] < 0:
             raise ValueError(f"--{name.replace('_', '-')} {vars(options)[name]} is less than 0")
@@ -184,7 +188,11 @@ def validate(options: Options) -> None:
 
 
 def build(options: Options) -> None:
-    """Write the data set, task by task; raises ValueError, in one sentence, for bad options or bad tasks."""
+    """Writes the data set, task by task.
+
+    Raises:
+        ValueError: the options or the tasks are wrong.
+    """
     validate(options)
     check_replaceable(options.output_dir)
     subsets = {subset: read_subset(options.input_file_prefix, subset) for subset in options.subsets}
@@ -198,8 +206,8 @@ def build(options: Options) -> None:
         )
     learned = [task for subset, tasks in subsets.items() if subset != options.test_set_name for task in tasks]
     if unsolved := sum(example.output is None for task in learned for example in task.test):
-        what = "of the training subsets have no solution: they are left out"
-        print(f"note: {unsolved} test inputs {what}", file=sys.stderr)
+        note = f"{unsolved} test inputs of the training subsets have no solution: they are left out"
+        print(f"note: {note}", file=sys.stderr)
     rng = np.random.default_rng(options.seed)
     identifiers = ["<blank>"]
     with new_dataset(options.output_dir) as fresh:

@@ -1,4 +1,4 @@
-"""Build Maze-Hard, mazes with many ways and one of the shortest marked, as the released builder makes it.
+"""Builds Maze-Hard as the released builder does: mazes with many ways, and a shortest one marked.
 
 python -m dataset.build_maze_dataset --output-dir data/maze-30x30-hard-1k
 """
@@ -22,7 +22,7 @@ from dataset.download import fetch_file
 from dataset.layout import Metadata, Split, check_replaceable, puzzle_split, write_dataset
 from dataset.maze import CHARACTERS, VOCAB_SIZE, is_valid_answer
 
-COLUMNS = ("question", "answer")  # of a CSV; further columns do not matter
+COLUMNS = ("question", "answer")  # of a CSV, which may have more
 NO_QUESTION, NO_ANSWER = re.compile("[^# SG]"), re.compile("[^# SGo]")
 TOKENS = str.maketrans({character: chr(token) for token, character in enumerate(CHARACTERS, start=1)})
 
@@ -37,25 +37,26 @@ class Mazes(NamedTuple):
 def read_csv(file: Path) -> Mazes:
     """The mazes of a Maze-Hard CSV (source,question,answer,rating), uint8.
 
-    Raises ValueError, in one sentence that names file, line and fault, if anything in it is wrong.
+    Raises:
+        ValueError: the CSV is wrong. The sentence names file, line and fault.
     """
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    mazes: list[tuple[np.ndarray, np.ndarray]] = []
     for line, (question, answer) in csv_rows(file, COLUMNS):
-        where = f"{file}, line {line}"
-        cells = found[0][0].size if found else isqrt(len(question)) ** 2
-        require_text(where, "question", question, cells, NO_QUESTION)
-        require_text(where, "answer", answer, cells, NO_ANSWER)
+        origin = f"{file}, line {line}"
+        cells = mazes[0][0].size if mazes else isqrt(len(question)) ** 2
+        require_text(origin, "question", question, cells, NO_QUESTION)
+        require_text(origin, "answer", answer, cells, NO_ANSWER)
         question_S, answer_S = (_tokens(text) for text in (question, answer))
         try:
-            fine = is_valid_answer(question_S, answer_S)
+            valid = is_valid_answer(question_S, answer_S)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        if not fine:
-            raise ValueError(f"{where}: the answer does not mark a shortest path of the question")
-        found.append((question_S, answer_S))
-    if not found:
+            raise ValueError(f"{origin}: {error}") from error
+        if not valid:
+            raise ValueError(f"{origin}: the answer does not mark a shortest path of the question")
+        mazes.append((question_S, answer_S))
+    if not mazes:
         raise ValueError(f"{file}: holds no maze")
-    return Mazes(*(np.stack(boards) for boards in zip(*found, strict=True)))
+    return Mazes(*(np.stack(boards) for boards in zip(*mazes, strict=True)))
 
 
 def _tokens(text: str) -> np.ndarray:
@@ -63,20 +64,20 @@ def _tokens(text: str) -> np.ndarray:
 
 
 def augment(mazes: Mazes) -> Mazes:
-    """Each maze under all symmetries of the square, itself first."""
+    """Puts the copies under the other 7 symmetries of the square behind each maze."""
 
     def copies(boards_NS: np.ndarray) -> np.ndarray:
         count, cells = boards_NS.shape
         boards_NRC = boards_NS.reshape(count, isqrt(cells), isqrt(cells))
-        turned = [dihedral(boards_NRC, symmetry) for symmetry in range(SYMMETRIES)]
-        return np.stack(turned, axis=1).reshape(-1, cells)
+        symmetric = [dihedral(boards_NRC, symmetry) for symmetry in range(SYMMETRIES)]
+        return np.stack(symmetric, axis=1).reshape(-1, cells)
 
     return Mazes(*(copies(boards_NS) for boards_NS in mazes))
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options; `parse` says what they mean and holds their defaults."""
+    """The options of the command line. `parse` explains them and has their defaults."""
 
     output_dir: Path
     source_repo: str
@@ -87,7 +88,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The options of a command line, defaults filled in."""
+    """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build Maze-Hard from its CSVs (train.csv, test.csv).",
         epilog="The same options and seed give the released builder's data, to the bit.",
@@ -104,7 +105,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def validate(options: Options) -> None:
-    """Raise ValueError, in one sentence, for options that cannot be met."""
+    """Checks the options.
+
+    Raises:
+        ValueError: they cannot be met.
+    """
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"--seed {options.seed} is not in [0, 2^32)")
     if options.subsample_size is not None and options.subsample_size < 1:
@@ -112,14 +117,18 @@ def validate(options: Options) -> None:
 
 
 def load(options: Options, name: str) -> tuple[Path, Mazes]:
-    """One CSV, "train.csv" or "test.csv", and its mazes; raises ValueError as `read_csv` does."""
+    """One CSV, "train.csv" or "test.csv", and its mazes. Raises ValueError like `read_csv`."""
     folder = options.source_dir
     file = fetch_file(options.source_repo, name) if folder is None else folder / name
     return file, read_csv(file)
 
 
 def build(options: Options) -> None:
-    """Write the data set; raises ValueError, in one sentence, for bad options or bad mazes."""
+    """Writes the data set.
+
+    Raises:
+        ValueError: the options or the mazes are wrong.
+    """
     validate(options)
     check_replaceable(options.output_dir)
     (train_file, train), (test_file, test) = load(options, "train.csv"), load(options, "test.csv")

@@ -1,4 +1,4 @@
-"""Build Maze-Unique, mazes with a shortest path of a wanted length, as the released builder makes them.
+"""Builds Maze-Unique as the released builder does: mazes with a shortest path of a chosen length.
 
     python -m dataset.build_maze_unique_dataset --grid-size 30 --train-samples 1000 --test-samples 1000 \\
         --maze-mode perfect --length-distribution uniform --min-path-length 100 --max-path-length 140 \\
@@ -34,7 +34,7 @@ from dataset.maze import (
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options; `parse` says what they mean and holds their defaults."""
+    """The options of the command line. `parse` explains them and has their defaults."""
 
     output_dir: Path
     grid_size: int
@@ -60,9 +60,9 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The options of a command line, defaults filled in."""
+    """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
-        description="Build Maze-Unique: random mazes with a shortest path of a wanted length (in steps).",
+        description="Build Maze-Unique: random mazes with a shortest path of a chosen length (in steps).",
         epilog="The same options and seed give the same mazes as the released builder, to the bit.",
     )
     add = parser.add_argument
@@ -100,25 +100,29 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         ("--max-start-attempts", 200, "starts in a grid"),
     ]:
         add(name, type=int, default=default, metavar="N", help=f"{meaning}, at most (default: {default})")
-    given = parser.parse_args(arguments)
-    if given.output_dir is None:
-        given.output_dir = Path(f"data/maze-{given.grid_size}x{given.grid_size}-unique")
-    if given.length_value is None:
-        given.length_value = given.grid_size
-    if given.max_path_length is None:
-        given.max_path_length = given.grid_size
-    if given.length_mean is None:
-        given.length_mean = (given.min_path_length + given.max_path_length) / 2
-    if given.length_std is None:
-        given.length_std = max(0, given.max_path_length - given.min_path_length) / 6
-    return Options(**vars(given))
+    options = parser.parse_args(arguments)
+    if options.output_dir is None:
+        options.output_dir = Path(f"data/maze-{options.grid_size}x{options.grid_size}-unique")
+    if options.length_value is None:
+        options.length_value = options.grid_size
+    if options.max_path_length is None:
+        options.max_path_length = options.grid_size
+    if options.length_mean is None:
+        options.length_mean = (options.min_path_length + options.max_path_length) / 2
+    if options.length_std is None:
+        options.length_std = max(0, options.max_path_length - options.min_path_length) / 6
+    return Options(**vars(options))
 
 
 def validate(options: Options) -> None:
-    """Raise ValueError, in one sentence, for options that contradict each other or cannot be met."""
+    """Checks the options.
 
-    def require(fine: bool, fault: str) -> None:
-        if not fine:
+    Raises:
+        ValueError: they contradict each other or cannot be met.
+    """
+
+    def require(met: bool, fault: str) -> None:
+        if not met:
             raise ValueError(fault)
 
     size, perfect = options.grid_size, options.maze_mode == "perfect"
@@ -139,24 +143,23 @@ def validate(options: Options) -> None:
         require(len(options.length_values) > 0, "--length-distribution list needs --length-values")
         shortest, longest = min(options.length_values), max(options.length_values)
         lengths, weights = len(options.length_values), options.length_weights
-        fine = len(weights) in (0, lengths)
-        require(fine, f"--length-weights has {len(weights)} weights for {lengths} lengths")
-        fine = all(math.isfinite(w) and w >= 0 for w in weights) and (not weights or sum(weights) > 0)
-        require(fine, "--length-weights must not be negative, and not all zero")
+        require(len(weights) in (0, lengths), f"--length-weights has {len(weights)} weights for {lengths} lengths")
+        positive = all(math.isfinite(w) and w >= 0 for w in weights) and (not weights or sum(weights) > 0)
+        require(positive, "--length-weights must not be negative, and not all zero")
     elif options.length_distribution == "normal":
         require(math.isfinite(options.length_mean), f"--length-mean {options.length_mean} is not finite")
-        fine = math.isfinite(options.length_std) and options.length_std >= 0
-        require(fine, f"--length-std {options.length_std} is negative or not finite")
+        finite = math.isfinite(options.length_std) and options.length_std >= 0
+        require(finite, f"--length-std {options.length_std} is negative or not finite")
     require(shortest >= 1, f"a path length of {shortest} is less than 1")
     require(shortest <= longest, f"--min-path-length {shortest} is greater than --max-path-length {longest}")
     rooms = (size - 1) // 2
     possible = 2 * rooms * rooms - 2 if perfect else size * size - 1  # all open cells on one path
-    wanted = longest if options.strict_length else shortest
-    require(wanted <= possible, f"no {size}x{size} {options.maze_mode} maze has a path of {wanted} steps")
+    needed = longest if options.strict_length else shortest
+    require(needed <= possible, f"no {size}x{size} {options.maze_mode} maze has a path of {needed} steps")
 
 
 def length_sampler(options: Options, rng: np.random.Generator, draw: Draw) -> Callable[[], int]:
-    """What draws the path length of one maze, in steps."""
+    """A function that draws the path length of one maze, in steps."""
     low, high = options.min_path_length, options.max_path_length
     if options.length_distribution == "uniform":
         return lambda: low + draw(high - low + 1)
@@ -169,7 +172,7 @@ def length_sampler(options: Options, rng: np.random.Generator, draw: Draw) -> Ca
 
 
 def find_maze(options: Options, length: int, rng: np.random.Generator, draw: Draw) -> tuple[Grid, list[int]] | None:
-    """A grid and a shortest path of `length` steps in it, or None after the allowed attempts."""
+    """A grid and a shortest path of `length` steps in it, or None if the allowed attempts fail."""
     size, perfect = options.grid_size, options.maze_mode == "perfect"
     for _ in range(options.max_grid_attempts):
         grid = carve(size, draw) if perfect else scatter(size, options.wall_prob, rng)
@@ -177,57 +180,62 @@ def find_maze(options: Options, length: int, rng: np.random.Generator, draw: Dra
         if len(cells) < max(2, length + 1):
             continue
         for _ in range(options.max_start_attempts):
-            found = search(grid, cells[draw(len(cells))], length)
-            if len(found.levels) <= length:
+            reached = search(grid, cells[draw(len(cells))], length)
+            if len(reached.levels) <= length:
                 continue
-            goals = sorted(found.levels[length])
-            path = found.path(goals[draw(len(goals))])
-            if perfect or not options.require_unique or is_only_shortest(grid, found, path):
+            goals = sorted(reached.levels[length])
+            path = reached.path(goals[draw(len(goals))])
+            if perfect or not options.require_unique or is_only_shortest(grid, reached, path):
                 return grid, path
     return None
 
 
 def mazes(options: Options) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Questions and answers, tokens [S] uint8 each, one after another from one random stream, without end.
+    """Yields questions and answers without end, tokens [S] uint8 each, from one random stream.
 
-    Raises ValueError where no maze, or with `dedupe` no new one, was found in the allowed attempts.
+    Raises:
+        ValueError: the allowed attempts found no maze, or with `dedupe` no new one.
     """
     rng = np.random.default_rng(options.seed)
     draw = integers(rng)
     sample_length = length_sampler(options, rng, draw)
-    seen: set[bytes] = set()
+    known: set[bytes] = set()
     while True:
         for _ in range(options.max_length_resamples):
             length = sample_length()
-            found = find_maze(options, length, rng, draw)
-            if found is None and options.strict_length:
+            maze = find_maze(options, length, rng, draw)
+            if maze is None and options.strict_length:
                 raise ValueError(
                     f"no maze with a path of {length} steps in {options.max_grid_attempts} grids; leave out "
                     "--strict-length, ask for other lengths or allow more attempts"
                 )
-            if found is None:
+            if maze is None:
                 continue
-            grid, path = found
-            places = [grid.position(cell) for cell in path]
+            grid, path = maze
+            positions = [grid.position(cell) for cell in path]
             question_S = grid.board()
-            question_S[places[0]], question_S[places[-1]] = START, GOAL
-            if options.dedupe and question_S.tobytes() in seen:
+            question_S[positions[0]], question_S[positions[-1]] = START, GOAL
+            if options.dedupe and question_S.tobytes() in known:
                 continue
             break
         else:
             raise ValueError(
-                f"no {'new ' if seen else ''}maze in {options.max_length_resamples} tries; ask for other "
+                f"no {'new ' if known else ''}maze in {options.max_length_resamples} tries; ask for other "
                 "lengths or fewer samples, or allow more attempts"
             )
         if options.dedupe:
-            seen.add(question_S.tobytes())
+            known.add(question_S.tobytes())
         answer_S = question_S.copy()
-        answer_S[places[1:-1]] = PATH
+        answer_S[positions[1:-1]] = PATH
         yield question_S, answer_S
 
 
 def build(options: Options) -> None:
-    """Write the data set; raises ValueError for bad options, or if the mazes asked for are not found."""
+    """Writes the data set.
+
+    Raises:
+        ValueError: the options are wrong, or the mazes cannot be found.
+    """
     validate(options)
     check_replaceable(options.output_dir)
     stream = mazes(options)

@@ -1,4 +1,4 @@
-"""Build a Sudoku data set: Sudoku-Extreme as the released builder makes it, or puzzles made here, offline.
+"""Builds a Sudoku data set: Sudoku-Extreme as the released builder does, or new puzzles, offline.
 
 - `python -m dataset.build_sudoku_dataset --subsample-size 1000 --num-aug 1000`
 - `python -m dataset.build_sudoku_dataset --source generate --size 4 --train-samples 4600`
@@ -21,14 +21,14 @@ from dataset.download import fetch_file
 from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
 from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
 
-COLUMNS = ("question", "answer", "rating")  # of a CSV; further columns do not matter
+COLUMNS = ("question", "answer", "rating")  # of a CSV, which may have more
 NO_QUESTION, NO_ANSWER, RATING = re.compile("[^.0-9]"), re.compile("[^1-9]"), re.compile("[+-]?[0-9]+")
-BLOCK = 20_000  # rows of a CSV checked at a time
-PATIENCE = 10_000  # as many puzzles in a row that are not new end the search for more
+BLOCK = 20_000  # CSV rows to check at once
+PATIENCE = 10_000  # the search ends after so many puzzles in a row that are not new
 
 
 class Row(NamedTuple):
-    """One puzzle of a CSV, which ends in this line."""
+    """One puzzle of a CSV, and the number of its last line."""
 
     line: int
     question: str
@@ -44,9 +44,14 @@ class Puzzles(NamedTuple):
 
 
 def read_csv(file: Path, min_difficulty: int | None = None) -> Puzzles:
-    """The puzzles of a Sudoku-Extreme CSV (source,question,answer,rating) rated at least so hard, uint8.
+    """The puzzles of a Sudoku-Extreme CSV (source,question,answer,rating), uint8.
 
-    Raises ValueError, in one sentence that names file, line and fault, if anything in it is wrong.
+    Args:
+        file: the CSV.
+        min_difficulty: the lowest rating to keep; by default all are kept.
+
+    Raises:
+        ValueError: the CSV is wrong, or holds no such puzzle. The sentence names file, line and fault.
     """
     rows = _rows(file)
     kept = [Puzzles(np.empty((0, 81), np.uint8), np.empty((0, 81), np.uint8))]
@@ -63,11 +68,11 @@ def read_csv(file: Path, min_difficulty: int | None = None) -> Puzzles:
 
 def _rows(file: Path) -> Iterator[Row]:
     for line, (question, answer, rating) in csv_rows(file, COLUMNS):
-        where = f"{file}, line {line}"
-        require_text(where, "question", question, 81, NO_QUESTION)
-        require_text(where, "answer", answer, 81, NO_ANSWER)
+        origin = f"{file}, line {line}"
+        require_text(origin, "question", question, 81, NO_QUESTION)
+        require_text(origin, "answer", answer, 81, NO_ANSWER)
         if not RATING.fullmatch(rating):
-            raise ValueError(f"{where}: the rating {rating!r} is not an integer")
+            raise ValueError(f"{origin}: the rating {rating!r} is not an integer")
         yield Row(line, question, answer, int(rating))
 
 
@@ -77,17 +82,17 @@ def _digits(file: Path, block: list[Row]) -> Puzzles:
         return (codes - np.uint8(ord("0"))).reshape(len(texts), 81)
 
     puzzles = Puzzles(digits([row.question for row in block]), digits([row.answer for row in block]))
-    for fine, fault in [
+    for correct_N, fault in [
         (agree(*puzzles), "the answer contradicts the question"),
         (follow_rules(puzzles.answers_NS, 9), "the answer breaks the rules of Sudoku"),
     ]:
-        if not fine.all():
-            raise ValueError(f"{file}, line {block[int(fine.argmin())].line}: {fault}")
+        if not correct_N.all():
+            raise ValueError(f"{file}, line {block[int(correct_N.argmin())].line}: {fault}")
     return puzzles
 
 
 def augment(puzzles: Puzzles, size: int, num_aug: int, rng: np.random.RandomState) -> Puzzles:
-    """Each puzzle, followed by `num_aug` random symmetric copies; int64 if there are any, as released."""
+    """Puts `num_aug` random symmetric copies behind each puzzle. With copies the result is int64, as released."""
     if num_aug == 0:
         return puzzles
     count, cells = puzzles.questions_NS.shape
@@ -101,27 +106,28 @@ def augment(puzzles: Puzzles, size: int, num_aug: int, rng: np.random.RandomStat
 
 
 def generate(count: int, size: int, rng: np.random.Generator, taken: Puzzles | None = None) -> Puzzles:
-    """Different minimal puzzles of one solution each, uint8, none of them among the questions of `taken`.
+    """New puzzles with one solution each and no clue too many, uint8. All differ, also from those of `taken`.
 
-    Raises ValueError if so many do not seem to exist.
+    Raises:
+        ValueError: there seem to be fewer such puzzles than `count`.
     """
-    seen = set() if taken is None else {grid_S.tobytes() for grid_S in taken.questions_NS.astype(np.uint8)}
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    known = set() if taken is None else {grid_S.tobytes() for grid_S in taken.questions_NS.astype(np.uint8)}
+    puzzles: list[tuple[np.ndarray, np.ndarray]] = []
     misses = 0
-    while len(found) < count:
+    while len(puzzles) < count:
         question_S, answer_S = (grid_S.astype(np.uint8) for grid_S in random_puzzle(rng, size))
-        if question_S.tobytes() not in seen:
-            seen.add(question_S.tobytes())
-            found.append((question_S, answer_S))
+        if question_S.tobytes() not in known:
+            known.add(question_S.tobytes())
+            puzzles.append((question_S, answer_S))
             misses = 0
         elif (misses := misses + 1) == PATIENCE:
-            raise ValueError(f"found only {len(found)} of {count} new {size}x{size} puzzles; ask for fewer")
-    return Puzzles(*(np.stack(grids) for grids in zip(*found, strict=True)))
+            raise ValueError(f"found only {len(puzzles)} of {count} new {size}x{size} puzzles; ask for fewer")
+    return Puzzles(*(np.stack(grids) for grids in zip(*puzzles, strict=True)))
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options; `parse` says what they mean and holds their defaults."""
+    """The options of the command line. `parse` explains them and has their defaults."""
 
     output_dir: Path
     source: str
@@ -137,7 +143,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The options of a command line, defaults filled in."""
+    """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build a Sudoku data set, from Sudoku-Extreme (train.csv, test.csv) or from new puzzles.",
         epilog="From the same CSVs, the same options and seed give the released builder's data, to the bit.",
@@ -149,7 +155,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         help="folder to write (default: data/sudoku-extreme-full, data/sudoku-<n>x<n>)",
     )
     add("--seed", type=int, default=42, help="default: %(default)s")
-    add("--num-aug", type=int, default=0, metavar="N", help="symmetric copies a training puzzle (default: 0)")
+    add("--num-aug", type=int, default=0, metavar="N", help="symmetric copies per training puzzle (default: 0)")
     add(
         "--source",
         choices=("hub", "generate"),
@@ -162,19 +168,23 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     csvs.add_argument("--source-dir", type=Path, metavar="D", help="take the CSVs from this folder, not the hub")
     csvs.add_argument("--min-difficulty", type=int, metavar="N", help="keep ratings of N and more (default: all)")
     csvs.add_argument("--subsample-size", type=int, metavar="N", help="random training puzzles (default: all)")
-    made = parser.add_argument_group("new puzzles (--source generate): one solution, no clue too many")
-    made.add_argument("--size", type=int, choices=tuple(BOXES), default=9, help="default: %(default)s")
-    made.add_argument("--train-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
-    made.add_argument("--test-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
-    given = parser.parse_args(arguments)
-    if given.output_dir is None:
-        name = f"sudoku-{given.size}x{given.size}" if given.source == "generate" else "sudoku-extreme-full"
-        given.output_dir = Path("data", name)
-    return Options(**vars(given))
+    new = parser.add_argument_group("new puzzles (--source generate): one solution, no clue too many")
+    new.add_argument("--size", type=int, choices=tuple(BOXES), default=9, help="default: %(default)s")
+    new.add_argument("--train-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
+    new.add_argument("--test-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.output_dir is None:
+        name = f"sudoku-{options.size}x{options.size}" if options.source == "generate" else "sudoku-extreme-full"
+        options.output_dir = Path("data", name)
+    return Options(**vars(options))
 
 
 def validate(options: Options) -> None:
-    """Raise ValueError, in one sentence, for options that cannot be met or contradict each other."""
+    """Checks the options.
+
+    Raises:
+        ValueError: they contradict each other or cannot be met.
+    """
     for name, least in (("num_aug", 0), ("seed", 0), ("train_samples", 1), ("test_samples", 1)):
         if vars(options)[name] < least:
             raise ValueError(f"--{name.replace('_', '-')} {vars(options)[name]} is less than {least}")
@@ -191,14 +201,18 @@ def validate(options: Options) -> None:
 
 
 def load(options: Options, name: str) -> Puzzles:
-    """The puzzles of one CSV, "train.csv" or "test.csv"; raises ValueError as `read_csv` does."""
+    """The puzzles of one CSV, "train.csv" or "test.csv". Raises ValueError like `read_csv`."""
     folder = options.source_dir
     file = fetch_file(options.source_repo, name) if folder is None else folder / name
     return read_csv(file, options.min_difficulty)
 
 
 def build(options: Options) -> None:
-    """Write the data set; raises ValueError, in one sentence, for bad options or bad puzzles."""
+    """Writes the data set.
+
+    Raises:
+        ValueError: the options or the puzzles are wrong.
+    """
     validate(options)
     check_replaceable(options.output_dir)
     rng = np.random.RandomState(options.seed)

@@ -27,8 +27,8 @@ def csv_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
             indices = [header.index(name) for name in columns]
             for fields in filter(None, reader):  # without blank lines
                 if len(fields) != len(header):
-                    where = f"{file}, line {reader.line_num}"
-                    raise ValueError(f"{where}: has {len(fields)} columns instead of {len(header)}")
+                    origin = f"{file}, line {reader.line_num}"
+                    raise ValueError(f"{origin}: has {len(fields)} columns instead of {len(header)}")
                 yield reader.line_num, [fields[index] for index in indices]
         except csv.Error as error:
             raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
@@ -42,13 +42,13 @@ def _lines(file: Path, raw: BinaryIO) -> Iterator[str]:
             raise ValueError(f"{file}, line {number}: is not UTF-8 text ({error.reason})") from error
 
 
-def require_text(where: str, name: str, text: str, length: int, foreign: re.Pattern[str]) -> None:
+def require_text(origin: str, name: str, text: str, length: int, foreign: re.Pattern[str]) -> None:
     """Checks that a field has `length` characters and none that matches `foreign`.
 
     Raises:
-        ValueError: it does not. The sentence begins with `where` and the field's `name`.
+        ValueError: it does not. The sentence begins with `origin` and the field's `name`.
     """
     if len(text) != length:
-        raise ValueError(f"{where}: the {name} has {len(text)} characters instead of {length}")
+        raise ValueError(f"{origin}: the {name} has {len(text)} characters instead of {length}")
     if match := foreign.search(text):
-        raise ValueError(f"{where}: the {name} holds the character {match.group()!r}")
+        raise ValueError(f"{origin}: the {name} holds the character {match.group()!r}")
