@@ -1,4 +1,4 @@
-"""ARC data: the counts of the real sets, what stands where, augmentations as a property, and files with faults."""
+"""ARC data: counts of the real sets, positions of grids, properties of augmentations, and files with faults."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_augmentations_are_distinct_in_content() -> None:
 
 
 def test_augmentations_that_exchange_examples_are_the_same() -> None:
-    """Here turning the grids around turns each example into the other."""
+    """Half a turn changes each example into the other."""
     one, other = (np.array([row], np.uint8) for row in ([1, 2], [2, 1]))
     task = Task("a", [Example(one, one), Example(other, other)], [])
     found = draw_augmentations(task, 300, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Mazes: the released builder's bits, and the mathematics of what is built."""
+"""Mazes: the released builder's bits, and the mathematics of the result."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ MAZES = [name for name in EXPECTED if EXPECTED[name]["builder"] == "build_maze_u
 
 
 def adjacency(question_S: np.ndarray) -> np.ndarray:
-    """Which open cells of a board touch, [S, S], without the help of `dataset.maze`."""
+    """The adjacency matrix of a board's open cells [S, S], without `dataset.maze`."""
     size = round(question_S.size**0.5)
     row, column = np.divmod(np.arange(size * size), size)
     apart = abs(row[:, None] - row) + abs(column[:, None] - column)
@@ -44,7 +44,7 @@ def adjacency(question_S: np.ndarray) -> np.ndarray:
 
 
 def shortest_paths(question_S: np.ndarray) -> tuple[int, float]:
-    """How long the shortest paths are and how many there are, by powers of the adjacency matrix."""
+    """The length and the number of the shortest paths, by powers of the adjacency matrix."""
     adjacent_SS = adjacency(question_S).astype(float)
     ways_S = (question_S == START).astype(float)
     goal = int(np.flatnonzero(question_S == GOAL)[0])

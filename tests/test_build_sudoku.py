@@ -63,7 +63,7 @@ def test_same_bits_as_the_released_builder(name: str, tmp_path: Path) -> None:
 
 
 def test_symmetries_are_drawn_as_specified() -> None:
-    """Follows the order of the draws to the letter: guards the released bits without the real CSVs."""
+    """Repeats the exact order of the draws: guards the released bits without the real CSVs."""
     old = np.arange(81).reshape(9, 9) % 10
     theirs = np.random.RandomState(42)
     copies = transform(old.reshape(-1), random_symmetries(np.random.RandomState(42), 9, 20))

@@ -1,4 +1,4 @@
-"""The data set layout: what is written can be read, and nothing that contradicts itself can."""
+"""Data sets on disk: written ones can be read, contradictory ones cannot."""
 
 import json
 import signal
@@ -79,7 +79,7 @@ def test_a_folder_with_other_things_is_not_replaced(written: Path) -> None:
 
 
 def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shell would go on in one that is no more."""
+    """A shell in that folder would lose it."""
     (tmp_path / "here" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "below")
     with pytest.raises(ValueError, match="it is the current folder"):
@@ -116,7 +116,7 @@ def cut_short(folder: Path) -> None:
 
 
 def blank_below_zero(folder: Path) -> None:
-    """As labels may be that are not scored, but inputs may not."""
+    """Labels that are not scored may be negative, inputs may not."""
     change_metadata(ignore_label_id=-100)(folder)
     for name in ("labels", "inputs"):
         change_array(name, lambda a: np.where(a == 0, np.int16(-100), a.astype(np.int16)))(folder)

@@ -1,4 +1,4 @@
-"""solve.py as a user types it: every exit code, every way in, JSON, frames and GIFs."""
+"""solve.py on the command line: every exit code, every kind of input, JSON, frames and GIFs."""
 
 import io
 import json
@@ -30,7 +30,7 @@ FOUR_BY_FOUR = Sudoku(4)
 
 @pytest.fixture(autouse=True)
 def sleeping_threads(monkeypatch):
-    """solve.py sets this where it is not set: not for the tests that follow."""
+    """solve.py sets this variable. This undoes it after each test."""
     monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
 
 
@@ -43,7 +43,7 @@ def puzzles() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def run(puzzles, tmp_path_factory) -> str:
-    """A model that knows those puzzles by heart: a few seconds of training."""
+    """A model trained for a few seconds on just those puzzles."""
     folder = tmp_path_factory.mktemp("learned")
     inputs, labels = (
         np.stack([Sudoku(4).tokens(text) for text in texts]).astype(np.uint8) for texts in zip(*puzzles, strict=True)
@@ -89,7 +89,7 @@ def test_a_file_with_many(run, puzzles, tmp_path, capsys):
 
 
 def test_the_shipped_model_solves_what_is_hard_for_people(capsys):
-    """Two of Arto Inkala's puzzles, of 2012 and 2010, and one with 17 clues; one start, 16 iterations."""
+    """Arto Inkala's puzzles of 2012 and 2010, and one with 17 clues: one start, 16 iterations."""
     hard = ["8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4..",
             "..53.....8......2..7..1.5..4....53...1..7...6..32...8..6.5....9..4....3......97..",
             "000000010400000000020000000000050407008000300001090000300400200050100000000806000"]  # fmt: skip
@@ -122,7 +122,7 @@ def test_json_says_all(run, puzzles, capsys):
 
 
 def test_an_answer_that_is_no_solution(maze, tmp_path, capsys):
-    """The small golden model has settled on something that is not a path."""
+    """The small golden model settles on cells that are no path."""
     file = tmp_path / "maze.txt"
     file.write_text(maze)
     code, out, _ = told(capsys, str(file), "--checkpoint", str(MAZE9), "--depth", "32", "--breadth", "2")
@@ -136,7 +136,7 @@ def test_nothing_converged(maze, capsys):
 
 
 def test_no_solution_and_several(run, puzzles, capsys):
-    """Whoever asks for the impossible needs no checkpoint."""
+    """Puzzles without a solution need no checkpoint."""
     code, out, _ = told(capsys, "12.....3...4....")
     assert code == 4 and out.startswith("1 2 | . .\n") and "no solution: no filling" in out
     code, out, _ = told(capsys, "#####\n#S# #\n#####\n#  G#\n#####")
@@ -183,11 +183,11 @@ def test_a_mistake_is_one_sentence(words, sentence, capsys):
 
 
 def test_what_python_lacks_is_named():
-    """As where the virtual environment is not active."""
+    """As if the virtual environment were not active."""
     done = subprocess.run([sys.executable, "-E", "-S", str(ROOT / "solve.py")], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    said = r"error: \S+ has no \w+: bash scripts/install.sh makes .venv/bin/python with it\n"
-    assert re.fullmatch(said, done.stderr), done.stderr
+    sentence = r"error: \S+ has no \w+: bash scripts/install.sh makes .venv/bin/python with it\n"
+    assert re.fullmatch(sentence, done.stderr), done.stderr
 
 
 def test_mistakes_in_options_do_not_look_like_wrong_answers(capsys):
@@ -213,7 +213,7 @@ def test_files_of_other_systems(begin, end, tmp_path):
 
 
 def test_a_pipe_is_read_as_a_file():
-    """As the shell's <(...) makes it."""
+    """As in the shell's <(...)."""
     reader, writer = os.pipe()
     with open(reader), open(writer, "w") as pipe:
         pipe.write(NINE)
@@ -226,11 +226,11 @@ def test_more_starts_than_memory_holds(run, puzzles, capsys):
     assert (code, err) == (1, "error: there is not enough memory; give a smaller --breadth\n")
 
 
-def test_nobody_types(monkeypatch, capsys):
+def test_a_terminal_without_input_asks_for_a_puzzle(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     code, _, err = told(capsys)
     assert code == 1 and "give a puzzle" in err
-    monkeypatch.setattr("sys.stdin", None)  # as the shell's <&- makes it
+    monkeypatch.setattr("sys.stdin", None)  # as in the shell's <&-
     assert "give a puzzle" in told(capsys)[2]
 
 
@@ -336,7 +336,7 @@ def test_help_and_mistakes_wait_for_no_heavy_import():
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 
-def test_a_reader_who_has_seen_enough(run, puzzles):
+def test_a_reader_that_stops_reading_is_no_error(run, puzzles):
     words = f"{sys.executable} solve.py --checkpoint {run} --json | head -n 1"
     given = "\n".join(question for question, _ in puzzles * 20).encode()
     done = subprocess.run(["bash", "-c", words], input=given, capture_output=True, cwd=ROOT, timeout=120)

@@ -1,4 +1,4 @@
-"""Puzzles from text, and what the rules say about answers."""
+"""Puzzles as text, the rules, and the kinds of boards in data sets."""
 
 import itertools
 
@@ -157,7 +157,7 @@ def test_a_data_set_tells_its_kind_of_boards():
 
 
 def test_the_first_answer_tells_4x4_sudokus_and_mazes_apart():
-    """Both have 6 tokens, and a Sudoku may have one 2 and one 3 as a maze has one S and one G."""
+    """Both have 6 tokens, and a Sudoku with one 2 and one 3 looks like a maze with its S and G."""
     sudoku_S, solution_S = Sudoku(4).tokens("21.....3........"), Sudoku(4).tokens("2143432112343412")
     assert kind_of(sudoku_S[None], solution_S[None], 6) == Sudoku(4)
     maze_S = Maze(4).tokens("S...###.###G####")

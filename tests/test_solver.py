@@ -1,4 +1,4 @@
-"""The solver as a program uses it: batches, starts, traces, devices and precision."""
+"""The solver in Python: batches, starts, traces, devices and precision."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ FOUR = "2....4.3.......4"
 
 
 def write_random(directory, name: str, shape: PuzzleShape, *words: str) -> str:
-    """A checkpoint of a model that has learned nothing, with starts and weights of its own."""
+    """The folder of an untrained checkpoint with random weights."""
     heads = [] if "sru" in name else ["arch.num_heads=2"]
     config = load_pretrain([f"train={name}", "arch.hidden_size=32", *heads, *words])
     torch.manual_seed(0)
@@ -170,7 +170,7 @@ ARCHS = ["eqr_sudoku", "eqr_maze_unique", "trm_sudoku", "hrm_sudoku", "hrm_sru",
 
 @pytest.mark.parametrize("name", ARCHS)
 def test_weights_cast_once_give_the_same_answers(name, tmp_path, monkeypatch):
-    """bfloat16 as on a GPU, or a CPU that is fast in it: the weights may be cast at every use, or once."""
+    """In bfloat16, casting the weights once gives the same answers as casting them at every use."""
     monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
     path = write_random(tmp_path, name, PuzzleShape(16, 6, 1))
     once = Solver.load(path)

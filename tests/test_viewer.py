@@ -49,7 +49,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """The page, opened from disk; the console must stay empty, and nothing may be loaded from elsewhere."""
+    """The page, opened from disk. The test fails if the console is not empty or anything else is loaded."""
     opened = browser.new_page()
     said: list[str] = []
     loaded: list[str] = []
@@ -69,7 +69,7 @@ def pick(page: Any, folder: Path) -> None:
 
 
 def shows(page: Any, sentence: str) -> None:
-    """Wait until the page says so of itself."""
+    """Waits until the page shows this sentence."""
     too_late = pytest.importorskip("playwright.sync_api").TimeoutError
     script = "text => document.getElementById('where').textContent === text"
     try:
@@ -89,7 +89,7 @@ def enter(page: Any, field: str, text: str) -> None:
 
 
 def grids(page: Any, key: str) -> list[np.ndarray]:
-    """What each board of the page has in its cells, [rows, columns]."""
+    """The cells of each board of the page, [rows, columns]."""
     boards = []
     for cells in page.evaluate(READ_BOARDS):
         shape = [max(cell[axis] for cell in cells) + 1 for axis in ("row", "column")]
@@ -102,7 +102,7 @@ def grids(page: Any, key: str) -> list[np.ndarray]:
 
 
 def pairs(split: Split) -> list[np.ndarray]:
-    """The boards of a split's examples in the order in which the page shows them."""
+    """The boards of a split's examples, in the order of the page."""
     side = isqrt(split.metadata.seq_len)
     return list(np.stack([split.inputs, split.labels], axis=1).reshape(-1, side, side))
 
@@ -228,7 +228,7 @@ def test_pages_and_groups(page: Any, tmp_path: Path) -> None:
     shows(page, "Examples 16 to 21 of 16 to 23 of group 2, which has 8 puzzles")
     headings = page.locator(".puzzle h2").all_text_contents()
     assert headings == [f"Puzzle {16 + n}, {n + 1} of 8 in group 2" for n in range(6)]
-    page.press("#group", "ArrowRight")  # moves in the text, not over pages
+    page.press("#group", "ArrowRight")  # moves the cursor in the text, not the pages
     page.locator("#group").blur()
     page.keyboard.press("ArrowRight")
     shows(page, "Examples 22 to 23 of 16 to 23 of group 2, which has 8 puzzles")
@@ -324,7 +324,7 @@ def test_a_folder_can_be_dropped(page: Any, tmp_path: Path) -> None:
 
 
 def test_gigabytes_open_at_once(page: Any, tmp_path: Path) -> None:
-    """Nine sparse gigabytes of which only the last example is written."""
+    """Nine sparse gigabytes. Only the last example is written."""
     puzzles, examples = 1000, 5_000_000
     folder = tmp_path / "big"
     folder.mkdir()
@@ -394,7 +394,7 @@ def test_faults_are_named(name: str, break_it: Callable[[Path], Any], sentence: 
     said = page.locator(".fault:visible").first.text_content()
     assert sentence in said and said.startswith("set/")
     page.select_option("#split", "set/test")
-    if "identifiers.json" not in name:  # the other split is as good as before
+    if "identifiers.json" not in name:  # the other split is still fine
         shows(page, "Examples 0 to 1 of 0 to 1")
         assert page.locator(".fault:visible").count() == 0
 

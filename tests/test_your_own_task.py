@@ -1,4 +1,4 @@
-"""docs/your_own_task.md: its builder, its configurations, its variations, and that it quotes them as they are."""
+"""docs/your_own_task.md: its builder, configurations and variations work, and its quotes equal the files."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def splits(data: Path) -> dict[str, Split]:
 
 
 def count_solutions(puzzle: list[int], size: int = 5) -> int:
-    """By trying every digit in the first blank: slow, and nothing like what the builder does."""
+    """Counts by trying every digit in the first blank: slow, and unlike the builder."""
     if 0 not in puzzle:
         return 1
     cell = puzzle.index(0)
@@ -93,7 +93,7 @@ VARIATIONS = re.findall(r"`(arch(?:=|\.[^`\n]*=)[^`\n]*)`", PAGE)
 
 @pytest.mark.parametrize("words", ["", *VARIATIONS])
 def test_it_trains(data: Path, tmp_path: Path, words: str) -> None:
-    """As it stands, and with every change of the model that the page writes out."""
+    """The example trains, as it is and with every variation that the page lists."""
     places = [f"dataset.data_path={data}", f"checkpoint_path={tmp_path}"]
     run = command("pretrain.py", *FEW, *places, *words.split())
     assert run.returncode == 0, run.stderr
@@ -119,7 +119,7 @@ def quotes(page: str) -> list[tuple[str, str]]:
 
 
 def stands(path: str, text: str) -> bool:
-    """A .yaml file is quoted whole, a .py file in pieces without gaps, which may have lost one indentation."""
+    """Whether a quote equals its file: all of a .yaml, or a piece of a .py, perhaps without one indentation."""
     file = (ROOT / path).read_text()
     return text == file if path.endswith(".yaml") else text in file or indent(text, "    ") in file
 
