@@ -25,7 +25,7 @@ from dataset.puzzles import Puzzles
 from evaluation.halting import Halting
 from evaluation.selection import RULES
 from evaluation.settings import Settings, settings_for
-from evaluation.units import metrics_by_depth, plan, run_units
+from evaluation.units import Plan, metrics_by_depth, run_units
 from models.core import Start
 from models.reasoner import Reasoner
 from runtime import distributed
@@ -39,12 +39,12 @@ KINDS = ("plain", "streaming", "early exit")
 
 def measure(model: Reasoner, start: Start, data: Puzzles, settings: Settings, puzzles: int | None, rule: str) -> Point:
     """One evaluation: what it reached and what it cost."""
-    cut = plan(settings, len(data), puzzles)
-    done = list(run_units(model, start, data, settings, cut, cut.units))
-    N = len(cut.examples_N)
-    found = metrics_by_depth(done, N, settings)[max(settings.depths)]
+    plan = Plan.of(settings, len(data), puzzles)
+    parts = list(run_units(model, start, data, settings, plan, plan.units))
+    N = len(plan.examples_N)
+    found = metrics_by_depth(parts, N, settings)[max(settings.depths)]
     accuracy = found[f"selection/{rule}/exact_accuracy" if settings.breadth > 1 else "all/exact_accuracy"]
-    seconds = sum(part.seconds for part in done)
+    seconds = sum(part.seconds for part in parts)
     return {
         "depth": max(settings.depths),
         "halt_q": settings.halting.q if settings.halting else None,
@@ -52,7 +52,7 @@ def measure(model: Reasoner, start: Start, data: Puzzles, settings: Settings, pu
         "error": math.sqrt(accuracy * (1 - accuracy) / N),
         "nfe": found["nfe/mean"],
         "seconds": seconds,
-        "device_seconds": sum(part.device_seconds for part in done),
+        "device_seconds": sum(part.device_seconds for part in parts),
         "puzzles_per_second": N / seconds,
         "metrics": {name: None if math.isnan(value) else value for name, value in found.items()},
     }

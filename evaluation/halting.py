@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Halting:
-    """When a trajectory of a streaming evaluation leaves; with neither threshold it never does before the end.
+    """When a trajectory of a streaming evaluation halts. All given conditions must hold; without any it never halts.
 
     Args:
-        q: sigmoid(q_halt) must be above this.
-        residual: the residual must have been below this for `patience` iterations in a row.
+        q: sigmoid(q_halt) is above this.
+        residual: the residual has been below this for `patience` iterations in a row.
         patience: see `residual`.
-        min_steps: and not before so many iterations.
+        min_steps: the least number of iterations; no condition by itself.
     """
 
     q: float | None = None
@@ -27,7 +27,7 @@ class Halting:
     min_steps: int = 2
 
     def fires(self, steps_R: Tensor, q_halt_R: Tensor, calm_R: Tensor) -> Tensor:
-        """Which rows leave [R]; `calm_R` counts the iterations with a residual below the threshold."""
+        """Whether each row halts, bool [R]. `calm_R` counts the iterations with a residual below the threshold."""
         if self.q is None and self.residual is None:
             return torch.zeros_like(steps_R, dtype=torch.bool)
         fired = steps_R >= self.min_steps

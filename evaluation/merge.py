@@ -8,66 +8,51 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from config.command import command
-from evaluation.halting import Halting
-from evaluation.observers.arc import votes_by_depth
-from evaluation.observers.maze import shares
-from evaluation.observers.per_puzzle import FILE, write_per_puzzle
-from evaluation.partial import Partial, refuse_other
+from evaluation.about import About
+from evaluation.observers import OBSERVERS
+from evaluation.partial import Partial
 from evaluation.results import results_table, write_results
-from evaluation.settings import Settings
-from evaluation.units import Done, metrics_by_depth
-
-SUBMISSION = "submission.json"
+from evaluation.units import Part, metrics_by_depth
+from runtime.files import write_whole
 
 
-def settings_of(about: dict[str, Any]) -> Settings:
-    """The settings that parts were made with."""
-    fields = about["settings"]
-    return Settings(**fields | {"halting": Halting(**fields["halting"]) if fields["halting"] else None})
+def conclude(
+    directory: Path, about: About, parts: Sequence[Part], processes: int | None = None, seconds: float | None = None
+) -> None:
+    """Prints the table of a finished evaluation, and writes its files into `directory`.
 
-
-def data_of(about: dict[str, Any]) -> Path:
-    """Where the puzzles lie: as they were named, if that is here, or else where that was."""
-    named = Path(about["facts"]["dataset"])
-    return named if named.is_dir() else Path(about.get("data", named))
-
-
-def conclude(directory: Path, about: dict[str, Any], done: Sequence[Done], more: dict[str, Any]) -> None:
-    """Prints the table and writes results.json, results.csv and what else was asked for; `more` are facts to add.
-
-    What an earlier evaluation left in the folder beside these is deleted, as are tables by group.
+    These are results.json, results.csv and the files of observers. Files that an earlier evaluation left under the
+    names of observers are deleted first, and so are its tables by group.
     """
-    settings = settings_of(about)
-    metrics = metrics_by_depth(done, about["puzzles"], settings)
-    if about["arc"]:
-        votes = votes_by_depth(data_of(about), settings.depths, [part.observed["arc"] for part in done])
-        for depth, at_depth in votes.items():
-            metrics[depth] |= at_depth.metrics()
-    if about["maze"]:
-        for depth, share in shares([part.observed["maze"] for part in done]).items():
-            metrics[depth] |= share
-    seconds = sum(part.seconds for part in done)
+    parts = sorted(parts, key=lambda part: part.unit)
+    metrics = metrics_by_depth(parts, about.puzzles, about.settings)
+    files: dict[str, str] = {}
+    for name in parts[0].observed or {}:
+        findings = OBSERVERS[name].finish([part.observed[name] for part in parts], about.data_path())
+        files |= findings.files
+        for depth, values in findings.metrics.items():
+            metrics[depth] |= values
+    process_seconds = sum(part.seconds for part in parts)
     work = {
-        "process_seconds": round(seconds, 3),
-        "device_seconds": round(sum(part.device_seconds for part in done), 3),
-        "puzzles_per_process_second": round(about["puzzles"] / seconds, 3),
+        "process_seconds": round(process_seconds, 3),
+        "device_seconds": round(sum(part.device_seconds for part in parts), 3),
+        "puzzles_per_process_second": round(about.puzzles / process_seconds, 3),
     }
-    print(results_table(metrics))
+    columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
+    print(results_table(metrics, columns))
     print(
-        "work: {process_seconds} s, {device_seconds} of the device, {puzzles_per_process_second} puzzles/s".format(
-            **work
-        )
+        f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
+        f"{work['puzzles_per_process_second']} puzzles/s"
     )
-    for file in (directory / FILE, directory / SUBMISSION, *directory.glob("by_*.json")):
-        file.unlink(missing_ok=True)
-    if about["facts"]["settings"].get("per_puzzle"):
-        write_per_puzzle(directory, [part.observed["per_puzzle"] for part in done])
-    write_results(directory, about["facts"] | more | {"work": work}, metrics)
-    if about["arc"]:
-        votes[max(votes)].write_submission(directory / SUBMISSION)
+    directory.mkdir(parents=True, exist_ok=True)
+    earlier = [directory / file for observer in OBSERVERS.values() for file in observer.files]
+    for path in [*earlier, *directory.glob("by_*.json")]:
+        path.unlink(missing_ok=True)
+    for file, text in files.items():
+        write_whole(directory / file, text)
+    write_results(directory, about.facts | {"processes": processes, "seconds": seconds, "work": work}, metrics)
 
 
 def _listed(numbers: list[int]) -> str:
@@ -75,30 +60,27 @@ def _listed(numbers: list[int]) -> str:
 
 
 def merge(directories: Sequence[Path], output: Path) -> None:
-    """Writes the results of an evaluation whose parts lie in these folders into `output`.
+    """Writes the results of an evaluation into `output`; its parts lie in these folders.
 
     Raises:
-        ValueError: a folder holds no parts, they are of different evaluations, or some are missing.
+        ValueError: a folder holds no parts, they belong to different evaluations, or some are missing.
     """
-    about: dict[str, Any] | None = None
-    done: dict[int, Done] = {}
+    about: About | None = None
+    parts: dict[int, Part] = {}
     for directory in directories:
         partial = Partial(directory)
-        there = partial.about()
-        if there is None:
+        about = about or partial.about()
+        if about is None or not partial.has(about):
             raise ValueError(f"{directory} holds no parts of an evaluation (evaluate into it with shard=1/2, ...)")
-        about = about or there
-        refuse_other(about, there, directory)
-        done |= {part.unit: part for part in partial.done()}
+        parts |= {part.unit: part for part in partial.parts()}
     assert about is not None
-    missing = [unit for unit in range(about["units"]) if unit not in done]
+    missing = [unit for unit in range(about.units) if unit not in parts]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {about['units']} units of work are missing (numbers {_listed(missing)}): "
+            f"{len(missing)} of {about.units} units of work are missing (numbers {_listed(missing)}): "
             "a job has not finished, or its folder was not named; the same command with its eval_dir goes on"
         )
-    processes = {"processes": None, "seconds": None}
-    conclude(output, about, [done[unit] for unit in sorted(done)], processes)
+    conclude(output, about, list(parts.values()))
 
 
 @command()

@@ -6,6 +6,7 @@ Shapes: R rows, each a trajectory; S tokens of a puzzle.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +20,24 @@ from models.reasoner import Readout, State
 
 @dataclass(frozen=True)
 class Observation:
-    """R trajectories at one depth: per-row values by name, answers, halting logits and convergence scores."""
+    """R trajectories at one depth: values of each row by name, answers, halting logits and convergence scores."""
 
     values: dict[str, np.ndarray]  # each [R] float64
     predictions_RS: np.ndarray
     q_halt_R: np.ndarray
-    scores_R: np.ndarray  # NaN where there is none
+    scores_R: np.ndarray  # NaN after a single iteration
 
     def rows(self, index: np.ndarray | slice) -> "Observation":
         """Some of the rows."""
         values = {name: value[index] for name, value in self.values.items()}
         return Observation(values, self.predictions_RS[index], self.q_halt_R[index], self.scores_R[index])
+
+
+class Findings(NamedTuple):
+    """What an observer found in a whole evaluation."""
+
+    metrics: dict[int, dict[str, float]]  # by depth
+    files: dict[str, str]  # their text by name
 
 
 def concatenate(parts: Sequence[Observation]) -> Observation:
@@ -43,9 +51,9 @@ def concatenate(parts: Sequence[Observation]) -> Observation:
 
 
 def _latent_statistics(state: State) -> dict[str, Tensor]:
-    """How the two latents lie and how they relate: statistics over D of every position, averaged, each [R].
+    """Statistics of the two latents and of how they relate, each [R]: taken over D, averaged over positions.
 
-    Nothing for models that do not carry two latents of one shape.
+    Empty for a model whose latents are not two of one shape.
     """
     if len(state.latents) != 2:
         return {}
@@ -73,7 +81,7 @@ def observe(
     settings: Settings,
     **more: Tensor,
 ) -> Observation:
-    """Everything that is measured of rows; `more` are further values [R] by name. Waits for the device."""
+    """Everything that is measured of the rows. `more` are further values [R] by name. Waits for the device."""
     values = {
         **by_row(readout, state.labels, settings.loss_type, settings.learned_halting),
         "steps": state.steps,
@@ -92,7 +100,7 @@ def observe(
 
 
 class Clock:
-    """Adds up the seconds that the device worked inside `with clock:`; on a CPU, those of the clock on the wall."""
+    """Adds up the seconds that the device works inside `with clock:`; on a CPU, the seconds that pass."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -112,10 +120,11 @@ class Clock:
         else:
             self._seconds += time.perf_counter() - self._began
 
-    def read(self) -> float:
-        """The seconds so far. Waits for the device."""
+    def lap(self) -> float:
+        """The seconds since the last call. Waits for the device."""
         if self._cuda:
             torch.cuda.synchronize()
             self._seconds += sum(begin.elapsed_time(end) for begin, end in self._events) / 1e3
             self._events.clear()
-        return self._seconds
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds

@@ -1,175 +1,135 @@
-"""An evaluation on disk while it is under way: what is done survives a kill, and several jobs can share the work.
+"""An evaluation on disk while it is under way. What is done survives a kill, and several jobs can share the work.
 
-EVAL_DIR/partial/ holds about.json, which says what is evaluated and how, and units*.jsonl, a line for each unit
-that is done. Every process appends to a file of its own. A line that a kill cut short counts as not there.
+EVAL_DIR/partial/ holds about.json, which says what is evaluated and how, and units*.jsonl, with a line for each unit
+that is done. Each process appends to a file of its own. A line that a kill cut short does not count.
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
-from config.schema import Arch, EvalConfig
-from dataset.puzzles import Puzzles
-from evaluation.observers.maze import holds_mazes
-from evaluation.settings import Settings
-from evaluation.units import Done, Plan
+from evaluation.about import About, read_about
+from evaluation.units import Part
 from runtime.distributed import World
 from runtime.files import claim
-from runtime.load import Loaded
-from runtime.versions import versions
 
-_FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
-"""Keys that may differ between parts of an evaluation: they change no number, or what they stand for is compared."""
-
-_DONE = TypeAdapter(Done)
-
-
-def _fingerprint(metadata: bytes, puzzles: Puzzles, cut: Plan) -> str:
-    """Of the puzzles that are evaluated: sets built with two seeds may have the same metadata."""
-    total = hashlib.sha256(metadata)
-    for array in (puzzles.split.inputs, puzzles.split.labels):
-        total.update(array[cut.examples_N].tobytes())
-    return total.hexdigest()
-
-
-def describe(
-    config: EvalConfig, settings: Settings, loaded: Loaded, arch: Arch, backend: str, puzzles: Puzzles, cut: Plan
-) -> dict[str, Any]:
-    """What is evaluated and how. Parts fit together where `same` is equal."""
-    data_path = config.dataset_data_path or loaded.data_path
-    metadata = (Path(data_path) / config.split / "dataset.json").read_bytes()
-    on_gpu = puzzles.device.type == "cuda"
-    asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
-    return {
-        "same": asked
-        | {
-            "halt_max_steps": settings.depths,
-            "max_puzzles": len(cut.examples_N),
-            "checkpoint": loaded.digest,
-            "dataset": _fingerprint(metadata, puzzles, cut),
-            "arch": arch.model_dump(mode="json"),
-            "device": puzzles.device.type,
-            "backend": backend,
-        },
-        "units": len(cut.units),
-        "puzzles": len(cut.examples_N),
-        "settings": asdict(settings),
-        "arc": config.split == "test" and (Path(data_path) / "test_puzzles.json").is_file(),
-        "maze": holds_mazes(puzzles.split),
-        "data": str(Path(data_path).resolve()),
-        "facts": {
-            "checkpoint": str(loaded.origin),
-            "step": loaded.step,
-            "weights": "averaged (EMA)" if loaded.averaged else "raw",
-            "notes": loaded.notes,
-            "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
-            **({"examples": len(puzzles)} if config.per_puzzle else {}),
-            "arch": arch.model_dump(mode="json"),
-            "dataset": data_path,
-            "device": torch.cuda.get_device_name(puzzles.device) if on_gpu else "cpu",
-            "backend": backend,
-            "versions": versions(),
-        },
-    }
-
-
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """The first key whose values differ, with both values."""
-    for key in one | other:  # in their order: a setting before the data that follow from it
-        if one.get(key) != other.get(key):
-            a, b = one.get(key), other.get(key)
-            if isinstance(a, dict) and isinstance(b, dict):
-                return f"{key}.{_differing(a, b)}"
-            return f"another {key}" if key in ("checkpoint", "dataset") else f"{key} is {a!r} there and {b!r} here"
-    return None
-
-
-def refuse_other(about: dict[str, Any], there: dict[str, Any], directory: Path) -> None:
-    """Raises ValueError where the parts in `directory`, which say `there`, are of another evaluation than `about`."""
-    difference = _differing(there["same"], about["same"])
-    if difference is not None:
-        raise ValueError(f"{directory} holds parts of a different evaluation ({difference}): give another eval_dir")
-
-
-def _line(done: Done) -> str:
-    tallies = {str(depth): tally._asdict() for depth, tally in done.tallies.items()}
-    return json.dumps(done._asdict() | {"tallies": tallies})
-
-
-def _lock(shard: tuple[int, int]) -> str:
-    return f"shard{shard[0]}of{shard[1]}.lock"
+_PART = TypeAdapter(Part)
 
 
 class Partial:
-    """The partial results below an evaluation's folder; `made` says that this was made for them."""
+    """The parts of an evaluation below its folder.
 
-    def __init__(self, directory: Path, made: bool = False) -> None:
-        self.directory, self._folder, self._made = directory, directory / "partial", made
+    Args:
+        directory: the evaluation's folder.
+        shard: (i, n), the i-th of n shards of the work.
+        made: whether this program made the folder for the evaluation.
+    """
 
-    def about(self) -> dict[str, Any] | None:
-        """What the parts are parts of; None if there are none. ValueError where that cannot be read."""
+    def __init__(self, directory: Path, shard: tuple[int, int] = (1, 1), made: bool = False) -> None:
+        self.directory, self._folder, self._shard, self._made = directory, directory / "partial", shard, made
+        self._name = f"shard{shard[0]}of{shard[1]}"
+
+    def about(self) -> About | None:
+        """What the parts on disk are parts of; None without any. Raises ValueError if about.json is damaged."""
         file = self._folder / "about.json"
         if not file.is_file():
             return None
         try:
-            found = json.loads(file.read_bytes())
+            return read_about(file)
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or "same" not in found:
-            raise ValueError(f"{file} is damaged: remove {self._folder}, or give another eval_dir")
-        return found
+            raise ValueError(f"{file} is damaged: remove {self._folder}, or give another eval_dir") from None
 
-    def begin(self, about: dict[str, Any], shard: tuple[int, int]) -> list[Done]:
-        """Starts, or goes on; returns what is done.
+    def parts(self) -> list[Part]:
+        """The parts on disk, in the order of their units."""
+        by_unit = {part.unit: part for file in sorted(self._folder.glob("units*.jsonl")) for part in _read(file)}
+        return [by_unit[unit] for unit in sorted(by_unit)]
+
+    def has(self, about: About) -> bool:
+        """Whether parts of this evaluation are on disk. Raises ValueError for parts of another one."""
+        on_disk = self.about()
+        if on_disk is not None and (difference := about.difference(on_disk)):
+            raise ValueError(
+                f"{self.directory} holds parts of a different evaluation ({difference}): give another eval_dir"
+            )
+        return on_disk is not None
+
+    def complete(
+        self, about: About, world: World, run: Callable[[Sequence[int]], Generator[Part, None, None]], notes: list[str]
+    ) -> list[Part]:
+        """Runs the units of this shard that are not on disk, and keeps each once it is done.
+
+        All processes call it, and `run` gets the numbers of each process's own units.
+
+        Args:
+            about: what is evaluated.
+            world: the processes.
+            run: runs units, and yields their parts.
+            notes: what to say before the work begins.
+
+        Returns:
+            All parts that are done, in every process those of this call, in the main one also those of earlier calls.
 
         Raises:
-            ValueError: the parts there are of another evaluation, or another job is at work on the same shard.
+            ValueError: the parts on disk are of another evaluation, another job works on this shard, or logits were not
+                finite.
         """
-        there = self.about()
-        if there is not None:
-            refuse_other(about, there, self.directory)
+        earlier = self._begin(about) if world.is_main else []
+        finished = world.from_main({part.unit for part in earlier})
+        shard, shards = self._shard
+        left = [unit for unit in range(about.units)[shard - 1 :: shards] if unit not in finished]
+        if world.is_main:
+            print(
+                "".join(f"{note}\n" for note in notes + self._notes(len(finished), about.units)),
+                end="",
+                file=sys.stderr,
+            )
+        parts: list[Part] = []
+        with self._own_file(world) as file, closing(run(left[world.rank :: world.size])) as running:
+            for part in running:
+                try:
+                    part.check()
+                except ValueError:
+                    self._abandon()
+                    raise
+                _append(file, part)
+                parts.append(part)
+        return earlier + [part for others in world.gather_objects(parts) for part in others]
+
+    def _begin(self, about: About) -> list[Part]:
+        """Starts an evaluation, or goes on with one and returns its parts."""
+        going_on = self.has(about)
         self._made |= not self.directory.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._claim(shard)
-        if there is not None:
-            return self.done()
-        unfinished = self._folder / f".about.{os.getpid()}.unfinished"
-        unfinished.write_text(json.dumps(about, indent=1) + "\n")
-        os.replace(unfinished, self._folder / "about.json")
-        return []
+        self._claim()
+        if not going_on:
+            unfinished = self._folder / f".about.{self._name}.unfinished"  # two shards may begin at the same time
+            unfinished.write_text(about.to_json())
+            os.replace(unfinished, self._folder / "about.json")
+        return self.parts() if going_on else []
 
-    def _claim(self, shard: tuple[int, int]) -> None:
-        """Keeps other jobs from this shard until this object, or the process, is gone."""
-        self._claimed = open(self._folder / _lock(shard), "w")
-        what = f"shard {shard[0]}/{shard[1]}" if shard[1] > 1 else "the same evaluation"
+    def _claim(self) -> None:
+        """Keeps other jobs from this shard for as long as this object, or its process, lives."""
+        self._claimed = open(self._folder / f"{self._name}.lock", "w")
+        shard, shards = self._shard
+        what = f"shard {shard}/{shards}" if shards > 1 else "the same evaluation"
         claim(self._claimed, f"another job is at work on {what} in {self.directory}: wait, or give another eval_dir")
 
-    def done(self) -> list[Done]:
-        """The units that are done, in order."""
-        found: dict[int, Done] = {}
-        for file in sorted(self._folder.glob("units*.jsonl")):
-            for done in _read(file):
-                found[done.unit] = done
-        return [found[unit] for unit in sorted(found)]
+    def _notes(self, done: int, units: int) -> list[str]:
+        if units == 1:
+            return []
+        kept = f"what is done is kept in {self.directory}; with eval_dir={self.directory} a killed evaluation goes on"
+        return [f"{done} of {units} units were done before" if done else kept]
 
-    def notes(self, done: int, units: int) -> list[str]:
-        """What to say at the beginning."""
-        where = f"what is done is kept in {self.directory}; with eval_dir={self.directory} a killed evaluation goes on"
-        return [f"{done} of {units} units were done before" if done else where] if units > 1 else []
-
-    def append_to(self, shard: tuple[int, int], world: World) -> IO[str]:
-        """The file that this process appends to."""
-        name = f"units_shard{shard[0]}of{shard[1]}_process{world.rank}of{world.size}.jsonl"
-        file = open(self._folder / name, "a+")
+    def _own_file(self, world: World) -> IO[str]:
+        """The file to which this process appends."""
+        file = open(self._folder / f"units_{self._name}_process{world.rank}of{world.size}.jsonl", "a+")
         file.write("\n")  # ends a line that a kill cut short
         return file
 
@@ -177,10 +137,10 @@ class Partial:
         """Removes the parts."""
         shutil.rmtree(self._folder)
 
-    def abandon(self, shard: tuple[int, int]) -> None:
-        """Leaves nothing behind, unless a unit is done or another shard's job has begun. Any process may call it."""
-        others = [file for file in self._folder.glob("shard*.lock") if file.name != _lock(shard)]
-        if others or self.done():
+    def _abandon(self) -> None:
+        """Leaves nothing behind, unless a unit is done or another shard has begun. Any process may call it."""
+        others = [file for file in self._folder.glob("shard*.lock") if file.stem != self._name]
+        if others or self.parts():
             return
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._made:
@@ -188,16 +148,19 @@ class Partial:
                 self.directory.rmdir()
 
 
-def append(file: IO[str], done: Done) -> None:
-    """Writes a unit, and sees it to the disk."""
-    file.write(_line(done) + "\n")
+def _append(file: IO[str], part: Part) -> None:
+    """Writes a part as one line, and waits until the disk has it."""
+    tallies = {str(depth): tally._asdict() for depth, tally in part.tallies.items()}
+    file.write(json.dumps(part._asdict() | {"tallies": tallies}) + "\n")
     file.flush()
     os.fsync(file.fileno())
 
 
-def _read(file: Path) -> Iterator[Done]:
+def _read(file: Path) -> Iterator[Part]:
+    """The parts in a file."""
     for line in file.read_bytes().splitlines():
         try:
-            yield _DONE.validate_json(line)
+            part = _PART.validate_json(line)
         except ValidationError:
-            pass  # empty, or cut short
+            continue  # empty, or cut short
+        yield part

@@ -5,26 +5,24 @@ import io
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runtime.files import fit_for_json, new_directory, write_whole
 
-# column heading -> metric
+# column heading -> metric; what observers add comes between the two
+_FIRST_COLUMN = {"exact": "all/exact_accuracy"}
 _COLUMNS = {
-    "exact": "all/exact_accuracy",
-    "shortest path": "maze/shortest_path",
     "token acc.": "all/accuracy",
     "residual": "all/residual",
     "any": "different_init/any_correct",
     "vote": "majority_vote/exact_accuracy",
     "best converged": "convergence_top_k/cumulative_exact_acc_top1",
     "top-k": "convergence_top_k/exact_accuracy",
-    "ARC pass@1": "ARC/pass@1",
-    "ARC pass@2": "ARC/pass@2",
     "q_halt acc.": "all/q_halt_accuracy",
 }
-# of a streaming evaluation, in which a trajectory's iterations are its own
+# for a streaming evaluation, in which each trajectory makes its own number of iterations
 _STREAMING_COLUMNS = {
     "iterations": "all/steps",
     "p95": "all/steps_p95",
@@ -42,18 +40,23 @@ def _cell(name: str, value: float | None) -> str:
 
 
 def _lines_below(values: dict[str, float]) -> list[str]:
-    """What the deepest line of the table says of selection rules and of q_halt."""
+    """Selection rules and q_halt at the largest depth."""
     prefix, suffix = "selection/", "/exact_accuracy"
     rules = [name.removeprefix(prefix).removesuffix(suffix) for name in values if name.startswith(prefix)]
-    chosen = [f"{rule} {_cell('', values[prefix + rule + suffix])}" for rule in rules]
-    said = {"precision": "precision", "recall": "recall", "calibration error": "ece"}
-    q_halt = [f"{words} {_cell('', values[f'all/q_halt_{name}'])}" for words, name in said.items()]
-    return ([f"exact, by selection: {', '.join(chosen)}"] if chosen else []) + [f"q_halt: {', '.join(q_halt)}"]
+    selected = [f"{rule} {_cell('', values[prefix + rule + suffix])}" for rule in rules]
+    names = {"precision": "precision", "recall": "recall", "calibration error": "ece"}
+    q_halt = [f"{words} {_cell('', values[f'all/q_halt_{name}'])}" for words, name in names.items()]
+    return ([f"exact, by selection: {', '.join(selected)}"] if selected else []) + [f"q_halt: {', '.join(q_halt)}"]
 
 
-def results_table(metrics: dict[int, dict[str, float]]) -> str:
-    """One line a depth, then selection and calibration at the last."""
-    columns = _COLUMNS | (_STREAMING_COLUMNS if any("all/forced" in values for values in metrics.values()) else {})
+def results_table(metrics: dict[int, dict[str, float]], observed: Mapping[str, str]) -> str:
+    """A line for each depth, then selection rules and calibration at the largest.
+
+    `observed` holds the columns of observers: metrics by heading. A column without a value at any depth is left out.
+    """
+    columns = _FIRST_COLUMN | dict(observed) | _COLUMNS
+    if any("all/forced" in values for values in metrics.values()):
+        columns |= _STREAMING_COLUMNS
     shown = {head: name for head, name in columns.items() if any(name in values for values in metrics.values())}
     lines = [["depth", *shown]]
     for depth, values in metrics.items():
@@ -68,14 +71,13 @@ def results_table(metrics: dict[int, dict[str, float]]) -> str:
 
 
 def new_evaluation_directory(checkpoint: Path) -> Path:
-    """A folder of its own beside the checkpoint, made new."""
+    """Makes a new folder beside the checkpoint."""
     return new_directory(checkpoint.parent / f"eval_{checkpoint.stem}_{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def write_results(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, float]]) -> None:
-    """results.json (facts and metrics by depth) and results.csv (a row a depth, every setting a column)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    by_depth = {str(d): fit_for_json(values) for d, values in metrics.items()}
+    """Writes results.json (facts, and metrics by depth) and results.csv (a row per depth, a column per setting)."""
+    by_depth = {str(depth): fit_for_json(values) for depth, values in metrics.items()}
     write_whole(directory / "results.json", json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
     settings = {f"settings/{name}": value for name, value in facts["settings"].items() if name != "halt_max_steps"}
     settings |= {name: facts[name] for name in ("checkpoint", "step", "weights", "dataset", "processes", "device")}
@@ -91,10 +93,10 @@ def write_results(directory: Path, facts: dict[str, Any], metrics: dict[int, dic
 
 
 def read_results(directory: Path) -> dict[str, Any]:
-    """The results.json of an evaluation; its metrics by depth.
+    """The results.json of an evaluation. Its `metrics` are by depth.
 
     Raises:
-        ValueError: there is none, or something else is in it.
+        ValueError: the file is missing, or holds something else.
     """
     file = directory / "results.json"
     if not file.is_file():

@@ -11,17 +11,17 @@ class Settings:
     """How to evaluate.
 
     Args:
-        depths: outer iterations to report at; in a streaming evaluation one, the most that a trajectory makes.
-        breadth: trajectories a puzzle.
-        top_k: how many of the best converged trajectories are kept (None: that selection is not reported).
-        window: changes of the logits that the convergence score averages over.
+        depths: outer iterations after which to report. Streaming has one: the most that a trajectory makes.
+        breadth: trajectories per puzzle.
+        top_k: how many of the best converged trajectories to keep (None: without this selection).
+        window: how many residuals the convergence score averages.
         rows: trajectories that a device works on at a time.
         seed: of all random draws.
-        perturb_std: scale of the noise added to the latents once an outer iteration.
+        perturb_std: scale of the noise added to the latents before every outer iteration but the first.
         loss_type: the token loss that is reported (config.schema.Loss).
-        learned_halting: whether the total loss that is reported has the halting loss in it.
-        halting: makes the evaluation a streaming one: a slot whose trajectory has left takes the next.
-        agree: streaming: so many halted restarts with the same answer free a puzzle's later ones.
+        learned_halting: whether the reported total loss includes the halting loss.
+        halting: when a trajectory leaves its slot for the next one (None: never, not a streaming evaluation).
+        agree: streaming: once this many halted restarts have the same answer, the puzzle's later restarts are dropped.
         look_interval: streaming: iterations between two looks of the host.
     """
 
@@ -41,7 +41,7 @@ class Settings:
 
 def settings_for(config: EvalConfig, arch: Arch) -> Settings:
     """The settings that a configuration asks for."""
-    rule = Halting(config.halt_q, config.halt_residual, config.halt_patience, config.halt_min_steps)
+    halting = Halting(config.halt_q, config.halt_residual, config.halt_patience, config.halt_min_steps)
     return Settings(
         depths=sorted(set(config.halt_max_steps or [arch.halt_max_steps])),
         breadth=config.different_init,
@@ -52,7 +52,13 @@ def settings_for(config: EvalConfig, arch: Arch) -> Settings:
         perturb_std=config.perturb_std,
         loss_type=arch.loss.loss_type,
         learned_halting=arch.learned_halting,
-        halting=rule if config.streaming else None,
+        halting=halting if config.streaming else None,
         agree=config.agree,
         look_interval=config.look_interval,
     )
+
+
+def most_puzzles(config: EvalConfig) -> int | None:
+    """How many puzzles a configuration evaluates at most; None for all."""
+    by_steps = config.max_eval_steps and config.max_eval_steps * config.global_batch_size
+    return min((limit for limit in (config.max_puzzles, by_steps) if limit is not None), default=None)

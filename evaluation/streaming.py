@@ -1,8 +1,8 @@
-"""Streaming evaluation: a pool of slots, each of which takes the next (puzzle, restart) when it has halted.
+"""Streaming evaluation: a pool of slots. A slot whose trajectory has halted takes the next (puzzle, restart).
 
 Memory on the device depends on the number of slots alone, not on depth, breadth or the amount of data. The host
-looks at the pool every few iterations; a slot that halts in between keeps everything as it was at that
-iteration, so that without noise results do not depend on how often it looks.
+looks at the pool every few iterations. A slot that halts in between stays as it was at that iteration. So without
+noise the results do not depend on how often the host looks.
 
 Shapes: R slots, N puzzles, S tokens, V vocabulary, W the window of the convergence score.
 """
@@ -26,27 +26,27 @@ from models.reasoner import Readout, Reasoner, State, where_rows
 
 
 class Slots(NamedTuple):
-    """The pool: a value, like a State. A slot that has halted is empty or waits to be looked at."""
+    """The pool: a value, like a State. A slot that has halted is empty, or waits until the host looks."""
 
     state: State
     readout: Readout  # of the last iteration
-    residuals: Tensor  # [R, W] the last ones, the latest last; NaN where there is none
+    residuals: Tensor  # [R, W] the last W, the latest last; NaN for iterations not made, and for the first
     calm: Tensor  # [R] int32: iterations in a row with a residual below the threshold
-    fired: Tensor  # [R] bool: the halting rule fired; otherwise only the depth can have ended a trajectory
+    fired: Tensor  # [R] bool: the halting rule fired; other trajectories end at the largest depth
 
 
 def fresh(model: Reasoner, batch: Batch, latents: Latents, window: int) -> Slots:
-    """Slots at the beginning of their trajectories."""
+    """Slots whose trajectories begin at `latents`."""
     state = begin(batch, latents)
     rows, tokens = batch.inputs.shape
-    nothing = state.inputs.new_zeros(rows, dtype=torch.float32)
-    logits = nothing.new_zeros(rows, tokens, model.lm_head.weight.shape[0], dtype=model.embed_tokens.dtype)
-    residuals = nothing.new_full((rows, window), torch.nan)
-    return Slots(state, Readout(logits, nothing, nothing), residuals, state.steps, state.halted)
+    zeros_R = state.inputs.new_zeros(rows, dtype=torch.float32)
+    logits = zeros_R.new_zeros(rows, tokens, model.lm_head.weight.shape[0], dtype=model.embed_tokens.dtype)
+    residuals = zeros_R.new_full((rows, window), torch.nan)
+    return Slots(state, Readout(logits, zeros_R, zeros_R), residuals, state.steps, state.halted)
 
 
 def iterate(model: Reasoner, slots: Slots, settings: Settings) -> Slots:
-    """One outer iteration of every slot that has not halted. Asks the device nothing."""
+    """One outer iteration of every slot that has not halted. Does not wait for the device."""
     halting = settings.halting
     assert halting is not None
     state, readout = model.advance(perturbed(slots.state, settings.perturb_std))
@@ -69,10 +69,10 @@ def _where(rows_R: Tensor, yes: Slots, no: Slots) -> Slots:
 
 
 class Agreement:
-    """How many of a puzzle's restarts count: up to the one with which `agree` of them have halted on one answer.
+    """How many of a puzzle's restarts count: up to the restart with which `agree` have halted on one answer.
 
-    Restarts count in order, each once all before it have ended, so this depends on their answers alone and not on
-    which of them ended first. With `agree` None all count.
+    Restarts count in order, each once all before it have ended. So the number depends on their answers alone, not on
+    which ended first. With `agree` None all restarts count.
     """
 
     def __init__(self, puzzles: int, breadth: int, agree: int | None) -> None:
@@ -83,7 +83,7 @@ class Agreement:
         self._ended_N = np.zeros(puzzles, int)
 
     def add(self, puzzle: int, restart: int, answer: bytes | None) -> None:
-        """A restart has ended with this answer; None if its rule never fired."""
+        """Notes that a restart has ended with this answer (None: its halting rule never fired)."""
         if self._agree is None or restart >= self.kept_N[puzzle]:
             return
         waiting, votes = self._waiting[puzzle], self._votes[puzzle]
@@ -100,7 +100,8 @@ class Agreement:
                     return
 
     def queue(self) -> Iterator[tuple[int, int]]:
-        """(puzzle, restart), every puzzle's first restart before any puzzle's second; what is freed is left out."""
+        """Yields (puzzle, restart): first restarts of all puzzles, then second ones. Leaves out restarts that no
+        longer count."""
         for restart in range(int(self.kept_N.max(initial=0))):
             for puzzle in range(len(self.kept_N)):
                 if restart < self.kept_N[puzzle]:
@@ -110,14 +111,23 @@ class Agreement:
 class Streamed(NamedTuple):
     """What became of N puzzles."""
 
-    seen: Observation  # the trajectories that count, puzzle by puzzle, restarts in order
-    kept_N: np.ndarray  # how many those are
-    spent_N: np.ndarray  # iterations spent on each puzzle, with those on restarts that do not count
+    observation: Observation  # the trajectories that count, puzzle by puzzle, restarts in order
+    kept_N: np.ndarray  # how many trajectories of each puzzle count
+    spent_N: np.ndarray  # iterations spent on each puzzle, also on restarts that do not count
     capacity: int  # iterations that the slots could have made meanwhile
 
 
 class Stream:
-    """One pool at work on N puzzles of `data`, whose numbers in the whole evaluation begin at `first`."""
+    """A pool at work on N puzzles.
+
+    Args:
+        model: the model, in evaluation mode.
+        data: the puzzles.
+        examples_N: which of them to work on.
+        first: the first one's number in the whole evaluation.
+        starts: draws the trajectories' starts.
+        settings: how to evaluate, with a halting rule.
+    """
 
     def __init__(
         self, model: Reasoner, data: Puzzles, examples_N: np.ndarray, first: int, starts: Starts, settings: Settings
@@ -136,7 +146,7 @@ class Stream:
 
     @torch.no_grad()
     def run(self, clock: Clock, progress: Callable[[int], object]) -> Streamed:
-        """Runs to the end. `progress` is told how many more trajectories are done or freed."""
+        """Runs to the end. Tells `progress` how many more trajectories have ended or no longer count."""
         settled = capacity = 0
         while True:
             self._collect()
@@ -155,8 +165,8 @@ class Stream:
         kept_N = self._agreement.kept_N
         order_T = np.lexsort((restart_T, puzzle_T))
         order_T = order_T[restart_T[order_T] < kept_N[puzzle_T[order_T]]]
-        seen = concatenate([part[2] for part in self._parts]).rows(order_T)
-        return Streamed(seen, kept_N, self._spent_N, capacity)
+        observation = concatenate([part[2] for part in self._parts]).rows(order_T)
+        return Streamed(observation, kept_N, self._spent_N, capacity)
 
     def _fresh(self, puzzle_R: np.ndarray, restart_R: np.ndarray) -> Slots:
         batch = self._data.rows(self._examples_N[puzzle_R])
@@ -164,17 +174,17 @@ class Stream:
         return fresh(self._model, batch, latents, self._settings.window)
 
     def _collect(self) -> None:
-        """Takes the trajectories that have halted out of their slots, and those that no longer count."""
+        """Takes trajectories out of their slots: those that have halted, and those that no longer count."""
         state = self._slots.state
         halted_R, steps_R = torch.stack((state.halted.int(), state.steps)).cpu().numpy()
         ended = np.flatnonzero(self._taken_R & (halted_R > 0))
         if len(ended):
-            seen = self._look(ended)
+            observation = self._look(ended)
             puzzles, restarts = self._puzzle_R[ended], self._restart_R[ended]
-            self._parts.append((puzzles, restarts, seen))
+            self._parts.append((puzzles, restarts, observation))
             np.add.at(self._ended_N, puzzles, 1)
             for puzzle, restart, answer, forced in zip(
-                puzzles, restarts, seen.predictions_RS, seen.values["forced"], strict=True
+                puzzles, restarts, observation.predictions_RS, observation.values["forced"], strict=True
             ):
                 self._agreement.add(puzzle, restart, None if forced else answer.tobytes())
         freed_R = self._restart_R >= self._agreement.kept_N[self._puzzle_R]
@@ -201,7 +211,7 @@ class Stream:
         self._slots = tree_map(lambda old, fill: old.index_copy(0, index, fill), self._slots, new)
 
     def _shrink(self) -> None:
-        """Cuts the pool to a quarter, and again, where that holds all that run: at the end, when nothing follows."""
+        """Cuts the pool to a quarter while that holds all running trajectories: at the end, when none follow."""
         rows, running = len(self._taken_R), int(self._taken_R.sum())
         while 0 < 4 * running <= rows:
             rows //= 4

@@ -14,9 +14,10 @@ import evaluation.observers.arc
 from dataset.arc import IDENTITY, SIDE, Augmentation, Example, Task, crop, encode, pack
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles
-from evaluation.merge import data_of
+from evaluation.about import About
 from evaluation.observations import Observation
 from evaluation.observers.arc import Votes, VotesByDepth, votes_by_depth
+from evaluation.settings import Settings
 
 QUESTION, OTHER, RIGHT = (np.array(grid, np.uint8) for grid in ([[1, 2, 0]], [[4], [5]], [[7, 8, 9], [0, 0, 3]]))
 TASK = Task("a", [Example(QUESTION, RIGHT)], [Example(QUESTION, RIGHT), Example(OTHER, RIGHT[:1])])
@@ -73,7 +74,7 @@ def test_votes_of_all_augmentations_are_one_answer() -> None:
     for puzzle in range(1, len(NAMES)):
         vote(found, RIGHT, puzzle)
     [answers] = found.counts.values()
-    assert {answer: tally.votes for answer, tally in answers.items()} == {pack(RIGHT): len(NAMES) - 1}
+    assert {answer: support.votes for answer, support in answers.items()} == {pack(RIGHT): len(NAMES) - 1}
     assert set(found.metrics().values()) == {1.0}
 
 
@@ -139,13 +140,12 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.metrics()["ARC/pass@1"] == 1.0
 
 
-def test_the_submission(tmp_path: Path) -> None:
+def test_the_submission() -> None:
     found = votes(b=Task("b", [Example(QUESTION, RIGHT)], [Example(QUESTION, None)]))
     for answer in (RIGHT, RIGHT, RIGHT, grid(1), grid(2), grid(2)):
         vote(found, answer)
     vote(found, grid(4), question=OTHER)
-    found.write_submission(tmp_path / "submission.json")
-    assert json.loads((tmp_path / "submission.json").read_text()) == {
+    assert json.loads(found.submission()) == {
         "a": [{"attempt_1": RIGHT.tolist(), "attempt_2": [[2]]}, {"attempt_1": [[4]], "attempt_2": [[4]]}],
         "b": [{"attempt_1": [[0]], "attempt_2": [[0]]}],
     }
@@ -170,11 +170,11 @@ def test_votes_are_read_from_a_data_set(tmp_path: Path) -> None:
 
 def test_parts_are_merged_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here" / "set").mkdir(parents=True)
-    about = {"facts": {"dataset": "set"}, "data": str(tmp_path / "here" / "set")}
+    about = About({}, 1, 1, Settings([1]), {"dataset": "set"}, str(tmp_path / "here" / "set"))
     monkeypatch.chdir(tmp_path / "here")
-    assert data_of(about) == data_of({"facts": about["facts"]}) == Path("set")
+    assert about.data_path() == Path("set")
     monkeypatch.chdir(tmp_path)
-    assert data_of(about) == tmp_path / "here" / "set"
+    assert about.data_path() == tmp_path / "here" / "set"
 
 
 def test_votes_in_parts_are_those_of_the_whole(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_votes_in_parts_are_those_of_the_whole(tmp_path: Path) -> None:
     seen = Observation({}, boards, np.array([1.0, -1.0, 0.5, 3.0]), np.zeros(4))
     found = []
     for cuts in ((0, 4), (0, 2, 4)):
-        observer, parts = VotesByDepth(tmp_path, puzzles, [3]), []
+        observer, parts = VotesByDepth(tmp_path, puzzles), []
         for part in map(slice, cuts, cuts[1:]):
             observer.observe(3, np.arange(4)[part], seen.rows(part))
             parts.append(json.loads(json.dumps(observer.take())))
-        found.append(votes_by_depth(tmp_path, [3], parts)[3].counts)
+        found.append(votes_by_depth(tmp_path, parts)[3].counts)
     assert found[0] == found[1]
     [counted] = found[0].values()
-    assert {answer: tally.votes for answer, tally in counted.items()} == {pack(RIGHT): 3, pack(OTHER): 1}
+    assert {answer: support.votes for answer, support in counted.items()} == {pack(RIGHT): 3, pack(OTHER): 1}

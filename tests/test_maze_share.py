@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from conftest import tiny_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.schema import EvalConfig
 from dataset.layout import Split, puzzle_split
 from dataset.maze import GOAL, OPEN, PATH, START, VOCAB_SIZE, WALL, grid_of, is_valid_answer, search, shortest_answer
 from evaluation.observations import Observation
-from evaluation.observers.maze import ShortestPaths, holds_mazes, shares
+from evaluation.observers.maze import Counts, ShortestPaths
 
 
 def maze(seed: int, size: int = 7) -> np.ndarray:
@@ -43,6 +46,16 @@ def seen(answers_RS: np.ndarray) -> Observation:
     return Observation({}, answers_RS.astype(np.int16), nothing, nothing)
 
 
+def observer(split: Split) -> ShortestPaths:
+    return ShortestPaths(Path(), SimpleNamespace(split=split))
+
+
+def shares(taken: list[Counts]) -> dict[int, dict[str, float]]:
+    findings = ShortestPaths.finish(taken, Path())
+    assert not findings.files
+    return findings.metrics
+
+
 def mazes(count: int = 5) -> Split:
     questions_NS = np.stack([maze(number) for number in range(count)])
     answers_NS = np.stack([shortest_answer(question_S) for question_S in questions_NS])
@@ -69,7 +82,7 @@ def test_any_shortest_path_counts_not_only_the_one_in_the_data() -> None:
     examples_R = np.repeat(np.arange(5), 40)
     answers_RS = np.stack([any_shortest(split.inputs[example], rng) for example in examples_R])
     assert 0 < (answers_RS == split.labels[examples_R]).all(1).mean() < 0.5
-    found = ShortestPaths(split)
+    found = observer(split)
     found.observe(1, examples_R, seen(split.inputs[examples_R]))
     found.observe(16, examples_R, seen(answers_RS))
     found.observe(16, examples_R[:50], seen(split.inputs[examples_R[:50]]))
@@ -78,7 +91,7 @@ def test_any_shortest_path_counts_not_only_the_one_in_the_data() -> None:
 
 def test_each_answer_is_taken_once() -> None:
     split = mazes()
-    found = ShortestPaths(split)
+    found = observer(split)
     for _ in range(2):
         found.observe(4, np.arange(3), seen(split.labels[[0, 1, 3]]))
         assert found.take() == [(4, 2, 3)]
@@ -89,7 +102,7 @@ def test_any_number_of_processes_reports_the_same() -> None:
     split = mazes(7)
     answers_NS = split.labels.copy()
     answers_NS[2] = split.inputs[2]
-    alone, processes = ShortestPaths(split), [ShortestPaths(split) for _ in range(3)]
+    alone, processes = observer(split), [observer(split) for _ in range(3)]
     for depth, answers in ((2, split.inputs), (8, answers_NS)):
         alone.observe(depth, np.arange(7), seen(answers))
         for rank, process in enumerate(processes):
@@ -98,7 +111,7 @@ def test_any_number_of_processes_reports_the_same() -> None:
     taken = json.loads(json.dumps([process.take() for process in processes]))  # as kept between units
     found = shares([alone.take()])
     assert found == {2: {"maze/shortest_path": 0.0}, 8: {"maze/shortest_path": 6 / 7}}
-    assert all(shares(order) == found for order in permutations(taken))
+    assert all(shares(list(order)) == found for order in permutations(taken))
 
 
 def changed(place: int, token: int) -> Split:
@@ -121,4 +134,5 @@ def changed(place: int, token: int) -> Split:
     ],
 )
 def test_a_data_set_is_known_by_its_boards(split: Split, expected: bool) -> None:
-    assert holds_mazes(split) == expected
+    config = EvalConfig(checkpoint="x")
+    assert ShortestPaths.applies(config, Path(), SimpleNamespace(split=split)) == expected

@@ -119,7 +119,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_puzzles(kind, words, whole, tmp
         patch.setattr(program, "run_units", one)
         with pytest.raises(Killed):
             program.main(arguments)
-    assert len(Partial(tmp_path).done()) == 1 and not (tmp_path / "per_puzzle.csv").exists()
+    assert len(Partial(tmp_path).parts()) == 1 and not (tmp_path / "per_puzzle.csv").exists()
     assert exit_code(program.main, arguments) == 0
     assert text(tmp_path) == text(whole[kind])
 

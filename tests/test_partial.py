@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -19,7 +20,9 @@ import evaluate as program
 from evaluation import merge as merging
 from evaluation import units as evaluation
 from evaluation.metrics import Tally
-from evaluation.partial import _DONE, Partial, _line
+from evaluation.observations import Findings
+from evaluation.observers import OBSERVERS
+from evaluation.partial import Partial, _append, _read
 from runtime import released
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
@@ -73,8 +76,8 @@ class Killed(Exception):
 
 def stop_after(monkeypatch, units: int) -> None:
     def some(*arguments):
-        for number, done in enumerate(evaluation.run_units(*arguments), start=1):
-            yield done
+        for number, part in enumerate(evaluation.run_units(*arguments), start=1):
+            yield part
             if number == units:
                 raise Killed
 
@@ -87,7 +90,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_numbers(kind, tmp_path, monkeyp
         stop_after(patch, 2)
         with pytest.raises(Killed):
             run(tmp_path, kind)
-    assert len(Partial(tmp_path).done()) == 2 and not (tmp_path / "results.json").exists()
+    assert len(Partial(tmp_path).parts()) == 2 and not (tmp_path / "results.json").exists()
     [file] = (tmp_path / "partial").glob("units*")
     cut_short = file.read_text().rstrip("\n")
     file.write_text(cut_short[:-20])  # the kill came while the second unit was written
@@ -104,7 +107,7 @@ def test_a_process_that_is_killed_goes_on(tmp_path, whole):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "evaluate.py"), *words], env=environment, stderr=-3)
     deadline = time.time() + 120
-    while not Partial(tmp_path).done() and process.poll() is None and time.time() < deadline:
+    while not Partial(tmp_path).parts() and process.poll() is None and time.time() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -190,6 +193,56 @@ def test_two_evaluations_in_one_second_have_folders_of_their_own(tmp_path, monke
         assert json.loads((tmp_path / name / "results.json").read_text())["settings"]["seed"] == seed
 
 
+class Answers:
+    """An observer that counts trajectories, by depth."""
+
+    columns, files = {"counted": "counts/share"}, ("counts.txt",)
+
+    def __init__(self, data, puzzles):
+        self.counts = Counter()
+
+    @staticmethod
+    def applies(config, data, puzzles):
+        return config.seed == 5 and data == GOLDEN / "maze9" and len(puzzles) == 100
+
+    def observe(self, depth, examples_R, observation):
+        self.counts[depth] += len(examples_R)
+
+    def take(self):
+        taken, self.counts = list(self.counts.items()), Counter()
+        return taken
+
+    @staticmethod
+    def finish(taken, data):
+        total = sum(map(Counter, map(dict, taken)), Counter())
+        return Findings(
+            {depth: {"counts/share": total[depth] / 100} for depth in total}, {"counts.txt": str(len(taken))}
+        )
+
+
+def test_an_observer_is_one_class_and_one_line(tmp_path, monkeypatch, capsys, whole):
+    """It adds a metric, a column and a file, also where shards are merged; another evaluation takes the file away."""
+    monkeypatch.setitem(OBSERVERS, "counts", Answers)
+    for i in (1, 2):
+        assert run(tmp_path, "plain", "seed=5", f"shard={i}/2") == 0
+    merging.merge([tmp_path], tmp_path)
+    assert "  counted  token acc." in capsys.readouterr().out
+    assert [found["counts/share"] for found in metrics(tmp_path).values()] == [0.42, 0.42]
+    assert (tmp_path / "counts.txt").read_text() == "7"
+    shutil.rmtree(tmp_path / "partial")
+    assert run(tmp_path, "plain") == 0
+    assert metrics(tmp_path) == whole["plain"] and not (tmp_path / "counts.txt").exists()
+
+
+def test_parts_with_the_keys_of_an_earlier_version_go_on(tmp_path, whole):
+    assert run(tmp_path, "plain", "shard=1/2") == 0
+    file = tmp_path / "partial" / "about.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"arc": False, "maze": True}))
+    assert run(tmp_path, "plain", "shard=2/2") == 0
+    merging.merge([tmp_path], tmp_path)
+    assert metrics(tmp_path) == whole["plain"]
+
+
 def test_merging_nothing_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="holds no parts of an evaluation"):
         merging.merge([tmp_path], tmp_path)
@@ -234,7 +287,7 @@ def test_a_refusal_takes_nothing_away_that_others_made(tmp_path, capsys):
         raise ValueError("refused")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation.Done, "check", refuse)
+        patch.setattr(evaluation.Part, "check", refuse)
         assert run(shared, "plain", "shard=2/2") == 1 and run(shared, "plain") == 1
     assert capsys.readouterr().err.count("error: refused") == 2
     assert before.items() <= {file: file.read_bytes() for file in (shared / "partial").iterdir()}.items()
@@ -248,22 +301,24 @@ def test_two_processes_are_refused_in_one_sentence_each(tmp_path):
     assert not (tmp_path / "new" / "partial").exists()
 
 
-def test_a_unit_is_the_same_after_reading():
+def test_a_unit_is_the_same_after_reading(tmp_path):
     tally = Tally({"a": (0.1 + 0.2, 3), "b": (float("inf"), 1.0)}, {"steps": {4: 2, 16: 1}})
-    done = evaluation.Done(7, {2: tally, 4: tally}, 1.5, 0.25, {"2": "text"})
-    assert _DONE.validate_json(_line(done)) == done
+    part = evaluation.Part(7, {2: tally, 4: tally}, 1.5, 0.25, {"2": "text"})
+    with open(tmp_path / "units.jsonl", "w") as file:
+        _append(file, part)
+    assert list(_read(tmp_path / "units.jsonl")) == [part]
 
 
 def test_large_evaluations_have_a_bounded_number_of_units():
     from evaluation.halting import Halting
     from evaluation.settings import Settings
-    from evaluation.units import UNITS, plan
+    from evaluation.units import UNITS, Plan
 
     for halting in (None, Halting()):
         for puzzles, breadth in ((10, 1), (1000, 8), (422_786, 1), (422_786, 128), (422_786, 5000), (3, 5000)):
-            cut = plan(Settings([16], breadth=breadth, halting=halting), puzzles, None)
-            assert len(cut.units) <= 2 * UNITS
-            covered = [cut.examples(unit) for unit in cut.units]
+            plan = Plan.of(Settings([16], breadth=breadth, halting=halting), puzzles, None)
+            assert len(plan.units) <= 2 * UNITS
+            covered = [plan.examples(unit) for unit in plan.units]
             assert sum(map(len, covered)) == puzzles and all(len(part) for part in covered)
 
 

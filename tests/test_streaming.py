@@ -79,7 +79,7 @@ def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
     """Against a run of each trajectory alone, to the end, of which the iteration is picked afterwards."""
     model, puzzles = eqr
     halting = RULES[rule]
-    seen = streamed(model, puzzles, replace(PLAIN, halting=halting)).seen
+    seen = streamed(model, puzzles, replace(PLAIN, halting=halting)).observation
     found = set()
     for puzzle in range(len(puzzles)):
         for restart in range(3):
@@ -244,15 +244,15 @@ def test_early_exit_keeps_the_first_restarts_and_their_answers(eqr, rows, look_i
         [9], breadth=6, rows=rows, look_interval=look_interval, halting=Halting(residual=2.0, patience=1)
     )
     full, early = streamed(model, puzzles, settings), streamed(model, puzzles, replace(settings, agree=2))
-    answers_NBS = full.seen.predictions_RS.reshape(11, 6, -1)
-    forced_NB = full.seen.values["forced"].reshape(11, 6)
+    answers_NBS = full.observation.predictions_RS.reshape(11, 6, -1)
+    forced_NB = full.observation.values["forced"].reshape(11, 6)
     expected = [
         counted([None if gone else a.tobytes() for a, gone in zip(*row, strict=True)], 2)
         for row in zip(answers_NBS, forced_NB, strict=True)
     ]
     assert early.kept_N.tolist() == expected and 2 <= min(expected) < 6
     kept = np.concatenate([answers_NBS[n, :k] for n, k in enumerate(expected)])
-    assert (early.seen.predictions_RS == kept).all()
+    assert (early.observation.predictions_RS == kept).all()
     assert early.spent_N.sum() < full.spent_N.sum()
 
 
@@ -288,7 +288,7 @@ def test_a_residual_that_is_not_there_does_not_count(eqr):
     rule = Halting(q=1e-9, min_steps=1)
     found = evaluate(*eqr, replace(PLAIN, halting=rule), ALONE)[9]
     assert found["all/steps"] == 1 and math.isnan(found["all/residual"])
-    seen = streamed(*eqr, replace(PLAIN, breadth=1, halting=Halting())).seen
+    seen = streamed(*eqr, replace(PLAIN, breadth=1, halting=Halting())).observation
     seen.values["residual"][1:] = math.nan
     ones_N = np.ones(len(seen.scores_R), int)
     sums = tally(seen, np.zeros_like(seen.predictions_RS), ones_N, ones_N, replace(PLAIN, breadth=1)).sums

@@ -16,10 +16,10 @@ from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.by_group import read_numbers
 from evaluation.drawing.curves import cells_to_fill_in, principal, telling
-from evaluation.observations import Observation, concatenate
+from evaluation.observations import concatenate
 from evaluation.settings import Settings, settings_for
 from evaluation.trajectory import Starts, evaluating, seed, trajectory
-from evaluation.units import plan, run_units
+from evaluation.units import Plan, unit_runs
 from models.core import Start
 from models.reasoner import Reasoner
 from runtime import distributed
@@ -76,20 +76,6 @@ class Sample:
         return self.right_DNB.shape[2]
 
 
-class _Collector:
-    """Keeps all that an evaluation sees, by depth."""
-
-    def __init__(self) -> None:
-        self.seen: dict[int, list[Observation]] = {}
-
-    def observe(self, depth: int, _: np.ndarray, seen: Observation) -> None:
-        """Trajectories of whole puzzles at that depth."""
-        self.seen.setdefault(depth, []).append(seen)
-
-    def take(self) -> None:
-        """Nothing: what was seen stays here."""
-
-
 def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
     """How to sample a checkpoint: as its evaluation did, where there are `results`, but from a few starts, and deep."""
     settings: dict[str, Any] = results["settings"] if results else {"global_batch_size": ROWS}
@@ -136,28 +122,26 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
         ValueError: the checkpoint, its data or the CSV are not there, or do not fit.
     """
     settings, model, start, data, facts = _build(config)
-    cut = plan(settings, len(data), puzzles)
+    plan = Plan.of(settings, len(data), puzzles)
     rating_E = None if ratings is None else read_numbers(ratings, "rating", len(data))
-    collector = _Collector()
-    for _ in run_units(model, start, data, settings, cut, cut.units, True, {"sample": collector}):
-        pass
-    seen = [concatenate(collector.seen[depth]) for depth in settings.depths]
-    N, B = len(cut.examples_N), settings.breadth
-    batch = data.rows(cut.examples_N)
+    runs = list(unit_runs(model, start, data, settings, plan, plan.units, progress=True))
+    observations = [concatenate([run.by_depth[depth] for run in runs]) for depth in settings.depths]
+    N, B = len(plan.examples_N), settings.breadth
+    batch = data.rows(plan.examples_N)
     inputs_NS, labels_NS = batch.inputs.cpu().numpy(), batch.labels.cpu().numpy()
     none_NB = np.full((N, B), np.nan)
-    right_DNB = np.stack([at.values["exact_accuracy"].reshape(N, B) for at in seen]).astype(bool)
+    right_DNB = np.stack([o.values["exact_accuracy"].reshape(N, B) for o in observations]).astype(bool)
     return Sample(
         inputs_NS,
         labels_NS,
         data.shape.vocab_size,
-        np.stack([at.predictions_RS.reshape(N, B, -1) for at in seen]),
+        np.stack([o.predictions_RS.reshape(N, B, -1) for o in observations]),
         right_DNB,
-        np.stack([at.values.get("residual", none_NB).reshape(N, B) for at in seen]),
-        np.stack([at.scores_R.reshape(N, B) for at in seen]),
-        np.stack([at.q_halt_R.reshape(N, B) for at in seen]),
-        [_paths(model, start, data, cut.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
-        cells_to_fill_in(inputs_NS, labels_NS) if rating_E is None else rating_E[cut.examples_N],
+        np.stack([o.values.get("residual", none_NB).reshape(N, B) for o in observations]),
+        np.stack([o.scores_R.reshape(N, B) for o in observations]),
+        np.stack([o.q_halt_R.reshape(N, B) for o in observations]),
+        [_paths(model, start, data, plan.examples_N, puzzle, settings) for puzzle in telling(right_DNB)],
+        cells_to_fill_in(inputs_NS, labels_NS) if rating_E is None else rating_E[plan.examples_N],
         "cells to fill in" if rating_E is None else "rating",
         facts,
     )

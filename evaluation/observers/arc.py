@@ -1,84 +1,94 @@
-"""ARC evaluation: the answers to all augmentations of a test input are undone and voted on.
+"""ARC: the answers to all augmentations of a test input are mapped back, and vote.
 
-N counts predictions, S tokens of a board. A grid is kept as `dataset.arc.pack` makes it: equal grids, equal bytes.
+Shapes: N predictions, S tokens of a board. A grid is packed as `dataset.arc.pack` does: equal grids have equal bytes.
 """
 
 import base64
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from config.schema import EvalConfig
 from dataset.arc import Task, crop, pack, parse_task, split_name, unpack
 from dataset.puzzles import Puzzles
-from evaluation.observations import Observation
+from evaluation.observations import Findings, Observation
+
+TASKS = "test_puzzles.json"
+"""The tasks of the test set. Only ARC data sets have this file."""
+SUBMISSION = "submission.json"
 
 AT = (1, 2, 5, 10, 100, 1000)
-"""How many of the most voted answers are compared with the truth, for `ARC/pass@k`."""
+"""`ARC/pass@k` is reported for these k: the truth is among the k answers with the most votes."""
 
 ATTEMPTS = 2
 KEEP = max(AT) + 24
-"""Best answers to a test input that are kept when there are more than twice as many."""
+"""A test input with more than twice as many answers keeps this many of the best."""
 
 UNIT = 2**32
-"""Confidences are added as integers, so that a sum does not depend on the order of its parts."""
+"""Confidences are added as integers, so that the order of the parts does not change a sum."""
 
 NO_ANSWER = [[0]]
 
 
-class Tally(NamedTuple):
-    """How often an answer was given, and the sum of sigmoid(q_halt) in units of 1 / UNIT."""
+class Support(NamedTuple):
+    """How often an answer was given, and the sum of its sigmoid(q_halt) in units of 1 / UNIT."""
 
     votes: int = 0
     confidence: int = 0
 
-    def plus(self, other: "Tally") -> "Tally":
+    def plus(self, other: "Support") -> "Support":
         """Both together."""
-        return Tally(self.votes + other.votes, self.confidence + other.confidence)
+        return Support(self.votes + other.votes, self.confidence + other.confidence)
 
 
 Question = tuple[str, bytes]
 """A task's name and a test input."""
 
-Counts = dict[Question, dict[bytes, Tally]]
-"""For every question asked, the answers given."""
+Counts = dict[Question, dict[bytes, Support]]
+"""The answers to every question that was asked."""
 
 
-def ranked(answers: Mapping[bytes, Tally]) -> list[bytes]:
-    """The answers by votes, then by mean confidence, most first; the grid itself settles what is still equal."""
+def ranked(answers: Mapping[bytes, Support]) -> list[bytes]:
+    """The answers with the most votes first, then those with the highest mean confidence, then by their bytes."""
 
-    def place(answer: bytes) -> tuple[int, float, bytes]:
-        tally = answers[answer]
-        return -tally.votes, -tally.confidence / tally.votes, answer
+    def rank(answer: bytes) -> tuple[int, float, bytes]:
+        support = answers[answer]
+        return -support.votes, -support.confidence / support.votes, answer
 
-    return sorted(answers, key=place)
+    return sorted(answers, key=rank)
 
 
 class Votes:
-    """The votes of one process on the test inputs of a data set.
+    """Votes on the test inputs of a data set.
 
-    Memory is bounded: a test input has at most 2 * KEEP answers here, of which the best KEEP survive when there
-    are more. Up to that many the result depends on no order; 1000 augmentations give 1001 answers at most.
+    Memory is bounded. A test input has at most 2 * KEEP answers; of more, the best KEEP survive. Up to 2 * KEEP the
+    result depends on no order, and 1000 augmentations give at most 1001 answers.
     """
 
     def __init__(self, names: list[str], tasks: dict[str, Task]) -> None:
-        """`names` are those of the puzzle identifiers, `tasks` the tasks of the test set."""
+        """`names` are the puzzle identifiers' names, `tasks` the tasks of the test set."""
         self._names, self._tasks = names, tasks
         self._questions = {(name, pack(test.input)) for name, task in tasks.items() for test in task.test}
         self.counts: Counts = {}
 
     def like(self) -> "Votes":
-        """Votes on the same test inputs, none counted."""
+        """Votes on the same test inputs, none counted yet."""
         return Votes(self._names, self._tasks)
 
     @classmethod
     def read(cls, directory: str | Path) -> "Votes":
-        """For a data set on disk; raises ValueError that names file and fault where its ARC files are wrong."""
-        names_file, tasks_file = (Path(directory) / name for name in ("identifiers.json", "test_puzzles.json"))
+        """Votes on the test inputs of a data set on disk, none counted yet.
+
+        Raises:
+            ValueError: an ARC file is missing or wrong; says which and why.
+        """
+        names_file, tasks_file = (Path(directory) / name for name in ("identifiers.json", TASKS))
         content = []
         for file, kind in ((names_file, list), (tasks_file, dict)):
             if not file.is_file():
@@ -95,9 +105,10 @@ class Votes:
     def add(
         self, inputs_NS: np.ndarray, predictions_NS: np.ndarray, puzzle_ids_N: np.ndarray, q_halt_N: np.ndarray
     ) -> None:
-        """Count predictions. The blank puzzle 0 only fills up a batch; an empty grid is a question without answer.
+        """Counts predictions. The blank puzzle 0 only fills up a batch; an empty grid asks but does not answer.
 
-        Raises ValueError for an input that is not in the test set.
+        Raises:
+            ValueError: an input is not in the test set.
         """
         confidences_N = 0.5 + 0.5 * np.tanh(np.nan_to_num(np.asarray(q_halt_N, np.float64)) / 2)
         rows = zip(puzzle_ids_N, crop(inputs_NS), crop(predictions_NS), confidences_N, strict=True)
@@ -108,25 +119,25 @@ class Votes:
             task, augmentation = split_name(name)
             question = task, pack(augmentation.undo(question_grid))
             if question not in self._questions:
-                raise ValueError(f"an input of the puzzle {name} is no test input in test_puzzles.json")
+                raise ValueError(f"an input of the puzzle {name} is no test input in {TASKS}")
             answers = self.counts.setdefault(question, {})
             if answer_grid.size:
                 answer = pack(augmentation.undo(answer_grid))
-                answers[answer] = answers.get(answer, Tally()).plus(Tally(1, round(confidence * UNIT)))
+                answers[answer] = answers.get(answer, Support()).plus(Support(1, round(confidence * UNIT)))
             if len(answers) > 2 * KEEP:
                 self.counts[question] = {best: answers[best] for best in ranked(answers)[:KEEP]}
 
     def merge(self, counts: Counts) -> None:
-        """Add the counts of another process; any order of merging gives the same."""
+        """Adds other counts, in any order."""
         for question, answers in counts.items():
             mine = self.counts.setdefault(question, {})
-            for answer, tally in answers.items():
-                mine[answer] = mine.get(answer, Tally()).plus(tally)
+            for answer, support in answers.items():
+                mine[answer] = mine.get(answer, Support()).plus(support)
 
     def metrics(self) -> dict[str, float]:
         """`ARC/pass@k`: the share of a task's test inputs whose answer is among the k most voted, averaged over tasks.
 
-        Counted are test inputs that were asked and whose answers are known; NaN where there are none.
+        Only test inputs that were asked and have a known answer count. Without any the metrics are NaN.
         """
         shares: list[list[float]] = []
         for name, task in self._tasks.items():
@@ -141,15 +152,17 @@ class Votes:
         means = np.mean(shares, axis=0) if shares else np.full(len(AT), math.nan)
         return {f"ARC/pass@{k}": float(mean) for k, mean in zip(AT, means, strict=True)}
 
-    def write_submission(self, file: str | Path) -> None:
-        """The two most voted answers to every test input, in Kaggle's format.
+    def submission(self) -> str:
+        """The two most voted answers to every test input, in Kaggle's JSON format.
 
-        Where only one answer was given it is both attempts; where none was, both are one black cell.
+        A single answer is both attempts. Without an answer both attempts are one black cell.
         """
-        submission = {
-            name: [self._attempts((name, pack(test.input))) for test in task.test] for name, task in self._tasks.items()
-        }
-        Path(file).write_text(json.dumps(submission), encoding="utf-8")
+        return json.dumps(
+            {
+                name: [self._attempts((name, pack(test.input))) for test in task.test]
+                for name, task in self._tasks.items()
+            }
+        )
 
     def _attempts(self, question: Question) -> dict[str, list[list[int]]]:
         best = [unpack(answer).tolist() for answer in ranked(self.counts.get(question, {}))[:ATTEMPTS]]
@@ -158,31 +171,45 @@ class Votes:
 
 
 class VotesByDepth:
-    """Votes at every depth of an evaluation: an observer of it, whose findings add up in any order."""
+    """Lets all augmentations of a test input vote, at every depth (observers.Observer)."""
 
-    def __init__(self, directory: str | Path, puzzles: Puzzles, depths: list[int]) -> None:
-        """For an ARC data set on disk, whose test split `puzzles` is; raises ValueError as `Votes.read` does."""
+    columns: ClassVar[Mapping[str, str]] = {"ARC pass@1": "ARC/pass@1", "ARC pass@2": "ARC/pass@2"}
+    files: ClassVar[Sequence[str]] = (SUBMISSION,)
+
+    def __init__(self, data: Path, puzzles: Puzzles) -> None:
+        """Raises ValueError as `Votes.read` does."""
         self._puzzles = puzzles
-        self.votes = votes_by_depth(directory, depths)
+        self.votes: defaultdict[int, Votes] = defaultdict(Votes.read(data).like)
 
-    def observe(self, depth: int, examples_R: np.ndarray, seen: Observation) -> None:
-        """Counts the answers of the trajectories that ran on these examples."""
+    @staticmethod
+    def applies(config: EvalConfig, data: Path, puzzles: Puzzles) -> bool:
+        """Whether this is the test split of an ARC data set."""
+        return config.split == "test" and (data / TASKS).is_file()
+
+    def observe(self, depth: int, examples_R: np.ndarray, observation: Observation) -> None:
+        """Counts the answers to these examples."""
         batch = self._puzzles.rows(examples_R)
         inputs_RS, ids_R = batch.inputs.cpu().numpy(), batch.puzzle_ids.cpu().numpy()
-        self.votes[depth].add(inputs_RS, seen.predictions_RS, ids_R, seen.q_halt_R)
+        self.votes[depth].add(inputs_RS, observation.predictions_RS, ids_R, observation.q_halt_R)
 
     def take(self) -> dict[str, str]:
-        """The counts since the last time, by depth, packed as text."""
+        """The counts since the last call, by depth, packed as text."""
         taken = {str(depth): _packed(votes.counts) for depth, votes in self.votes.items()}
         for votes in self.votes.values():
             votes.counts = {}
         return taken
 
+    @staticmethod
+    def finish(taken: Sequence[dict[str, str]], data: Path) -> Findings:
+        """pass@k by depth, and the submission of the largest depth. Raises ValueError as `Votes.read` does."""
+        votes = votes_by_depth(data, taken)
+        metrics = {depth: at_depth.metrics() for depth, at_depth in votes.items()}
+        return Findings(metrics, {SUBMISSION: votes[max(votes)].submission()})
 
-def votes_by_depth(directory: str | Path, depths: list[int], taken: Iterable[dict[str, str]] = ()) -> dict[int, Votes]:
-    """The votes that `take` returned, all together."""
-    votes = Votes.read(directory)
-    total = {depth: votes.like() for depth in depths}
+
+def votes_by_depth(data: Path, taken: Iterable[dict[str, str]]) -> dict[int, Votes]:
+    """All that `VotesByDepth.take` returned, together."""
+    total: defaultdict[int, Votes] = defaultdict(Votes.read(data).like)
     for part in taken:
         for depth, text in part.items():
             total[int(depth)].merge(_unpacked(text))
@@ -195,7 +222,7 @@ def _text(data: bytes) -> str:
 
 def _packed(counts: Counts) -> str:
     rows = [
-        [name, _text(question), [[_text(answer), *tally] for answer, tally in answers.items()]]
+        [name, _text(question), [[_text(answer), *support] for answer, support in answers.items()]]
         for (name, question), answers in counts.items()
     ]
     return _text(zlib.compress(json.dumps(rows).encode()))
@@ -203,6 +230,8 @@ def _packed(counts: Counts) -> str:
 
 def _unpacked(text: str) -> Counts:
     return {
-        (name, base64.b64decode(question)): {base64.b64decode(answer): Tally(*tally) for answer, *tally in answers}
+        (name, base64.b64decode(question)): {
+            base64.b64decode(answer): Support(*numbers) for answer, *numbers in answers
+        }
         for name, question, answers in json.loads(zlib.decompress(base64.b64decode(text)))
     }

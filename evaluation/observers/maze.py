@@ -1,65 +1,69 @@
-"""Maze evaluation: which answers are some shortest path, where the data's answer is one of several.
+"""Mazes: the share of answers that are a shortest path, where the data's answer is one of several.
 
 Shapes: R rows, each a trajectory; S tokens of a maze.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from config.schema import EvalConfig
 from dataset.boards import Maze, kind_of
-from dataset.layout import Split
 from dataset.maze import distances, is_valid_answer
-from evaluation.observations import Observation
+from dataset.puzzles import Puzzles
+from evaluation.observations import Findings, Observation
 
+METRIC = "maze/shortest_path"
 KEEP = 2**14
-"""Mazes whose distances are kept, so that depths and trajectories share one search."""
+"""Distances of this many mazes are kept, so that all depths and trajectories share one search."""
 
 Counts = list[tuple[int, int, int]]
 """(depth, answers that are shortest paths, all answers) for every depth; fit for JSON."""
 
 
-def holds_mazes(split: Split) -> bool:
-    """Whether a data set's questions are all mazes, and its first answer is a shortest path through the first."""
-    kind = kind_of(split.inputs, split.labels, split.metadata.vocab_size)
-    return isinstance(kind, Maze) and kind.fault(split.inputs[0], split.labels[0]) is None
-
-
 class ShortestPaths:
-    """Counts at every depth the answers that are shortest paths: an observer of an evaluation."""
+    """Counts the answers that are shortest paths, at every depth (observers.Observer)."""
 
-    def __init__(self, split: Split) -> None:
-        """For a split that `holds_mazes`."""
-        self._split = split
-        self._distances = lru_cache(KEEP)(lambda example: distances(split.inputs[example]))
+    columns: ClassVar[Mapping[str, str]] = {"shortest path": METRIC}
+    files: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, data: Path, puzzles: Puzzles) -> None:
+        self._split = puzzles.split
+        self._distances = lru_cache(KEEP)(lambda example: distances(self._split.inputs[example]))
         self._right: Counter[int] = Counter()
         self._answers: Counter[int] = Counter()
 
-    def observe(self, depth: int, examples_R: np.ndarray, seen: Observation) -> None:
-        """Counts the answers of the trajectories that ran on these examples."""
-        rows = zip(examples_R.tolist(), seen.predictions_RS, strict=True)
-        self._right[depth] += sum(
-            is_valid_answer(self._split.inputs[example], answer_S, self._distances(example))
-            for example, answer_S in rows
-        )
+    @staticmethod
+    def applies(config: EvalConfig, data: Path, puzzles: Puzzles) -> bool:
+        """Whether all questions are mazes, and the first answer is a shortest path."""
+        inputs_NS, labels_NS = puzzles.split.inputs, puzzles.split.labels
+        kind = kind_of(inputs_NS, labels_NS, puzzles.split.metadata.vocab_size)
+        return isinstance(kind, Maze) and is_valid_answer(inputs_NS[0], labels_NS[0])
+
+    def observe(self, depth: int, examples_R: np.ndarray, observation: Observation) -> None:
+        """Counts the answers to these examples."""
+        for example, answer_S in zip(examples_R.tolist(), observation.predictions_RS, strict=True):
+            self._right[depth] += is_valid_answer(self._split.inputs[example], answer_S, self._distances(example))
         self._answers[depth] += len(examples_R)
 
     def take(self) -> Counts:
-        """What was counted since the last time."""
+        """The counts since the last call."""
         counts = [(depth, self._right[depth], answers) for depth, answers in self._answers.items()]
         self._right.clear()
         self._answers.clear()
         return counts
 
-
-def shares(taken: Iterable[Counts]) -> dict[int, dict[str, float]]:
-    """By depth, the share of the answers that are some shortest path, from all that `take` returned, in any order."""
-    right: Counter[int] = Counter()
-    answers: Counter[int] = Counter()
-    for counts in taken:
-        for depth, right_here, answers_here in counts:
-            right[depth] += right_here
-            answers[depth] += answers_here
-    return {depth: {"maze/shortest_path": right[depth] / answers[depth]} for depth in sorted(answers) if answers[depth]}
+    @staticmethod
+    def finish(taken: Sequence[Counts], data: Path) -> Findings:
+        """The share by depth; the order of the counts makes no difference."""
+        right: Counter[int] = Counter()
+        total: Counter[int] = Counter()
+        for counts in taken:
+            for depth, right_answers, answers in counts:
+                right[depth] += right_answers
+                total[depth] += answers
+        return Findings({depth: {METRIC: right[depth] / total[depth]} for depth in sorted(total) if total[depth]}, {})

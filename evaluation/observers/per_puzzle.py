@@ -1,22 +1,25 @@
-"""What became of every puzzle of an evaluation: EVAL_DIR/per_puzzle.csv, a line for each depth and puzzle.
+"""per_puzzle.csv: what became of every puzzle, a line for each depth and puzzle.
 
 Shapes: R rows, each a trajectory; M puzzles with n trajectories each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from config.schema import EvalConfig
 from dataset.csv_puzzles import csv_rows
-from evaluation.observations import Observation
+from dataset.puzzles import Puzzles
+from evaluation.observations import Findings, Observation
 from evaluation.scoring import grouped_by_count
 from evaluation.selection import select
-from runtime.files import write_whole
 
 COLUMNS = ("depth", "example", "trajectories", "right", "iterations", "majority", "best_converged")
-"""Of the puzzle with index `example` in the split: how many trajectories count, how many of these are exactly right,
-the iterations that they made, and whether the answer that a rule believes is right (nothing where none has a score)."""
+"""`example` is the puzzle's index in the split. `trajectories` is how many of them count, `right` how many of these are
+exactly right, `iterations` how many these made together. The last two are 1 if the answer that the rule selects is
+right and 0 if not. `best_converged` is empty if no trajectory has a score."""
 
 FILE = "per_puzzle.csv"
 
@@ -25,17 +28,25 @@ Line = list[int | None]
 
 
 class PerPuzzle:
-    """Notes at every depth what became of each puzzle: an observer of an evaluation."""
+    """Notes what became of each puzzle, at every depth (observers.Observer)."""
 
-    def __init__(self) -> None:
+    columns: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[Sequence[str]] = (FILE,)
+
+    def __init__(self, data: Path, puzzles: Puzzles) -> None:
         self._lines: list[Line] = []
 
-    def observe(self, depth: int, examples_R: np.ndarray, seen: Observation) -> None:
-        """Notes the outcome of whole puzzles, whose trajectories stand next to each other."""
+    @staticmethod
+    def applies(config: EvalConfig, data: Path, puzzles: Puzzles) -> bool:
+        """Whether the configuration asks for it."""
+        return config.per_puzzle
+
+    def observe(self, depth: int, examples_R: np.ndarray, observation: Observation) -> None:
+        """Notes the outcome of these puzzles. All trajectories of a puzzle stand next to each other."""
         first_N = np.flatnonzero(np.diff(examples_R, prepend=-1))
         kept_N = np.diff(first_N, append=len(examples_R))
-        for puzzles_M, rows_Mn, candidates in grouped_by_count(seen, kept_N):
-            right_Mn = seen.values["exact_accuracy"][rows_Mn].astype(int)
+        for puzzles_M, rows_Mn, candidates in grouped_by_count(observation, kept_N):
+            right_Mn = observation.values["exact_accuracy"][rows_Mn].astype(int)
             majority_M, best_M = (
                 np.take_along_axis(right_Mn, select(rule, candidates)[:, None], axis=1)[:, 0].astype(object)
                 for rule in ("majority", "convergence")
@@ -53,24 +64,23 @@ class PerPuzzle:
             self._lines += map(list, zip(*(column.tolist() for column in columns), strict=True))
 
     def take(self) -> list[Line]:
-        """The lines since the last time."""
+        """The lines since the last call."""
         taken, self._lines = self._lines, []
         return taken
 
-
-def write_per_puzzle(directory: Path, taken: Iterable[list[Line]]) -> None:
-    """Writes per_puzzle.csv from all that `take` returned, in any order, by depth and example."""
-    lines = sorted((line for lines in taken for line in lines), key=lambda line: line[:2])
-    rows = [",".join("" if value is None else str(value) for value in line) for line in lines]
-    directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / FILE, "\n".join([",".join(COLUMNS), *rows]) + "\n")
+    @staticmethod
+    def finish(taken: Sequence[list[Line]], data: Path) -> Findings:
+        """The file, sorted by depth and example."""
+        lines = sorted((line for lines in taken for line in lines), key=lambda line: line[:2])
+        rows = [",".join("" if value is None else str(value) for value in line) for line in lines]
+        return Findings({}, {FILE: "\n".join([",".join(COLUMNS), *rows]) + "\n"})
 
 
 def read_per_puzzle(directory: Path) -> dict[str, np.ndarray]:
-    """The columns of per_puzzle.csv; NaN where there is nothing.
+    """The columns of per_puzzle.csv; NaN where a value is empty.
 
     Raises:
-        ValueError: there is no such file, or something else is in it.
+        ValueError: the file is missing, or holds something else.
     """
     file = directory / FILE
     lines: list[list[float]] = []

@@ -1,0 +1,106 @@
+"""What is evaluated and how. It stands beside the parts of an unfinished evaluation, so that no others are mixed in."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from config.schema import Arch, EvalConfig
+from dataset.puzzles import Puzzles
+from evaluation.settings import Settings
+from evaluation.units import Plan
+from runtime.load import Loaded
+from runtime.versions import versions
+
+_FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
+"""Keys that may differ between parts: they change no number, or `same` holds what they stand for."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is evaluated and how. Parts whose `same` is equal are parts of one evaluation."""
+
+    same: dict[str, Any]
+    units: int
+    puzzles: int
+    settings: Settings
+    facts: dict[str, Any]
+    """For results.json."""
+    data: str = ""
+    """The absolute path of the data set."""
+
+    def data_path(self) -> Path:
+        """Where the puzzles lie: as the configuration names the folder or, seen from elsewhere, its absolute path."""
+        named = Path(self.facts["dataset"])
+        return named if named.is_dir() else Path(self.data or named)
+
+    def difference(self, other: "About") -> str | None:
+        """What differs between two evaluations, in words: the first key of `same`. None for the same evaluation."""
+        return _difference(self.same, other.same)
+
+    def to_json(self) -> str:
+        """The text of about.json."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+_ABOUT = TypeAdapter(About)
+
+
+def read_about(file: Path) -> About:
+    """An about.json. Raises ValueError (of pydantic) if it holds something else."""
+    return _ABOUT.validate_json(file.read_bytes())
+
+
+def describe(
+    config: EvalConfig, settings: Settings, loaded: Loaded, arch: Arch, backend: str, puzzles: Puzzles, plan: Plan
+) -> About:
+    """What this evaluation is about."""
+    data_path = config.dataset_data_path or loaded.data_path
+    metadata = (Path(data_path) / config.split / "dataset.json").read_bytes()
+    asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
+    same = {
+        "halt_max_steps": settings.depths,
+        "max_puzzles": len(plan.examples_N),
+        "checkpoint": loaded.digest,
+        "dataset": _fingerprint(metadata, puzzles, plan),
+        "arch": arch.model_dump(mode="json"),
+        "device": puzzles.device.type,
+        "backend": backend,
+    }
+    facts = {
+        "checkpoint": str(loaded.origin),
+        "step": loaded.step,
+        "weights": "averaged (EMA)" if loaded.averaged else "raw",
+        "notes": loaded.notes,
+        "settings": config.model_dump(mode="json") | {"halt_max_steps": settings.depths},
+        **({"examples": len(puzzles)} if config.per_puzzle else {}),
+        "arch": arch.model_dump(mode="json"),
+        "dataset": data_path,
+        "device": torch.cuda.get_device_name(puzzles.device) if puzzles.device.type == "cuda" else "cpu",
+        "backend": backend,
+        "versions": versions(),
+    }
+    data = str(Path(data_path).resolve())
+    return About(asked | same, len(plan.units), len(plan.examples_N), settings, facts, data)
+
+
+def _fingerprint(metadata: bytes, puzzles: Puzzles, plan: Plan) -> str:
+    """A hash of the puzzles that are evaluated: data sets built with two seeds may have the same metadata."""
+    total = hashlib.sha256(metadata)
+    for array in (puzzles.split.inputs, puzzles.split.labels):
+        total.update(array[plan.examples_N].tobytes())
+    return total.hexdigest()
+
+
+def _difference(mine: dict[str, Any], other: dict[str, Any]) -> str | None:
+    for key in other | mine:  # in their order: a setting before the data that follow from it
+        a, b = other.get(key), mine.get(key)
+        if a != b:
+            if isinstance(a, dict) and isinstance(b, dict):
+                return f"{key}.{_difference(b, a)}"
+            return f"another {key}" if key in ("checkpoint", "dataset") else f"{key} is {a!r} there and {b!r} here"
+    return None
