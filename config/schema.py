@@ -41,6 +41,8 @@ class BaseArch(Strict):
 
     q_continue: ClassVar[bool] = False
     """Whether halting compares q_halt with a learned q_continue (HRM) instead of with 0."""
+    random_starts: ClassVar[bool] = True
+    """Whether trajectories can start at random, which breadth needs."""
 
     loss: Loss = Loss()
     hidden_size: Positive
@@ -155,6 +157,7 @@ class HRMSRUArch(BaseArch):
 class FeedforwardArch(BlockArch):
     """One network of `L_layers` blocks, applied `repeats` times from zero."""
 
+    random_starts: ClassVar[bool] = False
     name: Literal["feedforward"]
     L_layers: Positive
     repeats: Positive = 1

@@ -90,15 +90,13 @@ def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
 
 
 def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Start, Puzzles, dict[str, str]]:
-    """Everything that is needed to run; breadth becomes 1 for a model that has no random starts."""
+    """Everything that is needed to run. Breadth becomes 1 for a model that cannot start at random."""
     world = distributed.start(config.device)
     loaded = load_model(config.checkpoint, config.ema)
     data = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
-    try:
-        arch, model, start, _ = build_for_evaluation(loaded, config, data.shape, world.device)
-    except ValueError:
+    if not loaded.arch.random_starts:
         config = config.model_copy(update={"different_init": 1})
-        arch, model, start, _ = build_for_evaluation(loaded, config, data.shape, world.device)
+    arch, model, start, _ = build_for_evaluation(loaded, config, data.shape, world.device)
     settings = settings_for(config, arch)
     settings = replace(settings, depths=list(range(1, max(settings.depths) + 1)))
     facts = {
