@@ -22,7 +22,7 @@ from reproduction.records import ROOT, RUNS, Evaluation, Record, chain, read_rec
 from runtime.files import write_whole
 
 RARE = 0.0027
-"""A check fails where chance alone makes a difference so large less often: three standard errors of a normal."""
+"""A check fails if chance makes a difference so large less often. For a normal it is three standard errors."""
 CSVS = ("train.csv", "test.csv")
 CPU_DEPTH = 16
 """A check on a CPU goes no deeper."""
@@ -34,14 +34,17 @@ BUILDERS = {
     "sudoku-extreme-1k": "build_sudoku_dataset --subsample-size 1000",
     "sudoku-9x9-check": "build_sudoku_dataset --source generate --size 9 --train-samples 1 --test-samples 1000",
 }
-"""What builds data/NAME: for the first two the README's commands."""
+"""The builder's words for data/NAME. The documents have the first two."""
 
 
 class Check(NamedTuple):
-    """How a shipped checkpoint is checked."""
+    """How a shipped checkpoint is checked: on which data set, and on how many of its test puzzles on a CPU.
 
-    check_data: str  # whose test puzzles --check takes
-    cpu_puzzles: int  # as many as two cores evaluate in about two minutes
+    Two cores evaluate so many in about two minutes.
+    """
+
+    dataset: str
+    cpu_puzzles: int
 
 
 TASKS = {
@@ -49,18 +52,22 @@ TASKS = {
     "maze_unique_small": Check("maze-30x30-unique-1k", 200),
     "sudoku": Check("sudoku-9x9-check", 90),
 }
-"""What scripts/reproduce.sh can be asked for: the names of results/runs/NAME.json and of checkpoints/NAME/."""
+"""What scripts/reproduce.sh can be asked for: names of records in results/runs/ and of folders in checkpoints/."""
+
+
+def _is_built(name: str) -> bool:
+    return Path("data", name, "identifiers.json").is_file()
 
 
 def build(name: str, source_dir: Path | None = None) -> int:
-    """Builds data/NAME unless it is there; returns how many test puzzles it has.
+    """Builds data/NAME unless it exists; returns the number of its test puzzles.
 
     Raises:
-        ValueError: nobody knows how, or what is there is damaged.
-        subprocess.CalledProcessError: the builder has said what is wrong.
+        ValueError: no builder is known for it, or the existing folder is damaged.
+        subprocess.CalledProcessError: the builder failed, and has said why.
     """
     folder = Path("data", name)
-    if (folder / "identifiers.json").is_file():
+    if _is_built(name):
         if source_dir:
             print(f"{folder} is there already, so {source_dir} is not read", file=sys.stderr)
     else:
@@ -74,17 +81,18 @@ def build(name: str, source_dir: Path | None = None) -> int:
 
 
 def script(name: str, *words: str) -> str:
-    """Runs one of the repository's scripts, and returns what it printed."""
+    """Runs one of the repository's scripts; returns what it printed."""
     return finish(["bash", str(ROOT / "scripts" / name), *words], stdout=subprocess.PIPE) or ""
 
 
 def finish(command: Sequence[str], stdout: int | None = None) -> str | None:
-    """Runs a program to its end, which saves what it has when it is stopped; returns what it printed, if it is a pipe.
+    """Runs a program to its end; returns what it printed, if `stdout` is a pipe.
 
-    The terminal sends Ctrl-C to the program too, so it is only noted here; SIGTERM is passed on.
+    A program that is stopped saves first, so this waits for it. The terminal sends Ctrl-C to the program too, so
+    SIGINT is only noted here. SIGTERM is passed on.
 
     Raises:
-        subprocess.CalledProcessError: the program failed, or a signal came, as if it had killed the program.
+        subprocess.CalledProcessError: the program failed. A signal counts as if it had killed the program.
     """
     noted: list[int] = []
     with subprocess.Popen(command, stdout=stdout, text=True) as child:
@@ -192,19 +200,22 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     if directory is not None and (step := record(directory.name, directory, []).steps) != run.steps:
         raise ValueError(f"{directory} is at step {step}, but the recorded run ended at step {run.steps}")
     own = Path(run.config.dataset.data_path).name
-    datasets = dict.fromkeys([own, *(evaluation.dataset for evaluation in run.evaluations)])
+    possible = [one for one in run.evaluations if one.dataset in (own, *BUILDERS) or _is_built(one.dataset)]
+    for name in {one.dataset: None for one in run.evaluations if one not in possible}:
+        print(f"left out are the evaluations on data/{name}, which is missing and cannot be built")
+    datasets = dict.fromkeys([own, *(one.dataset for one in possible)])
     totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in datasets}
     directory = directory or train(run)
-    folders = [directory / f"evaluation_{number}" for number in range(len(run.evaluations))]
-    for recorded, folder in zip(run.evaluations, folders, strict=True):
+    pairs = [(recorded, directory / f"evaluation_{number}") for number, recorded in enumerate(possible)]
+    for recorded, folder in pairs:
         if (folder / "results.json").is_file():
             _refuse_other(recorded, evaluation(folder, run.config), folder, totals[recorded.dataset])
         else:  # not every device has float8
             words = evaluation_words(run, recorded, max_puzzles=recorded.puzzles, kernels="auto")
             print(script("eval.sh", str(directory), *words, word("eval_dir", str(folder))))
-    new = record(directory.name, directory, folders, after=run.after)
+    new = record(directory.name, directory, [folder for _, folder in pairs], after=run.after)
     write_whole(file := directory / "record.json", to_text(new))
-    for recorded, folder in zip(run.evaluations, folders, strict=True):
+    for recorded, folder in pairs:
         whole, total = recorded.settings.max_puzzles is None, totals[recorded.dataset]
         if whole and recorded.settings.split == "test" and total != recorded.puzzles:
             print(f"the test puzzles are others than those recorded: {total} in data/{recorded.dataset}")
@@ -236,7 +247,7 @@ def _run(given: argparse.Namespace) -> int:
     checkpoint = ROOT / "checkpoints" / given.task / "last.safetensors"
     if not checkpoint.is_file():
         raise ValueError(f"{checkpoint.relative_to(ROOT)}, the shipped checkpoint, is not there")
-    dataset = Path(run.config.dataset.data_path).name if given.source_dir else task.check_data
+    dataset = Path(run.config.dataset.data_path).name if given.source_dir else task.dataset
     build(dataset, given.source_dir)
     most = given.puzzles or (None if on_gpu else task.cpu_puzzles)
     return 0 if check(run, checkpoint, dataset, most, None if on_gpu else CPU_DEPTH) else 1

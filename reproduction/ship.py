@@ -1,7 +1,7 @@
-"""Makes a small checkpoint of a run's: python -m reproduction.ship RUN_DIR checkpoints/NAME [--dtype bfloat16]
+"""Makes a small checkpoint of a run's last one: python -m reproduction.ship RUN_DIR checkpoints/NAME [--dtype bfloat16]
 
-It holds what answering needs: the averaged weights (EMA) in the chosen dtype, configuration and task, and neither
-optimizer nor latents. evaluate.py, solve.py and load_checkpoint= read it as any other; a run cannot go on from it.
+It holds the averaged weights (EMA) in the chosen dtype, the configuration and the puzzles' shape, and no optimizer or
+latents. evaluate.py, solve.py and load_checkpoint= read it like any other. A run cannot resume from it.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def ship(source: Path, file: Path, dtype: torch.dtype) -> int:
-    """Writes a checkpoint's averaged weights, or its weights where it has no average; returns the bytes of the file.
+    """Writes a checkpoint's averaged weights, or its weights if it has no average; returns the size in bytes.
 
     Raises:
         ValueError: `source` is no checkpoint of ours, or a weight does not fit into `dtype`.
     """
     saved = checkpoint.load(source, weights_only=True)
     averaged = saved.ema or {}
-    beside = {name: tensor for name, tensor in saved.model.items() if name not in averaged}  # what has no average
+    beside = {name: tensor for name, tensor in saved.model.items() if name not in averaged}  # such as buffers
     small = saved._replace(
         config=portable(saved.config),
         model=_cast(beside, dtype),

@@ -616,10 +616,13 @@ def test_a_run_is_evaluated_again_as_recorded(tiny, values, run, work, tmp_path,
     shutil.copytree(run, again)
     with pytest.raises(ValueError, match="again .* is at step 40, but the recorded run ended at step 41"):
         reproduce.reproduce(parsed(values | {"steps": 41}), None, again)
-    four = parsed(values | {"evaluations": values["evaluations"][1:]})
+    elsewhere = values["evaluations"][0] | {"dataset": "elsewhere"}
+    four = parsed(values | {"evaluations": [elsewhere, values["evaluations"][1]]})
     new = records.read_record(reproduce.reproduce(four, None, again))
-    assert new.config == tiny.config and "best converged of 4, 11 puzzles" in capsys.readouterr().out
-    assert [evaluation.metrics for evaluation in new.evaluations] == [four.evaluations[0].metrics]
+    out = capsys.readouterr().out
+    assert new.config == tiny.config and "best converged of 4, 11 puzzles" in out
+    assert "left out are the evaluations on data/elsewhere, which is missing and cannot be built\n" in out
+    assert [evaluation.metrics for evaluation in new.evaluations] == [four.evaluations[1].metrics]
     file = again / "evaluation_0" / "results.json"
     file.write_text(file.read_text().replace('"different_init": 4', '"different_init": 3'))
     with pytest.raises(ValueError, match="evaluation_0 holds an evaluation with another different_init"):
@@ -758,4 +761,4 @@ def test_a_shipped_model_is_what_was_recorded(name, puzzles, checks):
     environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, cwd=checks)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{reproduce.TASKS[name].check_data}, one start, {puzzles} puzzles" in done.stdout
+    assert f"{reproduce.TASKS[name].dataset}, one start, {puzzles} puzzles" in done.stdout
