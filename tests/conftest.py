@@ -1,10 +1,13 @@
 """A tiny data set that a tiny model can learn, and commands as a user types them."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when they are imported
 
 from dataset.layout import Metadata, Split, write_dataset  # noqa: E402
+
+if TYPE_CHECKING:
+    from reproduction.records import Record
 
 torch.set_num_threads(1)  # a second thread waits for cores that other processes of the tests use
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,3 +99,44 @@ def only_run(directory: Path) -> Path:
     """The one run below a checkpoint_path."""
     [run] = [path.parent for path in directory.glob("*/*/config.yaml")]
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_work(tiny_data, tmp_path_factory) -> Path:
+    """A folder with data/tiny, a run on it in two slices (outputs/), and two evaluations of the run (one/, four/)."""
+    import evaluate
+    import pretrain
+
+    work = tmp_path_factory.mktemp("work")
+    shutil.copytree(tiny_data, work / "data" / "tiny")
+    words = [*TINY, f"dataset.data_path={work}/data/tiny", "eval_puzzles=5", "eval_interval_steps=10", "lr=1e-2"]
+    words += [f"checkpoint_path={work}/outputs", "wandb_mode=disabled"]
+    assert exit_code(pretrain.main, [*words, "max_steps=20"]) == 0
+    run = only_run(work / "outputs")
+    assert exit_code(pretrain.main, [f"resume={run}", "max_steps=40"]) == 0
+    for name, more in {"one": [], "four": ["different_init=4", "convergence_top_k=1", "noise_scale=0.5"]}.items():
+        words = [f"checkpoint='{run}'", "halt_max_steps=[1,4]", f"eval_dir={work / name}", *more]
+        assert exit_code(evaluate.main, words) == 0
+    return work
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_work) -> Path:
+    """The run's folder."""
+    return only_run(tiny_work / "outputs")
+
+
+@pytest.fixture(scope="session")
+def tiny_record(tiny_work, tiny_run) -> "Record":
+    """The record of the run and its evaluations."""
+    from reproduction.record import record
+
+    return record("tiny", tiny_run, [tiny_work / "one", tiny_work / "four"], hardware="2 CPU cores")
+
+
+@pytest.fixture
+def tiny_values(tiny_record) -> dict[str, Any]:
+    """The record as JSON has it, for a test that changes it."""
+    from reproduction.records import to_text
+
+    return json.loads(to_text(tiny_record))

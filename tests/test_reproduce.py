@@ -1,0 +1,204 @@
+"""scripts/reproduce.sh: a run is trained and evaluated again, and what ships is compared with its record."""
+
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, exit_code, only_run
+
+from reproduction import accuracy, records, reproduce, ship
+from reproduction.records import Record
+
+
+def parsed(values: dict) -> Record:
+    return Record.model_validate(values)
+
+
+def test_a_checkpoint_is_compared_with_its_record(
+    tiny_record, tiny_values, tiny_run, tiny_work, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tiny_work)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    assert exit_code(ship.main, [str(tiny_run), str(tmp_path)]) == 0
+    file = tmp_path / "last.safetensors"
+    with pytest.raises(ValueError, match="--puzzles should be at most 11, .* data/tiny, but it is 12"):
+        reproduce.check(tiny_record, file, "tiny", 12, 4)
+    assert reproduce.check(tiny_record, file, "tiny", 5, 4)
+    assert "5 puzzles (recorded: 11)" in capsys.readouterr().out
+
+    one = tiny_values["evaluations"][0]
+    one["metrics"]["1"]["all/exact_accuracy"] += 0.9
+    assert not reproduce.check(parsed(tiny_values), file, "tiny", None, 3)
+    out = capsys.readouterr().out
+    assert "NOT as recorded" in out and "\n    4" not in out, "deeper than asked for"
+
+    one["puzzles"] = 12
+    with pytest.raises(ValueError, match="data/tiny has 11 test puzzles, but 12 others"):
+        reproduce.check(parsed(tiny_values), file, "tiny", None, None)
+    with pytest.raises(ValueError, match="no evaluation of one start"):
+        reproduce.check(tiny_record, file, "other", None, None)
+
+
+def test_a_run_is_evaluated_again_as_recorded(
+    tiny_record, tiny_values, tiny_run, tiny_work, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tiny_work)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    again = tmp_path / "again (ü), x"
+    shutil.copytree(tiny_run, again)
+    with pytest.raises(ValueError, match="again .* is at step 40, but the recorded run ended at step 41"):
+        reproduce.reproduce(parsed(tiny_values | {"steps": 41}), None, again)
+    elsewhere = tiny_values["evaluations"][0] | {"dataset": "elsewhere"}
+    four = parsed(tiny_values | {"evaluations": [elsewhere, tiny_values["evaluations"][1]]})
+    new = records.read_record(reproduce.reproduce(four, None, again))
+    out = capsys.readouterr().out
+    assert new.config == tiny_record.config and "best converged of 4, 11 puzzles" in out
+    assert "left out are the evaluations on data/elsewhere, which is missing and cannot be built\n" in out
+    assert [evaluation.metrics for evaluation in new.evaluations] == [four.evaluations[1].metrics]
+    file = again / "evaluation_0" / "results.json"
+    file.write_text(file.read_text().replace('"different_init": 4', '"different_init": 3'))
+    with pytest.raises(ValueError, match="evaluation_0 holds an evaluation with another different_init"):
+        reproduce.reproduce(four, None, again)
+    text = file.read_text().replace('"different_init": 3', '"different_init": 4')
+    file.write_text(re.sub(r'"max_puzzles": \w+', '"max_puzzles": 3', text).replace('"puzzles": 11', '"puzzles": 3'))
+    with pytest.raises(ValueError, match="with another number of puzzles"):
+        reproduce.reproduce(four, None, again)
+
+
+def test_a_recorded_run_is_trained_and_evaluated_again(tiny_record, tmp_path, tiny_data, monkeypatch, capsys):
+    """All that `scripts/reproduce.sh NAME` does on a GPU, but for building the data; on a CPU it is the same run."""
+    shutil.copytree(tiny_data, tmp_path / "data" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the recorded run had: another number rounds otherwise
+    one = tiny_record.model_copy(update={"evaluations": tiny_record.evaluations[:1]})
+    new = records.read_record(reproduce.reproduce(one, None, None))
+    assert only_run(tmp_path / "outputs").name == new.name and new.config == tiny_record.config
+    assert [evaluation.metrics for evaluation in new.evaluations] == [tiny_record.evaluations[0].metrics]
+    assert new.training == tiny_record.training and "tiny, one start, 11 puzzles" in capsys.readouterr().out
+
+
+def test_standard_errors():
+    assert accuracy.standard_error(0.5, 100) == pytest.approx(0.05)
+
+
+def test_how_probable_a_difference_is():
+    assert accuracy.chance(1.0, 10, 1.0, 1000) == accuracy.chance(0.0, 1, 0.0, 5) == 1
+    assert accuracy.chance(8 / 10, 10, 1 / 6, 6) == pytest.approx(5 / 143)  # right and wrong: 8, 2 and 1, 5
+    assert accuracy.chance(1.0, 1000, 89 / 90, 90) == pytest.approx(90 / 1090), "which is no mistake"
+    assert accuracy.chance(0.7148, 11_999, 0.7148, 11_999) == pytest.approx(1)
+    normal = math.erfc(3 / 2**0.5)
+    three_errors = 0.5 + 3 * (0.25 * 2 / 100_000) ** 0.5
+    assert accuracy.chance(0.5, 100_000, three_errors, 100_000) == pytest.approx(normal, rel=0.05)
+    assert reproduce.RARE == pytest.approx(normal, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("maze_unique --check --puzzles 0", "--puzzles should be 1 or more"),
+        ("maze_unique --puzzles 5", "--puzzles goes with --check"),
+        ("maze_unique --check --source-dir .", "--source-dir goes with sudoku"),
+        ("sudoku --check --source-dir no", "--source-dir should hold train.csv and test.csv, but no/train.csv"),
+        ("sudoku", "training needs a GPU"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # on a GPU the last one would train
+    assert exit_code(reproduce.main, words.split()) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith(f"error: {sentence}") and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_run_of_the_recipe_is_compared(tiny_run, capsys):
+    assert exit_code(reproduce.main, ["maze_unique", "--run", str(tiny_run)]) == 1
+    assert capsys.readouterr().err == f"error: {tiny_run} is a run of quickstart, not of eqr_maze_unique_tuned\n"
+    assert not list(tiny_run.glob("evaluation_*"))
+
+
+def test_that_data_are_there_already_is_said(tiny_work, monkeypatch, capsys):
+    monkeypatch.chdir(tiny_work)
+    assert reproduce.build("tiny") == 11 and capsys.readouterr().err == ""
+    assert reproduce.build("tiny", Path("csvs")) == 11
+    assert capsys.readouterr().err == "data/tiny is there already, so csvs is not read\n"
+
+
+TRAINING = """trap 'sleep 1; touch saved; exit 1' INT TERM
+touch started
+while :; do sleep 0.1; done
+"""
+PARENT = """import signal, sys
+from pathlib import Path
+from reproduction import reproduce
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+reproduce.ROOT = Path(sys.argv[1])
+reproduce._run = lambda given: reproduce.script("train.sh")
+sys.exit(reproduce.main(["sudoku"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_training_that_is_stopped_saves_first(number, code, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "train.sh").write_text(TRAINING)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", PARENT, str(tmp_path)]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True) as parent:
+        try:
+            waited = time.monotonic()
+            while not (tmp_path / "started").is_file() and time.monotonic() < waited + 120:
+                time.sleep(0.1)
+            time.sleep(0.2)
+            if number == signal.SIGINT:
+                os.killpg(parent.pid, number)  # as a terminal does
+            else:
+                parent.send_signal(number)
+            assert parent.wait(60) == code and (tmp_path / "saved").is_file()
+        except BaseException:
+            os.killpg(parent.pid, signal.SIGKILL)
+            raise
+
+
+@pytest.mark.parametrize("missing", ["results/runs/maze_unique.json", "checkpoints/maze_unique"])
+def test_what_is_missing_is_named(missing, tiny_record, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path / "results" / "runs")
+    if missing.startswith("checkpoints"):
+        (tmp_path / "results" / "runs").mkdir(parents=True)
+        (tmp_path / "results" / "runs" / "maze_unique.json").write_text(records.to_text(tiny_record))
+    assert exit_code(reproduce.main, ["maze_unique", "--check"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert missing in line and "is not there" in line
+
+
+def test_the_data_are_built_by_the_documented_commands():
+    pages = [(ROOT / "README.md").read_text(), *(page.read_text() for page in (ROOT / "docs").glob("*.md"))]
+    text = re.sub(r"\\\n\s*", "", "".join(pages))
+    for name in ("maze-30x30-unique-1k", "sudoku-extreme-1k-aug-1000"):
+        assert f"python -m dataset.{reproduce.BUILDERS[name]} --output-dir data/{name}\n" in text
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory) -> Path:
+    """Where shipped models are checked; mazes are built once."""
+    return tmp_path_factory.mktemp("checks")
+
+
+@pytest.mark.parametrize(("name", "puzzles"), [("maze_unique", 2), ("maze_unique_small", 4), ("sudoku", 2)])
+def test_a_shipped_model_is_what_was_recorded(name, puzzles, checks):
+    """The check that a user makes, on few puzzles."""
+    words = ["bash", str(ROOT / "scripts" / "reproduce.sh"), name, "--check", "--puzzles", str(puzzles)]
+    environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, cwd=checks)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{reproduce.TASKS[name].dataset}, one start, {puzzles} puzzles" in done.stdout
