@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.drawing import pictures
 from reproduction.accuracy import bound, exact, standard_error
-from reproduction.records import Evaluation, Paper, Record, Setting, Task, chain, from_weights
+from reproduction.paper import Paper, Setting, Task
+from reproduction.records import Evaluation, Record, chain, from_weights
 from reproduction.table_text import widest
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def by_depth(task: Task, test_set: str, paper: Paper, runs: Sequence[Shown]) -> 
     lines = []
     for run in runs:
         if evaluation := widest(Setting(depth=DEPTH), test_set, paper, run.record):
-            lines.append(_line(run, {depth: (evaluation, depth) for depth in evaluation.metrics}))
+            lines.append(_line(run, {depth: (evaluation, depth) for depth in evaluation.metrics if depth <= DEPTH}))
     recipes = {run.record.recipe for run in runs}
     numbers = [
         number
@@ -144,21 +145,23 @@ def while_training(task: Task, paper: Paper, runs: Sequence[Shown], records: Seq
     return Drawing(title, "training step, thousands", [], lines)
 
 
+def _shown(task: Task, labels: Mapping[str, str], records: Sequence[Record]) -> list[Shown]:
+    """The runs with these labels. A run has the same place in all figures of a task."""
+    places = list(dict.fromkeys([*task.figures.depth, *task.figures.breadth, *task.figures.training]))
+    by_name = {record.name: record for record in records}
+    return [Shown(label, places.index(run), by_name[run]) for run, label in labels.items() if run in by_name]
+
+
 def drawings(paper: Paper, records: Sequence[Record]) -> dict[str, Drawing]:
     """Every figure that has a line to show, by the name of its file."""
-    by_name = {record.name: record for record in records}
     found: dict[str, list[Drawing]] = {}
     for name, task in paper.tasks.items():
-        labels = task.figures
-        places = list(dict.fromkeys([*labels.depth, *labels.breadth, *labels.training]))
-
-        def shown(labels: Mapping[str, str], places: Sequence[str] = places) -> list[Shown]:
-            return [Shown(label, places.index(run), by_name[run]) for run, label in labels.items() if run in by_name]
-
+        depth, breadth = (_shown(task, labels, records) for labels in (task.figures.depth, task.figures.breadth))
+        training = _shown(task, task.figures.training, records)
         test_sets = (task.compared_on, *task.also_on)  # a later one, as long as nothing is recorded on the first
-        found[f"{name}_depth"] = [by_depth(task, test_set, paper, shown(labels.depth)) for test_set in test_sets]
-        found[f"{name}_breadth"] = [by_breadth(task, test_set, paper, shown(labels.breadth)) for test_set in test_sets]
-        found[f"{name}_training"] = [while_training(task, paper, shown(labels.training), records)]
+        found[f"{name}_depth"] = [by_depth(task, test_set, paper, depth) for test_set in test_sets]
+        found[f"{name}_breadth"] = [by_breadth(task, test_set, paper, breadth) for test_set in test_sets]
+        found[f"{name}_training"] = [while_training(task, paper, training, records)]
     drawn = {name: [drawing for drawing in candidates if drawing.lines] for name, candidates in found.items()}
     return {name: candidates[0] for name, candidates in drawn.items() if candidates}
 

@@ -1,7 +1,4 @@
-"""The records in results/: runs with their evaluations, and the numbers that they are compared with.
-
-Accuracies are shares, 0 to 1; those of `Number` are in percent, as the paper has them.
-"""
+"""The records in results/runs/: runs with their evaluations. Accuracies are shares, 0 to 1."""
 
 import json
 import re
@@ -17,7 +14,6 @@ from config.schema import EvalConfig, PretrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "runs"
-PAPER = ROOT / "results" / "paper.json"
 
 FROM_ARCH = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
 """Settings of an evaluation that default to the model's own."""
@@ -141,92 +137,6 @@ class Record(Stored):
         return [row for row in rows if row[1] == rows[0][1]]
 
 
-class TestSet(Stored):
-    """Test puzzles, and the folders in data/ whose test split they are."""
-
-    __test__ = False  # for pytest
-
-    datasets: list[str]
-    puzzles: int
-    called: str
-    about: str
-
-
-class Setting(Stored):
-    """How much an evaluation computes, and with which noise. `noise_scale` None: the noise of training."""
-
-    depth: int = 1
-    breadth: int = 1
-    streaming: bool = False
-    noise_scale: float | None = None
-
-
-class Number(Setting):
-    """An accuracy in percent that the paper reports, and the recipes whose runs it is compared with.
-
-    `nfe` is the mean number of outer iterations, `steps` how long the model was trained, if the paper says so.
-    `summary` names the run that the front page shows beside it.
-    """
-
-    model: str
-    recipes: list[str]
-    exact: float
-    source: str
-    nfe: float | None = None
-    steps: int | None = None
-    summary: str | None = None
-
-
-class AuthorsCurve(Stored):
-    """Accuracy while the authors trained, every so many steps."""
-
-    label: str
-    every: int
-    exact: list[float]
-
-
-class Figures(Stored):
-    """The label of every run that each figure shows."""
-
-    depth: dict[str, str]
-    breadth: dict[str, str]
-    training: dict[str, str]
-
-
-class Task(Stored):
-    """What the paper reports of a task, and what its tables and figures show."""
-
-    title: str
-    dataset: str
-    paper_test_set: str
-    compared_on: str
-    also_on: list[str] = []
-    remark: str
-    numbers: list[Number]
-    figures: Figures
-    curves: list[AuthorsCurve] = []
-
-
-class Paper(Stored):
-    """results/paper.json: tasks, test sets and sources by name."""
-
-    test_sets: dict[str, TestSet]
-    tasks: dict[str, Task]
-    sources: dict[str, str]
-
-    def test_set(self, evaluation: Evaluation) -> str | None:
-        """The name of the test set that an evaluation was made on, or on a part of; None if it is another one.
-
-        The folder's name alone does not tell: a folder that another source filled has another number of puzzles.
-        """
-        whole = evaluation.settings.max_puzzles is None
-        for name, test_set in self.test_sets.items():
-            fits = evaluation.puzzles == test_set.puzzles if whole else evaluation.puzzles <= test_set.puzzles
-            if evaluation.settings.split == "test" and evaluation.dataset in test_set.datasets and fits:
-                return name
-        return None
-
-
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -257,11 +167,6 @@ def read_record(file: Path) -> Record:
 def read_records(folder: Path = RUNS) -> list[Record]:
     """All records in a folder, in the order of their names."""
     return [read_record(file) for file in sorted(folder.glob("*.json"))]
-
-
-def read_paper() -> Paper:
-    """What results/paper.json says."""
-    return typed(Paper, read_json(PAPER), PAPER)
 
 
 def to_text(record: Record) -> str:

@@ -5,18 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from reproduction.accuracy import by_majority, exact, metric, percent, selection
 from reproduction.commands import evaluation_words, training_words
-from reproduction.records import (
-    STARTS_STD,
-    Evaluation,
-    Number,
-    Paper,
-    Record,
-    Setting,
-    Share,
-    Task,
-    chain,
-    spent_before,
-)
+from reproduction.paper import Number, Paper, Setting, Task
+from reproduction.records import STARTS_STD, Evaluation, Record, Share, chain, spent_before
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 NOT_RUN = "not run\n"

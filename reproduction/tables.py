@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from config.command import command
 from reproduction.figures import draw, drawings
-from reproduction.records import ROOT, read_paper, read_records
+from reproduction.paper import read_paper
+from reproduction.records import ROOT, read_records
 from reproduction.table_text import table_texts
 from runtime.files import write_whole
 

@@ -10,9 +10,10 @@ from conftest import exit_code
 
 from config.load import load_eval, load_pretrain
 from reproduction import accuracy, commands, record, records, reproduce, table_text
+from reproduction.paper import read_paper
 from reproduction.records import Record
 
-PAPER = records.read_paper()
+PAPER = read_paper()
 
 
 def parsed(values: dict) -> Record:

@@ -25,11 +25,12 @@ from reproduction import (
     table_text,
     tables,
 )
-from reproduction.records import Paper, Record, Setting
+from reproduction.paper import Paper, Setting, read_paper
+from reproduction.records import Record
 from runtime import checkpoint
 from runtime.load import load_model, weights_into
 
-PAPER = records.read_paper()
+PAPER = read_paper()
 SHIPPED = {"maze_unique": 600_000, "maze_unique_small": 100_000, "sudoku": 12_000_000}
 """The most bytes that a shipped checkpoint may have."""
 assert SHIPPED.keys() == reproduce.TASKS.keys()
