@@ -91,7 +91,7 @@ def test_the_page_says_in_words_what_the_records_say():
     )
     page = (ROOT / "results" / "README.md").read_text()
     for text in (
-        f"solves {share('sudoku_50k', 16)} of them at depth 16 after 50,000 steps",
+        f"solves {share('sudoku_50k', 16)} of the hard puzzles at depth 16 after 50,000 steps",
         f"it solves {share('sudoku', 16)} (`sudoku`)",
         f"{first} and {second} of the hard ones after 22,660 steps",
         f"{on_the_way('sudoku_50k', 22_500)} of a subset at step 22,500",
