@@ -1,8 +1,8 @@
-"""docs/paper_to_code.md quotes code and names it; these tests fail when the code has moved on.
+"""The pages name files, code, keys and commands; these tests fail when the code has moved on.
 
-A quote is a ```python block whose first line is `# path`: its lines must stand in that file, in that order
-(lines between them may be left out, indentation does not count). A reference is `path::name` or
-`path::Class.name` in backticks. Keys in the symbol table's third column must be in config/schema.py.
+docs/paper_to_code.md quotes code. A quote is a ```python block whose first line is `# path`: its lines must stand in
+that file, in that order (lines between them may be left out, indentation does not count). A reference is
+`path::name` or `path::Class.name` in backticks. Keys in the symbol table's third column must be in config/schema.py.
 """
 
 import ast
@@ -12,8 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from test_structure import PACKAGES
 
+from benchmarks.model_table import shape_of
+from config.load import choices, load_pretrain
+from dataset.puzzles import PuzzleShape
 from evaluation import metrics
+from models.build import build
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "paper_to_code.md").read_text()
@@ -148,3 +154,94 @@ def test_the_checks_can_fail() -> None:
     assert first_missing(("models/no_such_file.py", [line])) == line
     assert configurable("arch.lambda_") and configurable("arch.loss.loss_type") and configurable("lr")
     assert not configurable("arch.lr") and not configurable("lamda_")
+
+
+# -- all pages -------------------------------------------------------------------------------------
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md", "examples/see_it_think.ipynb")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+
+def anchors(page: str) -> set[str]:
+    """What a link can point at within a page, as GitHub names its headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(page: Path) -> list[str]:
+    """The links of a page to files or headings that do not exist."""
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        if link.startswith(("https://", "../../actions/")):
+            continue  # the second: a page of GitHub
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page) == []
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("## A heading, twice\n[a](page.md) [b](#a-heading-twice) [c](page.md#none) [d](none.md)")
+    assert dead_links(page) == ["page.md#none", "none.md"]
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("[a-z]*.md") if f"({page.name})" not in index] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_files_of_the_front_pages_exist(name: str) -> None:
+    page = (ROOT / name).read_text()
+    assert [path for path in files(page) if path != "models/yours.py" and not (ROOT / path).is_file()] == []
+
+
+def test_the_tree_names_every_room() -> None:
+    rooms = re.findall(r"^(\w+)/ ", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {*PACKAGES, "checkpoints", "docs", "examples", "results", "tests"} <= set(rooms)
+    assert [room for room in rooms if not (ROOT / room).is_dir()] == []
+
+
+def test_a_visitor_reads_the_front_page_in_a_few_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1000
+
+
+def test_the_front_page_tells_how_to_test() -> None:
+    command = "bash scripts/test.sh"
+    for path in ("README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/test.yml"):
+        assert command in (ROOT / path).read_text(), path
+
+
+# -- docs/experiments.md ---------------------------------------------------------------------------
+
+EXPERIMENTS = re.findall(r"^\| `(\w+)` \|(.*)\|$", (ROOT / "docs" / "experiments.md").read_text(), re.MULTILINE)
+
+
+def rounds_to(number: float, text: str) -> bool:
+    """Whether `text`, such as 4.86M or 50k, is the number in as many digits."""
+    digits, unit = re.fullmatch(r"([\d.]+)([kKM]?)", text).groups()
+    last = 10.0 ** -len(digits.partition(".")[2])
+    return abs(number / {"": 1, "k": 1e3, "K": 1e3, "M": 1e6}[unit] - float(digits)) <= 0.5001 * last
+
+
+def test_every_experiment_is_listed() -> None:
+    assert sorted(name for name, _ in EXPERIMENTS) == sorted(choices("train"))
+
+
+@pytest.mark.parametrize("name, row", EXPERIMENTS, ids=lambda word: word[:40])
+def test_an_experiment_has_these_steps_and_parameters(name: str, row: str) -> None:
+    config = load_pretrain([f"train={name}"])
+    _, _, steps, parameters, _ = (cell.strip() for cell in row.split("|"))
+    assert rounds_to(config.max_steps or config.epochs, steps.removesuffix(" epochs"))
+    with torch.device("meta"):
+        model = build(config.arch, shape_of(config) or PuzzleShape(25, 7, 1))
+    counts = [p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights"]
+    assert rounds_to(sum(counts), parameters)
+    assert not rounds_to(1.1 * sum(counts), parameters)

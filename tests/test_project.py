@@ -36,3 +36,8 @@ def test_tested_versions_are_of_what_is_listed():
     project = PROJECT["project"]
     listed = {distribution(word) for word in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
     assert {distribution(line) for line in lines} == listed - {"triton"}, "torch brings its own Triton"
+
+
+def test_pre_commit_has_the_tested_ruff():
+    [tested] = re.findall(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert f"rev: v{tested}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
