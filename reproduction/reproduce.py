@@ -72,7 +72,7 @@ def build(name: str, source_dir: Path | None = None) -> int:
             print(f"{folder} is there already, so {source_dir} is not read", file=sys.stderr)
     else:
         if name not in BUILDERS:
-            raise ValueError(f"{folder} is missing, and none of the README's commands builds it")
+            raise ValueError(f"{folder} is missing, and no command of docs/data.md builds it")
         program, *words = shlex.split(BUILDERS[name])
         words += ["--source-dir", str(source_dir)] if source_dir else []
         file = str(ROOT / "dataset" / f"{program}.py")
