@@ -1,6 +1,6 @@
-"""Metrics as (sum, count) pairs, so that parts of an evaluation add up and are divided once, at the end.
+"""Metrics as (sum, count) pairs: parts of an evaluation add up, and one division at the end gives the means.
 
-Names are those of the released programs. Shapes: N puzzles, B trajectories a puzzle, S tokens.
+Names are the released programs' names. Shapes: N puzzles, B trajectories per puzzle, S tokens.
 """
 
 import math
@@ -16,12 +16,12 @@ Histogram = dict[int, int]
 """value -> how often"""
 
 BINS = 10
-"""Of confidence, for the calibration error."""
+"""Bins of confidence for the calibration error."""
 _GAP = "_calibration_gap/"
 
 
 class Tally(NamedTuple):
-    """All that a part of an evaluation contributes: sums, and the distributions whose quantiles are reported."""
+    """What a part of an evaluation contributes: sums, and distributions for the quantiles."""
 
     sums: Sums
     histograms: dict[str, Histogram]
@@ -38,12 +38,12 @@ def merge(parts: list[Sums]) -> Sums:
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """sum / count; NaN where nothing was counted. Gaps of calibration become `all/q_halt_ece`."""
+    """sum / count, or NaN for a count of 0. Calibration gaps become `all/q_halt_ece`."""
     gaps = [sums[name] for name in sums if name.startswith(_GAP)]
-    found = {name: value / count if count else math.nan for name, (value, count) in sums.items() if _GAP not in name}
+    metrics = {name: value / count if count else math.nan for name, (value, count) in sums.items() if _GAP not in name}
     if gaps:
-        found["all/q_halt_ece"] = sum(abs(gap) for gap, _ in gaps) / sum(count for _, count in gaps)
-    return found
+        metrics["all/q_halt_ece"] = sum(abs(gap) for gap, _ in gaps) / sum(count for _, count in gaps)
+    return metrics
 
 
 def histogram(values: np.ndarray) -> Histogram:
@@ -60,17 +60,17 @@ def merge_histograms(parts: list[Histogram]) -> Histogram:
 
 
 def quantile(counts: Histogram, share: float) -> float:
-    """The smallest value that at least this share of all does not exceed."""
+    """The smallest value v for which at least this share of all values is at most v."""
     values = np.array(sorted(counts))
     reached = np.cumsum([counts[int(value)] for value in values])
     return float(values[np.searchsorted(reached, share * reached[-1])])
 
 
 def calibration(q_halt_R: np.ndarray, right_R: np.ndarray) -> Sums:
-    """Whether q_halt knows what is right: precision and recall of q_halt >= 0, and the calibration error.
+    """How well q_halt predicts a right answer: precision and recall of q_halt >= 0, and the calibration error.
 
-    The error (ECE) is the mean distance between confidence, sigmoid(q_halt), and accuracy over ten equal bins of
-    confidence, weighted by how many trajectories fall into each.
+    The calibration error (ECE) bins trajectories by confidence, sigmoid(q_halt). It is the mean distance between
+    confidence and accuracy over ten equal bins, weighted by the number of trajectories in each.
     """
     right_R = right_R.astype(bool)
     sure_R = q_halt_R >= 0
@@ -87,18 +87,18 @@ def calibration(q_halt_R: np.ndarray, right_R: np.ndarray) -> Sums:
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The unbiased estimate 1 - C(n-c, k) / C(n, k) of "one of k trajectories is right" from c of n."""
+    """The unbiased estimate 1 - C(n-c, k) / C(n, k) that one of k trajectories is right, if c of n are."""
     return 1.0 - math.comb(n - right, k) / math.comb(n, k)
 
 
 def exact(predictions_NBS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
-    """Whether all scored tokens are right [N, B]; labels below 0 are not scored."""
+    """Whether all scored tokens are right, bool [N, B]. Labels below 0 are not scored."""
     labels = labels_NS[:, None]
     return np.asarray(((predictions_NBS == labels) | (labels < 0)).all(-1))
 
 
 def majority(answers_BS: np.ndarray) -> int:
-    """The trajectory whose whole answer most trajectories give; on a tie, the answer that appeared first."""
+    """The first trajectory with the most frequent whole answer; on a tie, the answer that appeared first."""
     rows = np.ascontiguousarray(answers_BS)
     as_one = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
     _, group, counts = np.unique(as_one, return_inverse=True, return_counts=True)
@@ -109,12 +109,12 @@ def _pass_at(prefix: str, exact_NB: np.ndarray) -> Sums:
     N, n = exact_NB.shape
     right = exact_NB.sum(1)
     powers = [2**i for i in range(n.bit_length()) if 2**i < n]
-    # added up one after the other: Python's own sum does so up to 3.11 only
+    # np.cumsum adds one after the other; Python's own sum stopped doing so after 3.11
     return {f"{prefix}/pass@{k}": (float(np.cumsum([pass_at_k(n, int(c), k) for c in right])[-1]), N) for k in powers}
 
 
 def breadth(predictions_NBS: np.ndarray, labels_NS: np.ndarray) -> Sums:
-    """What the trajectories reach together: pass rates and the majority vote."""
+    """Metrics of all trajectories of a puzzle together: pass rates and the majority vote."""
     exact_NB = exact(predictions_NBS, labels_NS)
     N, B = exact_NB.shape
     winners = np.array([majority(answers) for answers in predictions_NBS])
@@ -132,12 +132,12 @@ def breadth(predictions_NBS: np.ndarray, labels_NS: np.ndarray) -> Sums:
 
 
 def best_converged(scores_NB: np.ndarray, k: int) -> np.ndarray:
-    """Trajectories [N, k] with the lowest scores, best first. NaN, no score, comes last; ties keep their order."""
+    """The k trajectories with the lowest scores [N, k], best first. NaN, no score, is last; ties keep their order."""
     return np.argsort(np.where(np.isnan(scores_NB), np.inf, scores_NB), axis=1, kind="stable")[:, :k]
 
 
 def convergence_top_k(predictions_NBS: np.ndarray, labels_NS: np.ndarray, scores_NB: np.ndarray, k: int) -> Sums:
-    """What the k best converged trajectories of each puzzle reach."""
+    """Metrics of the k best converged trajectories of each puzzle."""
     chosen_Nk = best_converged(scores_NB, k)
     exact_Nk = np.take_along_axis(exact(predictions_NBS, labels_NS), chosen_Nk, axis=1)
     scores_Nk = np.take_along_axis(scores_NB, chosen_Nk, axis=1)

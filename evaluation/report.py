@@ -1,4 +1,4 @@
-"""Draws what a run or an evaluation found.
+"""Draws the results of a run or of an evaluation.
 
 python -m evaluation.report RUN_OR_EVAL_DIR           # a page of pictures (docs/pictures.md)
 python -m evaluation.report EVAL_DIR EVAL_DIR ...     # accuracy_vs_depth.png, which compares evaluations
@@ -16,11 +16,11 @@ from runtime.command import computing
 
 
 def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, ratings: Path | None) -> Path:
-    """The page of one folder, or the picture that compares several evaluations."""
+    """Draws the page of one folder, or the picture that compares several evaluations. Returns its file."""
     if ratings is not None and not ratings.is_file():
         raise ValueError(f"--ratings {ratings} is not a file: give a CSV with a column `rating`")
     if ratings is not None and len(directories) > 1:
-        raise ValueError("--ratings goes with one folder: the picture that compares several shows no ratings")
+        raise ValueError("--ratings goes with one folder: a picture of several shows no ratings")
     if len(directories) == 1:
         return write_page(directories[0], output or directories[0] / "report", puzzles, ratings)
 
@@ -38,13 +38,15 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
 def main(words: Sequence[str]) -> None:
     """The command line: the page of a run or of an evaluation, or a picture that compares evaluations."""
     parser = argparse.ArgumentParser(
-        description="Draw what a run or an evaluation found: a page in DIR/report for one folder; for several "
-        "evaluations, the picture accuracy_vs_depth.png that compares them."
+        description="Draw the results of a run or of an evaluation: for one folder a page in DIR/report, for several "
+        "evaluations accuracy_vs_depth.png, a picture that compares them."
     )
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a run's or an evaluation's folder")
-    parser.add_argument("--puzzles", type=int, default=64, help="so many are run again for the page (64)")
-    parser.add_argument("--ratings", type=Path, metavar="CSV", help="its column `rating` is the puzzles' difficulty")
-    parser.add_argument("--output", type=Path, help="another folder for the page, or for the picture, or its file")
+    parser.add_argument("--puzzles", type=int, default=64, help="puzzles to run again for the page (64)")
+    parser.add_argument(
+        "--ratings", type=Path, metavar="CSV", help="a CSV; its column `rating` is the puzzles' difficulty"
+    )
+    parser.add_argument("--output", type=Path, help="a folder for the page or the picture, or the picture's file")
     arguments = parser.parse_args(words)
     print(f"wrote {_draw(arguments.directories, arguments.output, arguments.puzzles, arguments.ratings)}")
 

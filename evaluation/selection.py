@@ -1,6 +1,6 @@
-"""Which of a puzzle's trajectories to believe, without knowing the answer.
+"""Selects one of a puzzle's trajectories without knowing the answer.
 
-Shapes: N puzzles, B trajectories a puzzle, S tokens.
+Shapes: N puzzles, B trajectories per puzzle, S tokens.
 """
 
 from typing import NamedTuple
@@ -13,25 +13,25 @@ RULES = ("convergence", "q_halt", "steps", "majority", "majority_top_k")
 
 
 class Candidates(NamedTuple):
-    """The trajectories to choose from."""
+    """The trajectories to select from."""
 
     predictions_NBS: np.ndarray
-    scores_NB: np.ndarray  # NaN where there is none
+    scores_NB: np.ndarray  # NaN after a single iteration
     q_halt_NB: np.ndarray
     steps_NB: np.ndarray
 
 
 def select(rule: str, candidates: Candidates, k: int | None = None) -> np.ndarray:
-    """The trajectory that `rule` believes, for every puzzle [N].
+    """The trajectory that `rule` selects for each puzzle [N].
 
     - convergence: the lowest score;
     - q_halt: the highest halting logit;
-    - steps: the fewest iterations, of several the lowest score;
-    - majority: the answer that most give, of several the one that appeared first;
-    - majority_top_k: the same among the k best converged, of several the one that converged best.
+    - steps: the fewest iterations, then the lowest score;
+    - majority: the most frequent answer, then the one that appeared first;
+    - majority_top_k: the most frequent answer of the k best converged, then the one that converged best.
 
-    A trajectory too short to have a score comes last wherever scores or iterations decide. What is still equal
-    goes to the earlier restart.
+    Where scores or iterations decide, a trajectory too short for a score comes last. Remaining ties go to the earlier
+    restart.
     """
     predictions_NBS, scores_NB, q_halt_NB, steps_NB = candidates
     puzzles = np.arange(len(scores_NB))
@@ -56,11 +56,11 @@ def select(rule: str, candidates: Candidates, k: int | None = None) -> np.ndarra
 
 
 def accuracies(candidates: Candidates, labels_NS: np.ndarray, k: int | None = None) -> Sums:
-    """`selection/RULE/exact_accuracy` of every rule; the last one only where k is given."""
+    """`selection/RULE/exact_accuracy` of every rule. Without k, `majority_top_k` is left out."""
     exact_NB = exact(candidates.predictions_NBS, labels_NS)
     N = len(exact_NB)
-    chosen = {rule: select(rule, candidates, k) for rule in RULES if rule != "majority_top_k" or k is not None}
+    selected = {rule: select(rule, candidates, k) for rule in RULES if rule != "majority_top_k" or k is not None}
     return {
         f"selection/{rule}/exact_accuracy": (float(exact_NB[np.arange(N), index_N].sum()), N)
-        for rule, index_N in chosen.items()
+        for rule, index_N in selected.items()
     }

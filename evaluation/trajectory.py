@@ -17,7 +17,7 @@ from models.core import Latents, Start
 from models.reasoner import Readout, Reasoner, State, where_rows
 
 _BLOCK = 64
-"""Starts are drawn for so many neighbouring puzzles at a time."""
+"""Starts are drawn for this many neighbouring puzzles at a time."""
 
 
 def seed(*numbers: int) -> None:
@@ -27,18 +27,18 @@ def seed(*numbers: int) -> None:
 
 
 class Starts:
-    """Fresh latents as a function of (seed, puzzle, restart): whatever else runs, in whatever order or batch.
+    """Draws the latents of trajectories as a function of (seed, puzzle, restart).
 
-    The first restarts of a puzzle are therefore the same at every breadth. The generators' own streams are not
-    touched.
+    Neither the order nor the batch makes a difference, so the first restarts of a puzzle are the same at every breadth.
+    torch's own random streams stay as they are.
     """
 
-    def __init__(self, start: Start, number: int) -> None:
-        self._start, self._number = start, number
+    def __init__(self, start: Start, seed: int) -> None:
+        self._start, self._seed = start, seed
         self._last: tuple[tuple[int, int], Latents] | None = None
 
     def __call__(self, puzzles_R: np.ndarray, restarts_R: np.ndarray, device: torch.device) -> Latents:
-        """Latents, each [R, ...], of R trajectories, named by the numbers of their puzzles and restarts."""
+        """The latents, each [R, ...], of R trajectories, given the numbers of their puzzles and restarts."""
         groups_R = puzzles_R // _BLOCK
         order_R = np.lexsort((groups_R, restarts_R))
         block_2R = np.stack((groups_R, restarts_R))[:, order_R]
@@ -54,13 +54,13 @@ class Starts:
     def _block(self, group: int, restart: int) -> Latents:
         key = (group, restart)
         if self._last is None or self._last[0] != key:
-            seed(self._number, 0, group, restart)
+            seed(self._seed, 0, group, restart)
             self._last = (key, self._start(_BLOCK))
         return self._last[1]
 
 
 def perturbed(state: State, std: float) -> State:
-    """The latents of rows that have made an iteration, with noise of that scale added."""
+    """The state with noise of this scale added to the latents of all rows that have made an iteration."""
     if not std:
         return state
     noisy = tuple(where_rows(state.steps > 0, z + std * torch.randn_like(z), z) for z in state.latents)
@@ -68,7 +68,7 @@ def perturbed(state: State, std: float) -> State:
 
 
 def begin(batch: Batch, latents: Latents) -> State:
-    """Rows on `batch` that start from `latents`, with no iteration made."""
+    """Rows on `batch` at `latents`, before their first iteration."""
     steps = torch.zeros(len(batch.inputs), dtype=torch.int32, device=batch.inputs.device)
     return State(latents, *batch, steps=steps, halted=torch.zeros_like(steps, dtype=torch.bool))
 
@@ -88,7 +88,7 @@ def convergence_score(residuals_RW: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(model: Reasoner) -> Iterator[None]:
-    """Within this block the model is in evaluation mode. Then it has its mode of before, also after an exception."""
+    """Puts the model in evaluation mode within this block, and back into its earlier mode at the end."""
     training = model.training
     model.eval()
     try:
@@ -98,7 +98,7 @@ def evaluating(model: Reasoner) -> Iterator[None]:
 
 
 class Iteration(NamedTuple):
-    """R rows after an outer iteration. The first has no residual, and so no score: nothing was there to change."""
+    """R rows after an outer iteration. The first iteration has neither residual nor score: no logits came before."""
 
     state: State
     readout: Readout

@@ -256,9 +256,9 @@ def write_lines(file: Path, change) -> None:
         ("test.csv", list, ["--bins", "a"], "--bins takes ascending numbers"),
         ("test.csv", list, ["--bins", ""], "--bins takes ascending numbers"),
         ("evaluated/per_puzzle.csv", None, [], "per_puzzle.csv: no such file"),
-        ("evaluated/per_puzzle.csv", lambda lines: lines[:-1], [], "not all of it"),
-        ("evaluated/per_puzzle.csv", lambda lines: lines[:1], [], "not all of it"),
-        ("evaluated/per_puzzle.csv", lambda lines: [*lines[:-1], lines[-2]], [], "not of the evaluation"),
+        ("evaluated/per_puzzle.csv", lambda lines: lines[:-1], [], "does not belong to the results.json"),
+        ("evaluated/per_puzzle.csv", lambda lines: lines[:1], [], "does not belong to the results.json"),
+        ("evaluated/per_puzzle.csv", lambda lines: [*lines[:-1], lines[-2]], [], "or is not whole"),
         (
             "evaluated/per_puzzle.csv",
             lambda lines: [*lines[:-1], "4,22,5,x,5,1,1"],

@@ -112,7 +112,7 @@ def test_difficulty_may_be_a_rating(run, sudokus, sampled, tmp_path):
     assert "rating: " in pictures.halting_steps(rated).axes[0].get_title()
     assert sampled.difficulty == "cells to fill in"
     ratings.write_text("rating\n" + "hard\n" * examples)
-    with pytest.raises(ValueError, match="not all in its column rating are numbers"):
+    with pytest.raises(ValueError, match="not all values in its column rating are numbers"):
         take_sample(config_of(found.checkpoint, found.results), 4, ratings)
 
 
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_went_on_is_said(run, tmp_path):
     results = json.loads((run / "evaluation" / "results.json").read_text()) | {"step": 7}
     (tmp_path / "results.json").write_text(json.dumps(results))
     write_page(tmp_path, tmp_path / "page", 2)
-    assert "another step than the evaluation, 7" in check_page(tmp_path / "page")
+    assert "another step than the evaluation (7)" in check_page(tmp_path / "page")
 
 
 def test_mistakes_are_one_sentence(run, tmp_path, capsys):

@@ -1,6 +1,6 @@
-"""The numbers that the pictures show, from a sample or from a run's metrics.jsonl.
+"""The numbers in the pictures, from a sample or from a run's metrics.jsonl.
 
-Shapes: N puzzles, B starts a puzzle, D iterations, S tokens; X stands for any number of things.
+Shapes: N puzzles, B starts per puzzle, D iterations, S tokens; X is any number of things.
 """
 
 import json
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from evaluation.drawing.sample import Sample
 
 FEWEST = 10
-"""Answers that a bin must hold to have an accuracy worth drawing."""
+"""A bin with fewer answers has no accuracy worth drawing."""
 FLOOR = 1e-7
-"""Residuals below count as this: they are rounding, and 0 has no place on a log scale."""
+"""Smaller residuals are drawn here: they are rounding errors, and a log scale has no 0."""
 
 
 def powers(last: int) -> list[int]:
@@ -26,7 +26,7 @@ def powers(last: int) -> list[int]:
 
 
 def accuracy(sample: "Sample", breadth: int) -> np.ndarray:
-    """Exact accuracy [D] of the best converged of `breadth` starts: the mean over groups of that many starts."""
+    """Exact accuracy [D] of the best converged of `breadth` starts, averaged over disjoint groups of starts."""
     groups = sample.breadth // breadth
     used = slice(groups * breadth)
     scores_Xb = sample.scores_DNB[:, :, used].reshape(-1, breadth)
@@ -41,47 +41,47 @@ def accuracies(sample: "Sample") -> dict[int, np.ndarray]:
 
 
 class Band(NamedTuple):
-    """How values of many trajectories lie after each iteration, each [D]."""
+    """Quantiles over many trajectories after each iteration, each [D]."""
 
-    low: np.ndarray  # a tenth lie below
+    low: np.ndarray  # a tenth of the values is below
     median: np.ndarray
-    high: np.ndarray  # a tenth lie above
+    high: np.ndarray  # a tenth of the values is above
     trajectories: int
 
 
 def residual_bands(sample: "Sample") -> dict[str, Band]:
-    """Residuals of trajectories that end right ("solved") and of the others; from the second iteration on, [D - 1]."""
+    """Residuals from the second iteration on, [D - 1]: "solved" trajectories end at the right answer, others do not."""
     residual_DX = sample.residual_DNB[1:].reshape(sample.depth - 1, -1).clip(FLOOR)
     solved_X = sample.right_DNB[-1].reshape(-1)
-    found = {}
+    bands = {}
     for name, rows in (("solved", solved_X), ("unsolved", ~solved_X)):
         if rows.any():
             low, median, high = np.quantile(residual_DX[:, rows], (0.1, 0.5, 0.9), axis=1)
-            found[name] = Band(low, median, high, int(rows.sum()))
-    return found
+            bands[name] = Band(low, median, high, int(rows.sum()))
+    return bands
 
 
 class Bins(NamedTuple):
-    """Accuracy of the answers in each bin of residual."""
+    """The answers in each bin of residual."""
 
     edges: np.ndarray  # [bins + 1]
-    right: np.ndarray  # [bins]
-    answers: np.ndarray  # [bins]: how many there are
+    right: np.ndarray  # [bins]: how many answers are right
+    answers: np.ndarray  # [bins]: how many answers there are
 
     @property
     def accuracy(self) -> np.ndarray:
-        """[bins]; NaN where there are too few answers."""
+        """The share of right answers [bins]; NaN for a bin with too few answers."""
         return np.where(self.answers >= FEWEST, self.right / np.maximum(self.answers, 1), np.nan)
 
     @property
     def error(self) -> np.ndarray:
-        """The binomial standard error of the accuracy."""
+        """The binomial standard error of the accuracy [bins]."""
         p = self.accuracy
         return np.sqrt(p * (1 - p) / np.maximum(self.answers, 1))
 
 
 def by_residual(sample: "Sample", bins: int = 10) -> Bins:
-    """All answers after 2, 4, 8, ... iterations, in bins of the residual that are equally wide on a log scale."""
+    """All answers after 2, 4, 8, ... iterations, in bins of residual with equal widths on a log scale."""
     depths = np.array([depth - 1 for depth in powers(sample.depth) if depth > 1])
     residual_X = sample.residual_DNB[depths].reshape(-1).clip(FLOOR)
     right_X = sample.right_DNB[depths].reshape(-1)
@@ -93,26 +93,26 @@ def by_residual(sample: "Sample", bins: int = 10) -> Bins:
 
 
 class Group(NamedTuple):
-    """Puzzles of about the same difficulty, `low` to `high`."""
+    """Puzzles of about the same difficulty, from `low` to `high`."""
 
     low: float
     high: float
-    halting: np.ndarray  # of every trajectory the iteration at which it says "right" first; D + 1: never
+    halting: np.ndarray  # for each trajectory the first iteration that says "right"; D + 1: none does
 
 
 def cells_to_fill_in(inputs_NS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
-    """How many cells the answer changes [N]: a Sudoku's blanks, the length of a maze's path."""
+    """How many cells the answer changes [N]: the blanks of a Sudoku, the path of a maze."""
     return np.asarray(((labels_NS >= 0) & (labels_NS != inputs_NS)).sum(1))
 
 
 def halting_steps(q_halt_DNB: np.ndarray) -> np.ndarray:
-    """The iteration, counted from 1, after which q_halt first is above 0 [N, B]; D + 1 where it never is."""
+    """The first iteration, counted from 1, with q_halt above 0 [N, B]; D + 1 if none has."""
     sure_DNB = q_halt_DNB > 0
     return np.where(sure_DNB.any(0), sure_DNB.argmax(0), len(sure_DNB)) + 1
 
 
 def halting_by_difficulty(sample: "Sample") -> list[Group]:
-    """Halting steps of up to three groups of puzzles, as equal in size as their difficulty allows, easiest first."""
+    """Halting steps of up to three groups of puzzles, easiest first. Sizes are as equal as difficulties allow."""
     difficulty_N = sample.difficulty_N
     steps_NB = halting_steps(sample.q_halt_DNB)
     values = np.unique(difficulty_N)
@@ -123,28 +123,28 @@ def halting_by_difficulty(sample: "Sample") -> list[Group]:
 
 
 def settled_at(right_DX: np.ndarray) -> np.ndarray:
-    """The iteration, counted from 1, from which on an answer is right to the end [X]; D + 1 where it is not."""
+    """The iteration, counted from 1, from which on an answer stays right [X]; D + 1 if the last one is wrong."""
     wrong_DX = ~right_DX[::-1]
     D = len(right_DX)
     return np.where(wrong_DX.any(0), D - wrong_DX.argmax(0), 0) + 1
 
 
 def telling(right_DNB: np.ndarray) -> list[int]:
-    """A puzzle all of whose starts end at the right answer, as late as any, and one whose starts disagree most.
+    """Up to two puzzles: of those that all starts solve the one solved last, and the one whose starts disagree most.
 
-    The first puzzle where there is neither.
+    Without either, the first puzzle.
     """
     solved_N = right_DNB[-1].mean(1)
     together_N = np.flatnonzero(solved_N == 1)
     mixed_N = np.flatnonzero((solved_N > 0) & (solved_N < 1))
     late_N = settled_at(right_DNB).mean(1)
-    found = [int(together_N[np.argmax(late_N[together_N])])] if len(together_N) else []
-    found += [int(mixed_N[np.argmin(abs(solved_N[mixed_N] - 0.5))])] if len(mixed_N) else []
-    return found or [0]
+    puzzles = [int(together_N[np.argmax(late_N[together_N])])] if len(together_N) else []
+    puzzles += [int(mixed_N[np.argmin(abs(solved_N[mixed_N] - 0.5))])] if len(mixed_N) else []
+    return puzzles or [0]
 
 
 def principal(points_XF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(first two principal components [X, 2], their shares of the variance [2]); X is small, F may be large."""
+    """The first two principal components [X, 2] and their shares of the variance [2]. X is small, F may be large."""
     centred_XF = points_XF - points_XF.mean(0)
     values, vectors = np.linalg.eigh(centred_XF @ centred_XF.T)  # ascending
     two = np.maximum(values[:-3:-1], 0)
@@ -156,7 +156,7 @@ Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def training(file: Path) -> Series:
-    """Everything in a metrics.jsonl. A line that a kill cut short counts as not there."""
+    """Everything in a metrics.jsonl, but for a line that a kill cut short."""
     points: dict[str, list[tuple[int, float]]] = {}
     for line in file.read_text().splitlines():
         if line.endswith("}"):
@@ -169,7 +169,7 @@ def training(file: Path) -> Series:
 
 
 def smooth(steps: np.ndarray, values: np.ndarray, windows: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Means of so many neighbouring stretches, or the values themselves where there are not many."""
+    """Means over `windows` neighbouring stretches, or the values themselves if there are few."""
     if len(steps) < 2 * windows:
         return steps, values
     parts = np.array_split(np.arange(len(steps)), windows)

@@ -1,4 +1,4 @@
-"""The page of a run or an evaluation: pictures with a sentence each, in one HTML file that loads nothing."""
+"""The page of a run or an evaluation: pictures, each with a sentence, in one HTML file that loads nothing else."""
 
 import base64
 import html
@@ -18,92 +18,92 @@ if TYPE_CHECKING:
 
 
 class Picture(NamedTuple):
-    """A picture, and what stands beside it."""
+    """A picture with its heading and text."""
 
-    name: str  # of its file
+    name: str  # of its file, without .png
     heading: str
     text: str
     figure: "Figure"
 
 
-class Found(NamedTuple):
-    """What a folder holds."""
+class Subject(NamedTuple):
+    """What a page is about."""
 
     checkpoint: Path
-    results: dict[str, Any] | None  # of the evaluation that the folder is
-    evaluations: list[dict[str, Any]]  # that one, or those below a run
-    metrics: Path  # the run's metrics.jsonl, which need not be there
+    results: dict[str, Any] | None  # the evaluation's, for an evaluation's folder
+    evaluations: list[dict[str, Any]]  # the results of this evaluation, or of all below a run
+    metrics: Path  # the run's metrics.jsonl, which may be missing
 
 
-def find(directory: Path) -> Found:
-    """Raises ValueError where the folder is neither a run's nor an evaluation's."""
+def find(directory: Path) -> Subject:
+    """What a folder holds. Raises ValueError unless it is the folder of a run or of an evaluation."""
     if not directory.is_dir():
-        raise ValueError(f"{directory} is not a folder: give that of a run or of an evaluation")
+        raise ValueError(f"{directory} is not a folder: give the folder of a run or of an evaluation")
     if (directory / "results.json").is_file():
         results = read_results(directory)
         checkpoint = Path(results["checkpoint"])
-        return Found(checkpoint, results, [results], checkpoint.parent / "metrics.jsonl")
+        return Subject(checkpoint, results, [results], checkpoint.parent / "metrics.jsonl")
     if (directory / "partial" / "about.json").is_file():
-        raise ValueError(f"{directory} holds an evaluation that is not finished: go on with it, or merge its parts")
+        raise ValueError(f"{directory} holds an evaluation that is not finished: finish it, or merge its parts")
     if not any((directory / name).is_file() for name in ("metrics.jsonl", "last.safetensors")):
         raise ValueError(
             f"{directory} is neither a run's folder (with metrics.jsonl, last.safetensors) nor an evaluation's "
             "(with results.json)"
         )
     below = [read_results(file.parent) for file in sorted(directory.glob("*/results.json"))]
-    return Found(directory / "last.safetensors", None, below, directory / "metrics.jsonl")
+    return Subject(directory / "last.safetensors", None, below, directory / "metrics.jsonl")
 
 
 _CELLS = (
-    "Difficulty is the number of cells that the answer fills in (a Sudoku's blanks, the length of a maze's path); "
-    "data sets keep no rating, but --ratings takes a CSV that does."
+    "Difficulty is the number of cells that the answer fills in: a Sudoku's blanks, the length of a maze's path. "
+    "Data sets hold no ratings, but --ratings takes a CSV with them."
 )
 
 
 def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
-    """The pictures of a sample; says into `left_out` which there are not, and why."""
+    """The pictures of a sample. Adds to `left_out` which pictures are missing, and why."""
     B = sample.breadth
     one, best = (curves.accuracy(sample, breadth)[-1] for breadth in (1, B))
     yield Picture(
         "accuracy_vs_depth",
         "Accuracy against depth, for each breadth",
-        "Of several starts the one with the lowest residual is believed; at depth 1, which has none, the "
-        f"first. At the end one start solves {one:.1%}, the best converged of {B} solves {best:.1%}.",
+        "Of several starts the one with the lowest residual counts. Depth 1 has no residual, so the first start "
+        f"counts. At the end one start solves {one:.1%}, the best converged of {B} solves {best:.1%}.",
         pictures.accuracy_against_depth(sample),
     )
     if B > 1:
-        text = "The same numbers as a map: to the right more iterations, upwards more starts."
+        text = "The same numbers as a map: more iterations to the right, more starts upwards."
         yield Picture("depth_breadth", "Depth and breadth", text, pictures.heat_map(sample))
     else:
         left_out.append("Depth and breadth, ways to the attractor: this model has no random starts.")
     yield Picture(
         "residual_vs_iteration",
         "Residual against iteration",
-        "The residual is the L2 norm of the logits' change in an iteration, mean over tokens. A trajectory counts as "
-        "solved if its answer is right after the last iteration.",
+        "The residual is the L2 norm of the logits' change in an iteration, averaged over tokens. A trajectory counts "
+        "as solved if its answer is right after the last iteration.",
         pictures.residual_against_iteration(sample),
     )
     yield Picture(
         "accuracy_vs_residual",
         "Accuracy against residual",
-        "All answers after 2, 4, 8 and so on iterations, by their residual: what makes it a score to choose by. "
-        f"Below, how many there are; bins with fewer than {curves.FEWEST} have no accuracy.",
+        "All answers after 2, 4, 8 and so on iterations, by their residual. This is why a low residual selects well. "
+        f"Below is the number of answers. Bins with fewer than {curves.FEWEST} have no accuracy.",
         pictures.accuracy_against_residual(sample),
     )
     yield Picture(
         "halting_steps",
         "Halting steps by difficulty",
         ("Difficulty is the puzzles' rating." if sample.difficulty == "rating" else _CELLS)
-        + " The mean counts those that never halt as the last iteration.",
+        + " In the mean, a trajectory that never halts counts as the last iteration.",
         pictures.halting_steps(sample),
     )
     if B > 1:
         yield Picture(
             "ways_to_the_attractor",
             "Ways to the attractor",
-            "The latent that is read out, after every iteration, on the two principal components of all points of a "
-            "panel: a puzzle that all starts solved late, and one on which they disagreed, where there are such. "
-            "Where iterations have noise, this is another draw of it than in the other pictures.",
+            "The latent that is read out, after every iteration, on the two principal components of a panel's points. "
+            "One panel shows a puzzle that all starts solve late, the other one on which they disagree, if there are "
+            "such puzzles. If iterations have noise, it is drawn anew for this picture.",
             pictures.paths_to_attractors(sample.paths),
         )
     kind = kind_of(sample.inputs_NS, sample.labels_NS, sample.vocab_size)
@@ -111,34 +111,35 @@ def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
         left_out.append("Boards: these puzzles are neither Sudokus nor mazes.")
     else:
         text = (
-            "From the puzzles that are solved last and those that are not solved; wrong is what differs from the data."
+            "Puzzles that are solved last, and puzzles that are not solved. Wrong cells differ from the data's answer."
         )
         yield Picture("boards", "Boards that settle", text, boards(sample, kind))
 
 
 def _all(
-    found: Found, puzzles: int, ratings: Path | None, facts: dict[str, str], left_out: list[str]
+    subject: Subject, puzzles: int, ratings: Path | None, facts: dict[str, str], left_out: list[str]
 ) -> Iterator[Picture]:
-    if found.evaluations:
+    """All pictures of a page. Adds to the page's facts, and to `left_out` what is missing and why."""
+    if subject.evaluations:
         text = "From results.json, over all puzzles evaluated."
-        yield Picture("evaluation", "What was evaluated", text, pictures.evaluations(found.evaluations))
+        yield Picture("evaluation", "What was evaluated", text, pictures.evaluations(subject.evaluations))
     else:
         left_out.append("What was evaluated: no evaluation lies in this run's folder.")
     try:
-        sample = take_sample(config_of(found.checkpoint, found.results), puzzles, ratings)
+        sample = take_sample(config_of(subject.checkpoint, subject.results), puzzles, ratings)
     except (ValueError, OSError) as error:
-        if ratings is not None:  # without a sample they say nothing
+        if ratings is not None:  # ratings without a sample are a mistake
             raise
         left_out.append(f"Everything about trajectories: {error}.")
     else:
         facts |= sample.facts
         facts["run again"] = f"{sample.puzzles} puzzles x {sample.breadth} starts x {sample.depth} iterations"
-        if found.results and str(found.results["step"]) != sample.facts["step"]:
-            left_out.append(f"The checkpoint is of another step than the evaluation, {found.results['step']}.")
+        if subject.results and str(subject.results["step"]) != sample.facts["step"]:
+            left_out.append(f"The checkpoint is from another step than the evaluation ({subject.results['step']}).")
         yield from _of_sample(sample, left_out)
-    if found.metrics.is_file():
-        text = "Pale: every line of metrics.jsonl; strong: means of neighbouring lines, where there are many."
-        yield Picture("training", "Training", text, pictures.training_curves(curves.training(found.metrics)))
+    if subject.metrics.is_file():
+        text = "Pale: every line of metrics.jsonl. Strong: means of neighbouring lines, if there are many."
+        yield Picture("training", "Training", text, pictures.training_curves(curves.training(subject.metrics)))
     else:
         left_out.append("Training: there is no metrics.jsonl beside the checkpoint.")
 
@@ -173,22 +174,25 @@ def _html(title: str, facts: dict[str, str], parts: Iterable[tuple[Picture, byte
 
 
 def write_page(directory: Path, output: Path, puzzles: int, ratings: Path | None = None) -> Path:
-    """Writes index.html and a PNG for each picture into `output`; `puzzles` are run again for them.
+    """Writes index.html and a PNG for each picture. Returns the path of index.html.
 
-    With `ratings`, a CSV with a row for each puzzle of the split, its column `rating` is their difficulty.
+    Args:
+        directory: the folder of a run or of an evaluation.
+        output: the folder to write into.
+        puzzles: how many puzzles to run again for the pictures.
+        ratings: a CSV with a row for each puzzle of the split; its column `rating` is the puzzles' difficulty.
 
     Raises:
-        ValueError: the folder is neither a run's nor an evaluation's, `puzzles` is no such number, or `ratings` do not
-            fit, or nothing can be run again for them.
+        ValueError: `directory` is no such folder, `puzzles` is below 1, or `ratings` do not fit.
     """
     if puzzles < 1:
         raise ValueError(f"--puzzles should be at least 1, not {puzzles}")
-    found = find(directory)
+    subject = find(directory)
     facts: dict[str, str] = {}
     left_out: list[str] = []
     parts = []
     with pictures.style():
-        for picture in _all(found, puzzles, ratings, facts, left_out):
+        for picture in _all(subject, puzzles, ratings, facts, left_out):
             file = io.BytesIO()
             picture.figure.savefig(file, format="png")
             parts.append((picture, file.getvalue()))

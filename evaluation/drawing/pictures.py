@@ -1,7 +1,7 @@
 """The pictures of a sample and of a run, as matplotlib figures. Nothing here runs a model.
 
-Colours are those of Okabe and Ito, which the colour-blind tell apart; lines also differ in their markers.
-Shapes: N puzzles, B starts a puzzle, D iterations.
+Colours are Okabe and Ito's, which the colour-blind can tell apart. Lines also differ in their markers.
+Shapes: N puzzles, B starts per puzzle, D iterations.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ STYLE: Any = {
 
 
 def style() -> AbstractContextManager[None]:
-    """To be in force while figures are made and saved: readable at half size."""
+    """The style while figures are made and saved: readable at half size."""
     from matplotlib import rc_context
 
     return rc_context(STYLE)
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches."""
+    """An empty figure; width and height are in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -69,7 +69,7 @@ def _depths(axes: "Axes", depths: Sequence[int]) -> None:
 
 
 def _log(axes: "Axes", which: str) -> None:
-    """A log scale whose labels are plain numbers, few enough to stay apart."""
+    """Gives an axis a log scale with plain numbers as labels, few enough to stay apart."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
@@ -85,7 +85,7 @@ def _trajectories(count: int) -> str:
 
 
 def accuracy_against_depth(sample: "Sample") -> "Figure":
-    """A line for each breadth."""
+    """Accuracy against depth, a line per breadth."""
     figure = new_figure(8.5, 5.5)
     axes = figure.subplots()
     depths = np.arange(1, sample.depth + 1)
@@ -96,33 +96,33 @@ def accuracy_against_depth(sample: "Sample") -> "Figure":
         axes.plot(depths, accuracy_D, color=colour, marker=marker, markevery=marked, label=label)
     _depths(axes, curves.powers(sample.depth))
     _percent(axes, "puzzles solved (exact accuracy)")
-    axes.set_title("More iterations and more starts: how many are solved")
+    axes.set_title("Puzzles solved with more iterations and more starts")
     axes.legend()
     return figure
 
 
 def heat_map(sample: "Sample") -> "Figure":
-    """Breadth from below, depth from the left, the accuracy in every cell."""
-    found = curves.accuracies(sample)
+    """Accuracy by breadth (upwards) and depth (to the right)."""
+    accuracies = curves.accuracies(sample)
     depths = curves.powers(sample.depth)
-    table = np.array([accuracy_D for accuracy_D in found.values()])[:, [d - 1 for d in depths]]
-    figure = new_figure(1.3 * len(depths) + 2.6, 0.9 * len(found) + 1.9)
+    table = np.array([accuracy_D for accuracy_D in accuracies.values()])[:, [d - 1 for d in depths]]
+    figure = new_figure(1.3 * len(depths) + 2.6, 0.9 * len(accuracies) + 1.9)
     axes = figure.subplots()
     image = axes.imshow(table, origin="lower", aspect="auto", cmap="cividis", vmin=0, vmax=1)
     for row, column in np.ndindex(*table.shape):
         colour = "black" if table[row, column] > 0.55 else "white"
         axes.text(column, row, f"{100 * table[row, column]:.0f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(depths)), [str(d) for d in depths])
-    axes.set_yticks(range(len(found)), [str(b) for b in found])
+    axes.set_yticks(range(len(accuracies)), [str(b) for b in accuracies])
     axes.set(xlabel="depth (outer iterations)", ylabel="breadth (starts)")
-    axes.set_title("Solved by the best converged start, in %")
+    axes.set_title("Puzzles solved by the best converged start, in %")
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, format=lambda value, _: f"{100 * value:.0f}%")
     return figure
 
 
 def residual_against_iteration(sample: "Sample") -> "Figure":
-    """Medians and the middle four fifths, of what ends right and of what does not."""
+    """Medians and the middle four fifths of the residual, for trajectories that end right and for the others."""
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(8.5, 5.5)
@@ -158,12 +158,12 @@ def accuracy_against_residual(sample: "Sample") -> "Figure":
     below.set(ylabel="answers", xlabel="residual (logits' mean L2 change)")
     _log(below, "x")
     below.grid(alpha=0.3, axis="x")
-    above.set_title("How many answers are right, by how far they still move\nbars: binomial error")
+    above.set_title("Right answers, by how far the answers still move\nbars: binomial error")
     return figure
 
 
 def halting_steps(sample: "Sample") -> "Figure":
-    """A histogram for each group of difficulty; a bar of its own for what never halts."""
+    """A histogram per group of difficulty, with a bar for trajectories that never halt."""
     groups = curves.halting_by_difficulty(sample)
     figure = new_figure(8.5, 1.7 + 2.1 * len(groups))
     panels = np.atleast_1d(figure.subplots(len(groups), 1, sharex=True, sharey=True))
@@ -202,7 +202,7 @@ def _paths(axes: "Axes", paths: "Paths") -> None:
 
 
 def paths_to_attractors(many: Sequence["Paths"]) -> "Figure":
-    """A panel a puzzle."""
+    """The paths of the latent from several starts, a panel per puzzle."""
     from matplotlib.lines import Line2D
 
     figure = new_figure(7.2 * len(many) + 0.4, 6.8)
@@ -215,12 +215,12 @@ def paths_to_attractors(many: Sequence["Paths"]) -> "Figure":
     }
     handles = [Line2D([], [], linestyle="", markersize=12, label=label, **look) for label, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.suptitle("Ways of the latent from several random starts", fontsize=STYLE["axes.titlesize"])
+    figure.suptitle("Paths of the latent from several random starts", fontsize=STYLE["axes.titlesize"])
     return figure
 
 
 def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
-    """Exact accuracy and residual against depth as results.json has them, a line an evaluation."""
+    """Exact accuracy and residual against depth from results.json, a line per evaluation."""
     figure = new_figure(13, 5.2)
     left, right = figure.subplots(1, 2)
     for result, colour, marker in zip(
@@ -246,7 +246,7 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     left.legend()
     if any(len(line.get_xdata()) for line in right.lines):
         _log(right, "y")
-    else:  # a first iteration has changed nothing yet
+    else:  # a first iteration has no residual
         right.set_yticks([])
     right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")
     right.legend()
@@ -261,7 +261,7 @@ _PANELS = (
 
 
 def training_curves(series: curves.Series) -> "Figure":
-    """Loss, accuracy and halting against steps: single looks thin, their means thick."""
+    """Loss, accuracy and halting against steps: values are thin, their means thick."""
     figure = new_figure(15, 4.8)
     looks = {"training": (BLUE, ""), "training, as they halt": (BLUE, ""), "unseen": (VERMILLION, "s")}
     for axes, (title, lines) in zip(figure.subplots(1, 3), _PANELS, strict=True):

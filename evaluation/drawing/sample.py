@@ -1,7 +1,7 @@
-"""A few puzzles from a few random starts each, looked at after every iteration: what the pictures are drawn from.
+"""Runs a few puzzles from a few random starts and keeps what pictures need after every iteration.
 
-The trajectories are those of an evaluation with the same settings and number of puzzles (`evaluation.units`).
-Shapes: N puzzles, B starts a puzzle, D iterations, S tokens, F numbers of a latent.
+With the same settings and number of puzzles, the trajectories equal an evaluation's (`evaluation.units`).
+Shapes: N puzzles, B starts per puzzle, D iterations, S tokens, F numbers in a latent.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from runtime.load import build_for_evaluation, load_model
 
 DEPTH, BREADTH = 16, 8
 ROWS = 64
-"""Trajectories at a time, where no evaluation says how many: few, so that progress shows."""
+"""Trajectories at a time, unless an evaluation says how many. Few, so that progress shows."""
 _KEPT = (
     "dataset_data_path split different_init_reset_std perturb_std convergence_window global_batch_size seed ema "
     "lambda_ noise_scale H_init_std L_init_std forward_dtype kernels attention device"
@@ -35,29 +35,29 @@ _KEPT = (
 
 
 class Paths(NamedTuple):
-    """The ways of a puzzle's starts through the space of the latent that is read out, seen from its best side."""
+    """The paths of a puzzle's B starts through the space of the latent that is read out, on its principal plane."""
 
     puzzle: int  # its number among the N
     points_BT2: np.ndarray  # the first two principal components, T = D + 1: the start, then after each iteration
-    shares_2: np.ndarray  # of all variance, what each component holds
-    right_B: np.ndarray  # whether the start ended at the right answer
+    shares_2: np.ndarray  # each component's share of the variance
+    right_B: np.ndarray  # bool: the path ends at the right answer
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What D iterations of B starts on N puzzles said. Index d holds what was seen after d + 1 iterations."""
+    """D iterations of B starts on N puzzles. Index d stands for d + 1 iterations."""
 
     inputs_NS: np.ndarray
     labels_NS: np.ndarray  # below 0: not scored
     vocab_size: int
     answers_DNBS: np.ndarray
-    right_DNB: np.ndarray  # bool: whether the whole answer is right
-    residual_DNB: np.ndarray  # NaN after the first
-    scores_DNB: np.ndarray  # convergence scores; NaN after the first
+    right_DNB: np.ndarray  # bool: the whole answer is right
+    residual_DNB: np.ndarray  # NaN after the first iteration
+    scores_DNB: np.ndarray  # convergence scores; NaN after the first iteration
     q_halt_DNB: np.ndarray
     paths: list[Paths]
     difficulty_N: np.ndarray
-    difficulty: str  # what that is
+    difficulty: str  # what difficulty_N measures
     facts: dict[str, str]
 
     @property
@@ -72,12 +72,12 @@ class Sample:
 
     @property
     def breadth(self) -> int:
-        """B, the number of starts a puzzle."""
+        """B, the number of starts per puzzle."""
         return self.right_DNB.shape[2]
 
 
 def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
-    """How to sample a checkpoint: as its evaluation did, where there are `results`, but from a few starts, and deep."""
+    """The configuration for a sample: few starts and a large depth, else the settings in an evaluation's results."""
     settings: dict[str, Any] = results["settings"] if results else {"global_batch_size": ROWS}
     breadth = settings.get("different_init", 1)
     changes = {
@@ -90,7 +90,7 @@ def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
 
 
 def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Start, Puzzles, dict[str, str]]:
-    """Everything that is needed to run. Breadth becomes 1 for a model that cannot start at random."""
+    """Everything that a sample needs. Breadth becomes 1 for a model that cannot start at random."""
     world = distributed.start(config.device)
     loaded = load_model(config.checkpoint, config.ema)
     data = Puzzles(config.dataset_data_path or loaded.data_path, config.split, world.device)
@@ -110,14 +110,16 @@ def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Start, Puzzles, dict
 
 
 def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -> Sample:
-    """Runs `puzzles` puzzles, evenly spread over the data, as `config` says.
+    """Runs a few puzzles.
 
     Args:
-        ratings: a CSV whose rows are the data's puzzles in order; its column `rating` is their difficulty. Without it
-            that is the number of cells to fill in.
+        config: how to run them.
+        puzzles: how many, evenly spread over the data.
+        ratings: a CSV with a row for each puzzle of the data, in order. Its column `rating` is the difficulty; without
+            a CSV the number of cells to fill in is.
 
     Raises:
-        ValueError: the checkpoint, its data or the CSV are not there, or do not fit.
+        ValueError: the checkpoint, its data or the CSV is missing, or they do not fit together.
     """
     settings, model, start, data, facts = _build(config)
     plan = Plan.of(settings, len(data), puzzles)
@@ -148,7 +150,7 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
 def _paths(
     model: Reasoner, start: Start, data: Puzzles, examples_N: np.ndarray, puzzle: int, settings: Settings
 ) -> Paths:
-    """A puzzle's starts run once more, for their latents."""
+    """Runs a puzzle's starts once more, for their latents."""
     B = settings.breadth
     latents = Starts(start, settings.seed)(np.full(B, puzzle), np.arange(B), data.device)
     seed(settings.seed, 1, 0, 0)
