@@ -1,4 +1,4 @@
-"""Votes on ARC: what is cropped, what wins, that the order of parts does not matter, and the submission."""
+"""Votes on ARC: cropping, ranking, merging in any order, and the submission."""
 
 import json
 from itertools import permutations
@@ -32,7 +32,7 @@ def votes(**tasks: Task) -> Votes:
 def vote(
     into: Votes, answer: np.ndarray, puzzle: int = 1, q_halt: float = 0.0, question: np.ndarray = QUESTION
 ) -> None:
-    """Give an answer to a question, both as puzzle `puzzle` shows them."""
+    """Gives an answer to a question, both augmented as in puzzle `puzzle`."""
     augmentation = AUGMENTS[puzzle - 1]
     boards = (encode(grid, [augmentation]) for grid in (question, answer))
     into.add(*boards, np.array([puzzle]), np.array([q_halt]))
@@ -178,7 +178,7 @@ def test_parts_are_merged_from_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_votes_in_parts_are_those_of_the_whole(tmp_path: Path) -> None:
-    """Two halves of the trajectories, taken one after the other and written as JSON, against all at once."""
+    """Compares two halves of the trajectories, taken one after the other as JSON, with all at once."""
     fields = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": QUESTION.tolist()}]}
     (tmp_path / "test_puzzles.json").write_text(json.dumps({"a": fields}))
     (tmp_path / "identifiers.json").write_text(json.dumps(NAMES))

@@ -38,7 +38,7 @@ GOLDEN = ROOT / "tests" / "golden"
 MAZE9 = GOLDEN / "checkpoints" / "maze9"
 ALONE = World(0, 1, torch.device("cpu"))
 RANDOM = ("noise_scale=0.05", "H_init_std=1", "L_init_std=1")
-"""Gives the golden EqR, which was trained without noise and random starts, both."""
+"""Noise and random starts for the golden EqR, which was trained without either."""
 
 
 def golden_checkpoint(name: str) -> str:
@@ -46,7 +46,7 @@ def golden_checkpoint(name: str) -> str:
 
 
 def golden_model(name: str, *words: str, puzzles: Puzzles | None = None):
-    """(the golden checkpoint's model with `words` set at evaluation, its puzzles)."""
+    """The model of a golden checkpoint, evaluated with `words`, and its puzzles."""
     config = load_eval([f"checkpoint='{golden_checkpoint(name)}'", *words])
     puzzles = puzzles or Puzzles(MAZE9, "test", ALONE.device)
     return build_for_evaluation(load_model(config.checkpoint), config, puzzles.shape, CPU).model, puzzles
@@ -54,7 +54,7 @@ def golden_model(name: str, *words: str, puzzles: Puzzles | None = None):
 
 @pytest.fixture(scope="module")
 def partly_solved(tmp_path_factory) -> Puzzles:
-    """11 mazes of which only two tokens a puzzle are scored, so that a model is right on some and wrong on others."""
+    """11 mazes with two scored tokens each, so that a model is right on some and wrong on others."""
     source = Puzzles(MAZE9, "test", ALONE.device).split
     rng = np.random.default_rng(0)
     labels = np.zeros((11, 81), np.uint8)
@@ -69,7 +69,7 @@ def partly_solved(tmp_path_factory) -> Puzzles:
 
 
 def same(one: dict[str, float], other: dict[str, float], tolerance: float = 0.0) -> bool:
-    """Whether two evaluations report the same names and numbers; NaN, for "there is none", equals itself."""
+    """Whether two evaluations report the same names and numbers. NaN equals itself."""
     return one.keys() == other.keys() and all(
         (math.isnan(value) and math.isnan(other[name])) or abs(value - other[name]) <= tolerance
         for name, value in one.items()
@@ -156,7 +156,7 @@ def test_exact_does_not_look_at_what_is_not_scored():
 
 @cache
 def golden_run(name: str, dtype: str):
-    """(metrics at depth 1, 4 and 16 of one run over all 100 puzzles, its logits after every iteration)."""
+    """The metrics of one run over all 100 puzzles at depth 1, 4 and 16, and its logits after every iteration."""
     model, puzzles = golden_model(name, f"forward_dtype={dtype}")
     logits = []
 
@@ -172,7 +172,7 @@ def golden_run(name: str, dtype: str):
 
 
 UNDECIDED = {("eqr", 4): [[95, 12]]}
-"""(model, depth) -> the (puzzle, cell) whose two largest logits are so close that float32 may swap them."""
+"""(model, depth) -> each (puzzle, cell) with two largest logits so close that float32 may swap them."""
 AMPLIFYING = {"eqr": [34], "trm": []}
 """Puzzles that amplify float rounding: after 16 iterations their logits, of size 17, may differ by 1 between float32
 and float64, or between two processors' float32."""
@@ -182,8 +182,8 @@ and float64, or between two processors' float32."""
 def test_golden_checkpoints(name):
     """The released programs' metrics at depth 1, 4 and 16, in one run, in float64 and in float32.
 
-    At depth 16 of EqR means over all puzzles are not defined to 1e-5 in float32, in which the released program ran;
-    one puzzle is to blame, as the tests below show, which compare float32 with float64 there, puzzle by puzzle.
+    The released program ran in float32, which leaves EqR's means at depth 16 uncertain by more than 1e-5: one puzzle
+    amplifies rounding. The tests below compare float32 with float64 puzzle by puzzle.
     """
     expected = json.loads((GOLDEN / "checkpoints" / "expected.json").read_text())[name]
     single, double = golden_run(name, "float32")[0], golden_run(name, "float64")[0]
@@ -254,7 +254,7 @@ def test_there_is_no_score_after_one_iteration(partly_solved):
 
 
 def test_reported_convergence_is_that_of_the_trajectories(partly_solved):
-    """With every trajectory kept and all in one set of rows, the mean score is the naive one."""
+    """All trajectories are kept and run in one set of rows, so the mean score is the naive one."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     found = evaluate(model, puzzles, Settings(depths=[6], breadth=3, top_k=3, rows=33, seed=7), ALONE)[6]
     latents = Starts(model.core.start, 7)(np.repeat(np.arange(11), 3), np.tile(np.arange(3), 11), ALONE.device)
@@ -283,7 +283,7 @@ def test_noise_keeps_a_trajectory_moving():
 
 
 def test_logits_of_past_iterations_are_let_go(partly_solved, monkeypatch):
-    """However deep: only the last logits stay, and one number a row for each change in the window."""
+    """Memory does not grow with depth: only the last logits stay."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     kept, most = [], 0
 
@@ -302,7 +302,7 @@ def test_logits_of_past_iterations_are_let_go(partly_solved, monkeypatch):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_an_evaluation_leaves_the_model_in_the_mode_it_was_in(training, partly_solved):
-    """Also where it is stopped, as by Ctrl-C."""
+    """Also after an exception, such as Ctrl-C."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     modes = []
 
@@ -340,7 +340,7 @@ def test_the_seed_decides(partly_solved):
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 10])
 def test_padding_never_counts(rows):
-    """11 puzzles, 4 rows at a time (so that the last are padded) or all at once: the same metrics."""
+    """11 puzzles give the same metrics 4 rows at a time, with padding at the end, and all at once."""
     model, puzzles = golden_model("trm")
     whole, cut = (evaluate(model, puzzles, Settings([3], rows=r), ALONE, puzzles=11)[3] for r in (11, rows))
     assert whole["puzzles"] == 11 and same(whole, cut, 1e-6)
@@ -348,7 +348,7 @@ def test_padding_never_counts(rows):
 
 @pytest.mark.parametrize("rows", [2, 3, 4, 7, 10, 32, 1000])
 def test_padding_never_counts_in_breadth(rows, partly_solved):
-    """Trajectories of which nothing is random: how they are cut into rows, even within a puzzle, cannot matter."""
+    """Nothing is random, so cuts into rows make no difference, even within a puzzle."""
     model, puzzles = golden_model("eqr", "noise_scale=0", "H_init_std=0", "L_init_std=0", puzzles=partly_solved)
     shape = {"depths": [2], "breadth": 3, "top_k": 2}
     whole, cut = (evaluate(model, puzzles, Settings(**shape, rows=r), ALONE)[2] for r in (33, rows))
@@ -358,7 +358,7 @@ def test_padding_never_counts_in_breadth(rows, partly_solved):
 
 @pytest.mark.parametrize("rows", [3, 7, 14])
 def test_every_trajectory_draws_anew(rows, tmp_path, monkeypatch):
-    """Six times the same puzzle, 7 starts each, in several turns a puzzle or several puzzles a turn: 42 ways to go."""
+    """Six copies of a puzzle with 7 starts each give 42 different trajectories, however they are cut into rows."""
     maze = Puzzles(MAZE9, "test", ALONE.device).split
     split = puzzle_split(*(np.repeat(np.asarray(a)[:1], 6, axis=0) for a in (maze.inputs, maze.labels)), vocab_size=6)
     write_dataset(tmp_path / "set", {"test": split}, ["<blank>"])
@@ -468,7 +468,7 @@ def test_a_part_of_the_puzzles_is_spread_over_all(total, wanted):
 
 
 def test_two_processes_report_what_one_reports(tmp_path):
-    """To the bit, with noise, random starts and breadth; 5 units of work, which two processes share unevenly."""
+    """To the bit, with noise, random starts and breadth. Two processes share 5 units of work unevenly."""
     reports = []
     for processes in (1, 2):
         run = command(
@@ -493,7 +493,7 @@ def test_two_processes_report_what_one_reports(tmp_path):
 
 
 def test_perturbation_gives_a_model_without_noise_different_trajectories():
-    """Noise is added from the second iteration on: the first is that of the stored start, the others are not."""
+    """Noise comes in from the second iteration on, so only the first equals the one without noise."""
     model = load_model(str(GOLDEN / "checkpoints" / "trm_maze9.pth"))
     data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
     model = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.shape, CPU).model

@@ -1,4 +1,4 @@
-"""The share of answers that are some shortest path: which count, at which depth, over several processes."""
+"""The share of answers that are a shortest path: which count, at which depth, over several processes."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ from evaluation.observers.maze import Counts, ShortestPaths
 
 
 def maze(seed: int, size: int = 7) -> np.ndarray:
-    """A maze with many shortest paths, from one corner to the other; there is a way along the edge."""
+    """A maze with many shortest paths from corner to corner; one path along the edge is always open."""
     rng = np.random.default_rng(seed)
     board = np.where(rng.random((size, size)) < 0.2, WALL, OPEN).astype(np.uint8)
     board[0] = board[:, -1] = OPEN
@@ -29,7 +29,7 @@ def maze(seed: int, size: int = 7) -> np.ndarray:
 
 
 def any_shortest(question_S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the shortest paths by chance: a random walk down the distances to the start."""
+    """A random shortest path: a random walk along falling distances to the start."""
     grid = grid_of(question_S != WALL)
     start, goal = (grid.cell(int(np.flatnonzero(question_S == end)[0])) for end in (START, GOAL))
     levels = search(grid, start).levels

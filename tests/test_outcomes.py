@@ -1,4 +1,4 @@
-"""What became of every puzzle: it adds up to the metrics, however the work was cut, and tabulates by group."""
+"""per_puzzle.csv adds up to the metrics, however the work was cut, and gives tables by group."""
 
 import csv
 import json
@@ -37,13 +37,13 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def small_streaming_units(monkeypatch):
-    """So that few puzzles are several units."""
+    """Makes few puzzles several units."""
     monkeypatch.setattr(evaluation, "FILLS", 1)
 
 
 @pytest.fixture(scope="module")
 def words(tiny_data, tmp_path_factory) -> list[str]:
-    """Evaluates a model that knows little on puzzles of one scored token, so that it is right on some."""
+    """Words that evaluate a model that knows little on puzzles with one scored token: it is right on some."""
     directory = tmp_path_factory.mktemp("outcomes")
     found = command(
         "pretrain.py", *TINY, f"dataset.data_path={tiny_data}", f"checkpoint_path={directory}", "max_steps=2"
@@ -155,7 +155,7 @@ def test_an_earlier_evaluation_leaves_nothing_behind(words, tmp_path):
 
 
 def test_with_another_observer(tmp_path):
-    """Of mazes the share of shortest paths is counted too; both are what they are alone."""
+    """Mazes also have the share of shortest paths; neither observer changes the other."""
     golden = ROOT / "tests" / "golden" / "checkpoints"
     arguments = [f"checkpoint={golden / 'trm_maze9.pth'}", f"dataset_data_path={golden / 'maze9'}", "device=cpu"]
     arguments += ["max_puzzles=13", "global_batch_size=5", "halt_max_steps=16"]
@@ -229,7 +229,7 @@ def test_breadth_1_has_nothing_to_choose(whole, described, capsys):
 
 
 def test_a_part_of_the_split(words, described, tmp_path):
-    """The CSV describes all puzzles, of which some were evaluated."""
+    """The CSV describes all puzzles, but only some were evaluated."""
     folder = tmp_path / "some"
     assert exit_code(program.main, [*words, "halt_max_steps=2", f"eval_dir={folder}", "max_puzzles=5"]) == 0
     by_group.run(folder, described, ["source"], "0")

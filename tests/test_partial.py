@@ -1,4 +1,4 @@
-"""Large evaluations survive: a killed one goes on, shards make a whole, and nothing else shows in the numbers."""
+"""Large evaluations survive: a killed one goes on and shards make a whole, with the same numbers."""
 
 import json
 import os
@@ -46,7 +46,7 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def small_streaming_units(monkeypatch):
-    """So that 14 puzzles are several units."""
+    """Makes 14 puzzles several units."""
     monkeypatch.setattr(evaluation, "FILLS", 1)
 
 
@@ -167,7 +167,7 @@ def test_other_settings_are_not_mixed_in(words, part, tmp_path, capsys):
 
 
 def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path, capsys, monkeypatch):
-    """As that of a run which is still being trained."""
+    """A run that still trains changes its checkpoint."""
     file = tmp_path / "eqr.pth"
     file.write_bytes((GOLDEN / "eqr_maze9.pth").read_bytes())
     load = released.load
@@ -221,7 +221,7 @@ class Answers:
 
 
 def test_an_observer_is_one_class_and_one_line(tmp_path, monkeypatch, capsys, whole):
-    """It adds a metric, a column and a file, also where shards are merged; another evaluation takes the file away."""
+    """It adds a metric, a column and a file, also for merged shards. The next evaluation deletes the file."""
     monkeypatch.setitem(OBSERVERS, "counts", Answers)
     for i in (1, 2):
         assert run(tmp_path, "plain", "seed=5", f"shard={i}/2") == 0
@@ -324,7 +324,7 @@ def test_large_evaluations_have_a_bounded_number_of_units():
 
 @pytest.mark.parametrize("words", [[], ["shard=1/2"]])
 def test_two_jobs_do_not_do_the_same_work(words, tmp_path, monkeypatch, capsys):
-    """The second is refused while the first is at work, and not when it has ended; other shards may join."""
+    """The second is refused while the first is at work, but not afterwards. Other shards may join."""
     refused = []
 
     def meanwhile(*arguments):

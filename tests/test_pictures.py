@@ -1,4 +1,4 @@
-"""The numbers behind the pictures, and that every picture can be drawn, whatever the trajectories did."""
+"""The numbers in the pictures, and that every picture can be drawn, whatever the trajectories did."""
 
 import warnings
 from pathlib import Path
@@ -17,7 +17,7 @@ MAZES = ROOT / "tests" / "golden" / "checkpoints" / "maze9"
 
 
 def sample(depth: int = 16, puzzles: int = 6, breadth: int = 4, **changed: np.ndarray) -> Sample:
-    """4x4 Sudokus with random values in the place of what a model says."""
+    """A sample of 4x4 Sudokus with random values instead of a model's."""
     rng = np.random.default_rng(0)
     shape = (depth, puzzles, breadth)
     residual_DNB = np.exp(rng.normal(0, 1, shape)) / np.arange(1, depth + 1)[:, None, None]
@@ -171,7 +171,7 @@ def test_one_trajectory_is_not_several():
 
 
 def test_what_stands_still_can_be_drawn():
-    """A residual of exactly 0 has no place on a log scale."""
+    """A log scale has no place for a residual of 0."""
     still_DNB = np.zeros((16, 6, 1))
     still_DNB[0] = np.nan
     draw_all(sample(breadth=1, residual_DNB=still_DNB, scores_DNB=still_DNB), Sudoku(4))

@@ -1,4 +1,4 @@
-"""The page: self-contained, with every picture, and with the evaluation's own numbers."""
+"""The page is self-contained, and has every picture and the evaluation's numbers."""
 
 import json
 import re
@@ -32,7 +32,7 @@ WITH_STARTS = ALWAYS | {"depth_breadth", "ways_to_the_attractor"}
 
 
 def train(directory: Path, data: Path, *words: str, steps: int) -> None:
-    """A run's folder, as far as the page reads it."""
+    """Makes the part of a run's folder that the page reads."""
     config = load_pretrain([f"dataset.data_path={data}", *words])
     world = World(0, 1, torch.device("cpu"))
     puzzles = Puzzles(data, "train", world.device)
@@ -49,7 +49,7 @@ def train(directory: Path, data: Path, *words: str, steps: int) -> None:
 
 @pytest.fixture(scope="module")
 def sudokus(tmp_path_factory) -> Path:
-    """4x4 Sudokus of which only one cell a puzzle is scored, so that a small model solves some of them."""
+    """4x4 Sudokus with one scored cell each, so that a small model solves some of them."""
     rng = np.random.default_rng(0)
     pairs_E2S = np.array([random_puzzle(rng, 4) for _ in range(51)]) + 1
     inputs_ES, labels_ES = pairs_E2S[:, 0].astype(np.uint8), pairs_E2S[:, 1].astype(np.uint8)
@@ -83,7 +83,7 @@ def written(directory: Path) -> set[str]:
 
 
 def check_page(directory: Path) -> str:
-    """The page's text without pictures, which are in it, as the files beside it are, and nothing is loaded."""
+    """The page's text without its pictures. Checks that it holds the files beside it, and loads nothing else."""
     text = (directory / "index.html").read_text()
     inside = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
     assert sorted(map(b64decode, inside)) == sorted(file.read_bytes() for file in directory.glob("*.png"))

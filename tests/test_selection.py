@@ -1,4 +1,4 @@
-"""Selection among trajectories: every rule against its definition, and nobody wins by being too short."""
+"""Selection among trajectories: every rule against its definition. Too short a trajectory never wins."""
 
 from collections import Counter
 

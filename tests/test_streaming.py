@@ -1,4 +1,4 @@
-"""Streaming evaluation: nothing about the pool shows in the results, and every rule fires where it says."""
+"""Streaming evaluation: the pool does not change the results, and every rule fires when it should."""
 
 import gc
 import math
@@ -35,7 +35,7 @@ PLAIN = Settings([9], breadth=3, top_k=2, rows=8)
 
 @pytest.fixture(scope="module")
 def eqr(partly_solved):  # noqa: F811
-    """(an EqR without noise from random starts, damped and with a halting logit that rises, its puzzles)."""
+    """An EqR without noise from random starts, damped, with a rising halting logit, and its puzzles."""
     words = ("lambda_=0.3", "noise_scale=0", "H_init_std=1", "L_init_std=1")
     model, puzzles = golden_model("eqr", *words, puzzles=partly_solved)
     torch.manual_seed(1)
@@ -46,7 +46,7 @@ def eqr(partly_solved):  # noqa: F811
 
 
 def close(one: dict[str, float], other: dict[str, float]) -> bool:
-    """Equal up to the rounding that the position of a row in a batch may change."""
+    """Whether metrics are equal up to rounding, which may change with a row's position in a batch."""
     return all(
         (math.isnan(value) and math.isnan(other[name])) or math.isclose(value, other[name], rel_tol=1e-4, abs_tol=1e-5)
         for name, value in one.items()
@@ -76,7 +76,7 @@ def test_without_a_rule_the_results_are_those_of_the_plain_evaluation(eqr, rows)
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
-    """Against a run of each trajectory alone, to the end, of which the iteration is picked afterwards."""
+    """Compares with each trajectory alone, run to the end, at the iteration where the rule should fire."""
     model, puzzles = eqr
     halting = RULES[rule]
     seen = streamed(model, puzzles, replace(PLAIN, halting=halting)).observation
@@ -172,7 +172,7 @@ def _tensors(slots: Slots) -> list[torch.Tensor]:
 
 
 def test_memory_does_not_depend_on_depth_breadth_or_puzzles(eqr):
-    """The elements of all float tensors that live while the host looks."""
+    """Counts the elements of all float tensors that are alive while the host looks."""
     model, puzzles = eqr
     most = []
     for depth, breadth, count in ((4, 1, 8), (16, 3, 11)):
@@ -210,7 +210,7 @@ def test_an_iteration_does_not_wait_for_the_device(eqr):
 
 
 def counted(answers: list[bytes | None], agree: int) -> int:
-    """How many restarts count, by the definition."""
+    """How many restarts count, by definition."""
     for n in range(1, len(answers) + 1):
         votes = Counter(answer for answer in answers[:n] if answer is not None)
         if votes and max(votes.values()) >= agree:
@@ -302,7 +302,7 @@ def test_restarts_that_did_not_halt_agree_on_nothing(eqr):
 
 
 def test_a_freed_restart_leaves_its_slot_at_the_next_look(eqr, monkeypatch):
-    """No slot goes on with a restart that does not count, not even with the first of those."""
+    """No slot goes on with a restart that does not count."""
     refill = Stream._refill
 
     def checked(stream):
