@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention import sdpa
-from models.eqr import relax
 from models.layers import EPS, Rotary, rms_norm, rope_1d
+from models.relaxation import relax
 from runtime.command import computing
 
 LIMIT = 1e-2
@@ -92,7 +92,7 @@ def cases(rows: int) -> Iterator[Case]:
     from models.kernels.weights import gather, spread
 
     def step(x: Tensor, h: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-        return mlp_norm(x, gate_up, down, step=Relaxation(h, 0.7, 0.0))
+        return mlp_norm(x, gate_up, down, relaxation=Relaxation(h, 0.7, 0.0))
 
     def weights(D: int, N: int) -> list[tuple[int, ...]]:
         return [(2 * N, D), (D, N)]

@@ -7,32 +7,57 @@ import torch
 
 from config.schema import Arch, BlockArch, EvalConfig, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
+from models.kernels.limits import WIDEST_HEAD, WIDEST_KERNEL_ROW
+from models.parts import Parts, plain
 
-_WIDEST_HEAD = 64
-WIDEST_KERNEL_ROW = 128  # the widest row that a kernel with a matrix product holds
+_KERNELS, _COMPILED, _PLAIN = "Triton kernels", "compiled PyTorch", "plain PyTorch"
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`kernels`: blocks, noise and scans by Triton; `attention`: None is the kernel, where blocks are fused.
+    """What computes a model.
 
-    `graphs`: an outer iteration, or a whole step of training, runs as one CUDA graph. `float8`: passes without
-    gradient take 8 bits a number in the products of SwiGLUs over more than 128 features.
+    Args:
+        kernels: Triton kernels compute blocks, noise and scans.
+        compiled: torch.compile compiles the networks.
+        attention: attention of a library; None is the kernel.
+        details: reasons and extras for people to read.
+        graphs: an outer iteration, or a whole step of training, runs as one CUDA graph.
+        float8: passes without gradient multiply in 8 bits in SwiGLUs over more than 128 features.
     """
 
     kernels: bool = False
     compiled: bool = False
     attention: AttentionFunction | None = sdpa
-    why: str = "plain PyTorch"
+    details: str = ""
     graphs: bool = False
     float8: bool = False
+
+    @property
+    def name(self) -> str:
+        """Names what computes, without reasons."""
+        return _KERNELS if self.kernels else _COMPILED if self.compiled else _PLAIN
+
+    @property
+    def why(self) -> str:
+        """Says in one line what computes, and why."""
+        return ", ".join(filter(None, (self.name, self.details)))
+
+    def parts(self) -> Parts:
+        """The building blocks of models."""
+        if self.kernels:
+            from models.kernels.parts import fused  # needs Triton
+
+            return fused(self.attention, self.float8, self.graphs)
+        assert self.attention is not None
+        return plain(self.attention)
 
 
 PLAIN = Backend()
 
 
 def has_triton() -> bool:
-    """Whether Triton is installed, in a version that has what the kernels use."""
+    """Whether Triton is installed, in a version that is new enough for the kernels."""
     try:
         return importlib.util.find_spec("triton.tools.tensor_descriptor") is not None
     except ImportError:
@@ -40,7 +65,7 @@ def has_triton() -> bool:
 
 
 def _obstacle(arch: Arch, device: torch.device) -> str | None:
-    """Why kernels cannot be used, or None."""
+    """Why the kernels cannot compute this model on this device, or None."""
     if device.type != "cuda":
         return f"the device is {device.type}"
     if torch.version.hip:
@@ -55,7 +80,7 @@ def _obstacle(arch: Arch, device: torch.device) -> str | None:
 
 
 def _no_compiler(arch: Arch, device: torch.device) -> str | None:
-    """Why torch.compile cannot be used, or None."""
+    """Why torch.compile cannot compile this model for this device, or None."""
     if device.type != "cuda":
         return None
     if importlib.util.find_spec("triton") is None:
@@ -66,7 +91,7 @@ def _no_compiler(arch: Arch, device: torch.device) -> str | None:
 
 
 def no_float8(arch: Arch, device: torch.device) -> str | None:
-    """Why kernels cannot multiply in 8 bits, or None."""
+    """Why the kernels cannot multiply in 8 bits here, or None."""
     if obstacle := _obstacle(arch, device):
         return obstacle
     if torch.cuda.get_device_capability(device) < (8, 9):
@@ -77,17 +102,17 @@ def no_float8(arch: Arch, device: torch.device) -> str | None:
 
 
 def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device) -> Backend:
-    """The fastest backend that the configuration and the device allow; `why` says what and why in one line.
+    """The fastest backend that the configuration and the device allow.
 
     Raises:
-        ValueError: what was asked for by name cannot be used here; `auto` never raises.
+        ValueError: the configuration names a backend that cannot run here. `auto` never raises.
     """
     attention, compiled, graphs = config.attention, config.compile, config.cuda_graphs
     obstacle = (
         "kernels=off" if config.kernels == "off" else "compile=true" if compiled is True else _obstacle(arch, device)
     )
-    wide = isinstance(arch, BlockArch) and not arch.mlp_t and arch.hidden_size // arch.num_heads > _WIDEST_HEAD
-    narrow = f"its heads have at most {_WIDEST_HEAD} features"
+    wide = isinstance(arch, BlockArch) and not arch.mlp_t and arch.hidden_size // arch.num_heads > WIDEST_HEAD
+    narrow = f"its heads have at most {WIDEST_HEAD} features"
     if attention == "triton" and (obstacle or wide):
         raise ValueError(f"attention=triton is a kernel, which cannot be used here: {obstacle or narrow}")
     own = obstacle is None and not wide and attention in ("auto", "triton")
@@ -96,12 +121,11 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
     if float8 and (why_not := obstacle or no_float8(arch, device)):
         raise ValueError(f"kernels=float8 cannot be had here: {why_not}")
     if obstacle is None:
-        why = ["Triton kernels", *["CUDA graphs"] * graphs, *[f"no attention kernel: {narrow}"] * wide]
-        why += ["float8 where there is no gradient"] * float8
-        return Backend(True, False, function, ", ".join(why), graphs, float8)
+        details = [*["CUDA graphs"] * graphs, *[f"no attention kernel: {narrow}"] * wide]
+        details += ["float8 where there is no gradient"] * float8
+        return Backend(True, False, function, ", ".join(details), graphs, float8)
     no_compiler = _no_compiler(arch, device)
     if compiled is True and no_compiler:
         raise ValueError(f"compile=true cannot be had here: {no_compiler}")
     compile_ = compiled is True or (compiled == "auto" and device.type == "cuda" and no_compiler is None)
-    what = "compiled PyTorch" if compile_ else "plain PyTorch"
-    return Backend(False, compile_, function, f"{what}, no kernels: {obstacle}")
+    return Backend(False, compile_, function, f"no kernels: {obstacle}")

@@ -8,8 +8,10 @@ training has more than one segment (halt_max_steps > 1: per-iteration supervisio
 import torch
 from torch import Tensor, nn
 
+from config.schema import FeedforwardArch
 from models.core import Latents, Start, ZeroInit
 from models.layers import Stack
+from models.parts import Parts
 
 
 class Repeated(nn.Module):
@@ -28,3 +30,8 @@ class Repeated(nn.Module):
         for _ in range(self.repeats):
             z = self.L_level(z, x_BLD)
         return (z,)
+
+
+def feedforward_core(arch: FeedforwardArch, length: int, dtype: torch.dtype, parts: Parts) -> Repeated:
+    """The feedforward core. `length` counts positions L, with those of the puzzle embedding."""
+    return Repeated(parts.stack(arch, arch.L_layers, length), length, arch.hidden_size, dtype, arch.repeats)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from config.schema import HRMArch
 from models.core import FixedInit, Latents, Start
 from models.layers import Stack
+from models.parts import Parts
 
 
 class Hierarchy(nn.Module):
@@ -34,7 +35,8 @@ class Hierarchy(nn.Module):
         return self.H_level(z_H, z_L), z_L
 
 
-def hrm_core(arch: HRMArch, H_level: Stack, L_level: Stack, length: int, dtype: torch.dtype) -> Hierarchy:
-    """HRM's core."""
+def hrm_core(arch: HRMArch, length: int, dtype: torch.dtype, parts: Parts) -> Hierarchy:
+    """HRM's core. `length` counts positions L, with those of the puzzle embedding."""
+    H_level, L_level = (parts.stack(arch, layers, length) for layers in (arch.H_layers, arch.L_layers))
     start = FixedInit(length, arch.hidden_size, dtype)
     return Hierarchy(H_level, L_level, start, arch.H_cycles, arch.L_cycles)

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from config.schema import HRMSRUArch
 from models.core import Latents, Start
 from models.layers import truncated_normal
-from models.sru import Scan, SRUStack, sru_scan
+from models.parts import Parts
+from models.sru import SRUStack
 
 
 class RandomCells(nn.Module):
@@ -66,10 +67,11 @@ class RecurrentHierarchy(nn.Module):
         return y_BLD, c_H, c_L
 
 
-def hrm_sru_core(arch: HRMSRUArch, length: int, dtype: torch.dtype, scan: Scan = sru_scan) -> RecurrentHierarchy:
-    """The core of HRM-SRU ("hrm_sru") or HRM-SRU++ ("hrm_srupp")."""
+def hrm_sru_core(arch: HRMSRUArch, length: int, dtype: torch.dtype, parts: Parts) -> RecurrentHierarchy:
+    """The core of HRM-SRU ("hrm_sru") or HRM-SRU++ ("hrm_srupp"). `length` counts positions L."""
+    plusplus = arch.name == "hrm_srupp"
     H_level, L_level = (
-        SRUStack(layers, arch.hidden_size, arch.name == "hrm_srupp", scan) for layers in (arch.H_layers, arch.L_layers)
+        SRUStack(layers, arch.hidden_size, plusplus, parts.scan) for layers in (arch.H_layers, arch.L_layers)
     )
     start = CellInit(arch.H_layers, arch.L_layers, length, arch.hidden_size, dtype)
     return RecurrentHierarchy(H_level, L_level, start)

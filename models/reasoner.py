@@ -5,6 +5,7 @@ the loss is, how deep and how broad we search, are other modules' business.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -37,6 +38,10 @@ class Readout(NamedTuple):
     q_continue: Tensor  # [B] float32: used by HRM only
 
 
+Advance = Callable[[State], tuple[State, Readout]]
+"""An outer iteration of every slot."""
+
+
 def where_rows(rows_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """`yes` in the rows where `rows_B` (bool [B]) holds, `no` in the others; both are [B, ...]."""
     return torch.where(rows_B.view(-1, *[1] * (yes.ndim - 1)), yes, no)
@@ -51,6 +56,7 @@ class Reasoner(nn.Module):
         lm_head, q_head: what reads the answer [V] and (q_halt, q_continue) off a latent.
         positions: [L, D] added to the tokens ("learned": an Embedding; "absolute": a Tensor), or None.
         puzzle_emb: puzzle embedding, or None.
+        graphed: makes iterations without gradient a CUDA graph (models/kernels/graph.py), or None.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Reasoner(nn.Module):
         q_head: Linear,
         positions: Embedding | Tensor | None = None,
         puzzle_emb: PuzzleEmbedding | None = None,
+        graphed: Callable[[Advance, nn.Module], Advance] | None = None,
     ) -> None:
         super().__init__()
         self.core = core
@@ -71,6 +78,7 @@ class Reasoner(nn.Module):
         assert q_head.bias is not None
         nn.init.zeros_(q_head.weight)
         nn.init.constant_(q_head.bias, -5.0)
+        self._graphed = None if graphed is None else graphed(self.iterate, self)
 
     def embed(self, inputs_BS: Tensor, puzzle_ids_B: Tensor) -> Tensor:
         """x [B, L, D]: puzzle-embedding tokens, then the puzzle's tokens, with positions, times sqrt(D)."""
@@ -99,6 +107,10 @@ class Reasoner(nn.Module):
         return filled._replace(halted=torch.zeros_like(state.halted))
 
     def advance(self, state: State) -> tuple[State, Readout]:
+        """`iterate`, perhaps as a CUDA graph."""
+        return self.iterate(state) if self._graphed is None else self._graphed(state)
+
+    def iterate(self, state: State) -> tuple[State, Readout]:
         """One outer iteration of every slot. The new latents carry no gradient; the readout does."""
         x_BLD = self.embed(state.inputs, state.puzzle_ids)
         latents = self.core(state.latents, x_BLD)

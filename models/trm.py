@@ -4,11 +4,12 @@ import torch
 
 from config.schema import TRMArch
 from models.core import FixedInit
-from models.layers import Stack
+from models.parts import Parts
 from models.recursion import Recursion
 
 
-def trm_core(arch: TRMArch, stack: Stack, length: int, dtype: torch.dtype) -> Recursion:
-    """TRM's core."""
+def trm_core(arch: TRMArch, length: int, dtype: torch.dtype, parts: Parts) -> Recursion:
+    """TRM's core. `length` counts positions L, with those of the puzzle embedding."""
+    network = parts.stack(arch, arch.L_layers, length)
     start = FixedInit(length, arch.hidden_size, dtype)
-    return Recursion(stack, start, arch.H_cycles, arch.L_cycles)
+    return Recursion(network, start, arch.H_cycles, arch.L_cycles)

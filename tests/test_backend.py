@@ -68,21 +68,15 @@ def package(monkeypatch):
 
 
 def test_a_new_gpu_has_kernels(machine):
-    assert choose("auto", "auto", "auto", arch(), GPU) == backend.Backend(
-        True, False, None, "Triton kernels, CUDA graphs", True
-    )
+    assert choose("auto", "auto", "auto", arch(), GPU) == backend.Backend(True, False, None, "CUDA graphs", True)
     assert choose("auto", "triton", False, arch(), GPU).attention is None
-    assert choose("auto", "auto", "auto", arch(), GPU, graphs=False) == backend.Backend(
-        True, why="Triton kernels", attention=None
-    )
-    assert choose("auto", "sdpa", "auto", arch(), GPU) == backend.Backend(
-        True, False, sdpa, "Triton kernels, CUDA graphs", True
-    )
+    assert choose("auto", "auto", "auto", arch(), GPU, graphs=False) == backend.Backend(True, attention=None)
+    assert choose("auto", "sdpa", "auto", arch(), GPU) == backend.Backend(True, False, sdpa, "CUDA graphs", True)
 
 
 def test_a_cpu_is_plain_unless_compilation_is_asked_for(machine):
     assert choose("auto", "auto", "auto", arch(), CPU) == backend.Backend(
-        False, False, sdpa, "plain PyTorch, no kernels: the device is cpu"
+        False, False, sdpa, "no kernels: the device is cpu"
     )
     asked = choose("auto", "auto", True, arch(), CPU)
     assert asked.compiled and asked.why == "compiled PyTorch, no kernels: compile=true"
@@ -103,9 +97,10 @@ def test_a_cpu_is_plain_unless_compilation_is_asked_for(machine):
 )
 def test_a_gpu_without_kernels_compiles_where_it_can(machine, here, words, compiled, why):
     machine(**here)
-    model, what = arch(*MAZE, *words), "compiled" if compiled else "plain"
-    expected = backend.Backend(False, compiled, sdpa, f"{what} PyTorch, no kernels: {why}")
+    model = arch(*MAZE, *words)
+    expected = backend.Backend(False, compiled, sdpa, f"no kernels: {why}")
     assert choose("auto", "auto", "auto", model, GPU) == expected
+    assert expected.why == f"{'compiled' if compiled else 'plain'} PyTorch, no kernels: {why}"
     assert not choose("auto", "auto", False, model, GPU).compiled
     with pytest.raises(ValueError, match=f"^attention=triton .*: {why}$"):
         choose("auto", "triton", "auto", model, GPU)
@@ -118,14 +113,14 @@ def test_a_gpu_without_kernels_compiles_where_it_can(machine, here, words, compi
 
 def test_kernels_off_and_compile_true_take_the_plain_code(machine):
     off = choose("off", "auto", "auto", arch(), GPU)
-    assert off == backend.Backend(False, True, sdpa, "compiled PyTorch, no kernels: kernels=off")
+    assert off == backend.Backend(False, True, sdpa, "no kernels: kernels=off")
     assert choose("off", "auto", False, arch(), GPU).why == "plain PyTorch, no kernels: kernels=off"
     assert choose("auto", "auto", True, arch(), GPU).why == "compiled PyTorch, no kernels: compile=true"
 
 
 def test_float8_is_had_by_name_alone(machine):
     sudoku = arch("train=eqr_sudoku")
-    expected = backend.Backend(True, False, None, "Triton kernels, float8 where there is no gradient", False, True)
+    expected = backend.Backend(True, False, None, "float8 where there is no gradient", False, True)
     assert choose("float8", "auto", "auto", sudoku, GPU, graphs=False) == expected
     assert not choose("auto", "auto", "auto", sudoku, GPU).float8
     for words, why in ((MAZE, "more than 128 features"), (["train=hrm_sru"], "it is for blocks")):
@@ -140,8 +135,8 @@ def test_float8_is_had_by_name_alone(machine):
 
 def test_wide_heads_keep_the_other_kernels(machine):
     wide = arch(*MAZE, "arch.num_heads=1")
-    why = "Triton kernels, CUDA graphs, no attention kernel: its heads have at most 64 features"
-    assert choose("auto", "auto", "auto", wide, GPU) == backend.Backend(True, False, sdpa, why, True)
+    details = "CUDA graphs, no attention kernel: its heads have at most 64 features"
+    assert choose("auto", "auto", "auto", wide, GPU) == backend.Backend(True, False, sdpa, details, True)
     with pytest.raises(ValueError, match="^attention=triton .*at most 64 features$"):
         choose("auto", "triton", "auto", wide, GPU)
     for words in (["train=eqr_sudoku", "arch.num_heads=1"], ["train=hrm_sru"]):  # mixers and recurrences have no heads

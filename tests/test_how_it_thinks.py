@@ -19,10 +19,10 @@ from config.schema import EvalConfig
 from dataset.puzzles import Batch, PuzzleShape
 from dataset.sudoku import random_puzzle, solutions
 from models.build import build
-from models.eqr import relax
 from models.halting import continue_target, halt
 from models.layers import Block, MixerBlock
 from models.losses import act_loss
+from models.relaxation import relax
 
 PAGE = (ROOT / "docs" / "how_it_thinks.md").read_text()
 PROSE = re.sub(r"^```python.*?^```$", "", PAGE, flags=re.M | re.S)

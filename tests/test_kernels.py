@@ -25,17 +25,15 @@ import triton.language as tl
 from benchmarks import check_kernels
 from config.load import load_pretrain
 from dataset.puzzles import Batch, PuzzleShape
-from models.attention import sdpa
 from models.backend import Backend
 from models.build import build
-from models.eqr import Relaxed
 from models.kernels import gate_up, mlp_backward, noise, rotary, weights
 from models.kernels.attention import attend, self_attention
 from models.kernels.attention_backward import attend_backward
-from models.kernels.blocks import FusedBlock, FusedMixerBlock, FusedRelaxed
 from models.kernels.mlp import mlp_norm
 from models.kernels.noise import Relaxation
 from models.kernels.norm import linear_norm
+from models.kernels.parts import FusedBlock, FusedMixerBlock, FusedRelaxed
 from models.kernels.rotary import Rotation, project, rotate_
 from models.layers import (
     CUT_STD,
@@ -52,6 +50,7 @@ from models.layers import (
     truncated_normal,
 )
 from models.losses import act_loss
+from models.relaxation import Relaxed
 from training.ema import EMA
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -323,7 +322,7 @@ def test_relaxed_without_noise(B, L, D):
     torch.manual_seed(0)
     block, h, inject = Block(D, 2, 1, None).to(DEVICE), leaf(B, L, D), leaf(B, L, D)
     plain = Relaxed(Stack([block]), 0.7, 0.0)
-    fused = FusedRelaxed(Stack([FusedBlock(block, sdpa, False)]), 0.7, 0.0)
+    fused = FusedRelaxed(Stack([FusedBlock(block, own_attention=False)]), 0.7, 0.0)
     assert fused.state_dict().keys() == plain.state_dict().keys()
     agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *block.parameters(), tolerance=5e-6)
     with torch.no_grad():
@@ -334,7 +333,7 @@ def test_relaxed_without_noise(B, L, D):
 def test_relaxed_of_mixers(blocks):
     torch.manual_seed(0)
     mixers, h, inject = [MixerBlock(136, 21, 1).to(DEVICE) for _ in range(blocks)], leaf(2, 21, 136), leaf(2, 21, 136)
-    both = Stack(mixers), Stack(FusedMixerBlock(block, False) for block in mixers)
+    both = Stack(mixers), Stack(FusedMixerBlock(block) for block in mixers)
     plain, fused = Relaxed(both[0], 0.7, 0.0), FusedRelaxed(both[1], 0.7, 0.0)
     agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *plain.parameters(), tolerance=5e-6)
     with torch.no_grad():
@@ -345,7 +344,7 @@ def noise_of(rows: int, D: int, seed: int) -> torch.Tensor:
     """The noise [2 rows, D] of two calls: a step from zeros towards zeros."""
     torch.manual_seed(seed)
     x, gate_up_, down = (torch.zeros(*shape, device=DEVICE) for shape in ((1, rows, D), (256, D), (D, 128)))
-    return torch.cat([mlp_norm(x, gate_up_, down, step=Relaxation(x, 0.5, 1.0))[0] for _ in range(2)]).double()
+    return torch.cat([mlp_norm(x, gate_up_, down, relaxation=Relaxation(x, 0.5, 1.0))[0] for _ in range(2)]).double()
 
 
 @pytest.mark.parametrize("D", [42, 44, 128, 130, 512, 520])
@@ -375,7 +374,7 @@ def test_noise_is_the_same_without_gradient_and_changes_none(D):
 
     def step(noise_scale: float) -> torch.Tensor:
         torch.manual_seed(1)
-        return mlp_norm(x, *leaves[2:], step=Relaxation(h, 0.9, noise_scale))
+        return mlp_norm(x, *leaves[2:], relaxation=Relaxation(h, 0.9, noise_scale))
 
     weight = torch.randn(1, 70, D, device=DEVICE)
     noisy, plain = (torch.autograd.grad((step(s) * weight).sum(), leaves) for s in (0.3, 0.0))

@@ -16,7 +16,6 @@ from dataset.puzzles import Batch, Puzzles, PuzzleShape, TrainingBatches
 from models import precision
 from models.attention import sdpa
 from models.build import build
-from models.eqr import relax
 from models.halting import halt
 from models.layers import (
     Attention,
@@ -32,6 +31,7 @@ from models.layers import (
 )
 from models.losses import act_loss, by_row, log_stablemax, softmax_cross_entropy, stablemax_cross_entropy
 from models.reasoner import Readout, State
+from models.relaxation import relax
 from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 

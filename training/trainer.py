@@ -1,6 +1,5 @@
 """One step of training, and everything that has to outlive it: weights, optimizer, average, slots."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from config.schema import PretrainConfig
 from dataset.puzzles import Batch, TrainingBatches
 from models.halting import continue_target, halt
+from models.kernels.graph import Graphed
 from models.losses import Metrics, act_loss
 from models.reasoner import Reasoner, State
 from runtime import checkpoint
@@ -62,7 +62,7 @@ class Trainer:
         self.states: list[State] = []
         self.backward: Callable[[State, Batch], tuple[State, Metrics]] = self._backward
         if graphs:
-            self.backward = importlib.import_module("models.kernels.graph").Graphed(self._backward, model)
+            self.backward = Graphed(self._backward, model)
 
     def summary(self) -> str:
         """The run in one line; the number of parameters is without the puzzle embeddings' table."""

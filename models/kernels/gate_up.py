@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from models.eqr import relax
 from models.kernels import weights
 from models.kernels.noise import NO_RELAXATION, Relaxation
 from models.kernels.norm import add_norm, add_norm_backward
 from models.kernels.silu import swiglu, swiglu_gradients
 from models.layers import rms_norm
+from models.relaxation import relax
 
 _BLOCK, _BLOCK_N, _BLOCK_D = 128, 64, 128  # the last in bytes
 _PROGRAMS = 264  # two for each multiprocessor of an H100
@@ -126,7 +126,7 @@ def _swiglu_in_float8(x_RD: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
 
 
 def wide_mlp_norm(
-    x: Tensor, gate_up: Tensor, down: Tensor, save: bool, step: Relaxation = NO_RELAXATION, float8: bool = False
+    x: Tensor, gate_up: Tensor, down: Tensor, save: bool, relaxation: Relaxation = NO_RELAXATION, float8: bool = False
 ) -> Tensor:
     """The step towards norm(x + SwiGLU(x)), over the last axis of x [..., D], with weights [2 N, D] and [D, N].
 
@@ -134,9 +134,9 @@ def wide_mlp_norm(
     """
     if float8 and not save:
         x = x.contiguous()
-        return add_norm(x, _swiglu_in_float8(x.flatten(0, -2), gate_up, down), step, save=False)[0]
+        return add_norm(x, _swiglu_in_float8(x.flatten(0, -2), gate_up, down), relaxation, save=False)[0]
     if x.shape[-1] % 8:  # in a descriptor every row begins at a multiple of 16 bytes
         gate, up = F.linear(x, gate_up.to(x.dtype)).chunk(2, dim=-1)
         norm = rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))
-        return norm if step.h is None else relax(step.h, norm, step.lambda_, step.noise_scale)
-    return _WideMLP.apply(x.contiguous(), gate_up, down, save, *step)
+        return norm if relaxation.h is None else relax(relaxation.h, norm, relaxation.lambda_, relaxation.noise_scale)
+    return _WideMLP.apply(x.contiguous(), gate_up, down, save, *relaxation)

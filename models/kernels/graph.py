@@ -80,10 +80,12 @@ def _leave_recording(stream: torch.cuda.Stream) -> None:
         torch.zeros(1, device="cuda")
 
 
-class GraphedWithoutGradient(Graphed):
-    """Graphed where no gradient is asked for and no other graph is being recorded; elsewhere `function` itself."""
+def graphed_without_gradient(function: Callable[..., Any], model: nn.Module) -> Callable[..., Any]:
+    """`function`, Graphed where no gradient is asked for and no other graph is being recorded."""
+    graphed = Graphed(function, model)
 
-    def __call__(self, *arguments: Any) -> Any:
-        if torch.is_grad_enabled() or torch.cuda.is_current_stream_capturing():
-            return self._function(*arguments)
-        return super().__call__(*arguments)
+    def run(*arguments: Any) -> Any:
+        as_it_is = torch.is_grad_enabled() or torch.cuda.is_current_stream_capturing()
+        return function(*arguments) if as_it_is else graphed(*arguments)
+
+    return run

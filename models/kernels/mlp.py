@@ -8,9 +8,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.backend import WIDEST_KERNEL_ROW
 from models.kernels import weights
 from models.kernels.gate_up import wide_mlp_norm
+from models.kernels.limits import WIDEST_KERNEL_ROW
 from models.kernels.mlp_backward import narrow_backward
 from models.kernels.noise import NO_RELAXATION, Relaxation, store_step
 from models.kernels.norm import EPS
@@ -95,7 +95,7 @@ def mlp_norm(
     gate_up: Tensor,
     down: Tensor,
     over_positions: bool = False,
-    step: Relaxation = NO_RELAXATION,
+    relaxation: Relaxation = NO_RELAXATION,
     float8: bool = False,
 ) -> Tensor:
     """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N].
@@ -103,10 +103,10 @@ def mlp_norm(
     Over the last axis also the step towards it, and with `float8`, for normed x without gradient, wide products in
     8 bits.
     """
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, gate_up, down, step.h))
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, gate_up, down, relaxation.h))
     if x.shape[1 if over_positions else -1] <= WIDEST_KERNEL_ROW:
-        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *step)
+        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *relaxation)
     if over_positions:
-        assert step.h is None
+        assert relaxation.h is None
         return wide_mlp_norm(x.transpose(1, 2), gate_up, down, save).transpose(1, 2)
-    return wide_mlp_norm(x, gate_up, down, save, step, float8)
+    return wide_mlp_norm(x, gate_up, down, save, relaxation, float8)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.backend import WIDEST_KERNEL_ROW
+from models.kernels.limits import WIDEST_KERNEL_ROW
 from models.kernels.rows import columns_of, grid_of, places_of, product, rows_of
 from models.kernels.silu import swiglu_gradients
 

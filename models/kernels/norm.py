@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models import layers
-from models.backend import WIDEST_KERNEL_ROW
 from models.kernels import weights
+from models.kernels.limits import WIDEST_KERNEL_ROW
 from models.kernels.noise import NO_RELAXATION, Relaxation, store_step
 
 EPS = tl.constexpr(layers.EPS)
@@ -54,18 +54,18 @@ def _tile(D: int) -> dict[str, int]:
 
 
 def add_norm(
-    x: Tensor, y: Tensor, step: Relaxation = NO_RELAXATION, save: bool = True
+    x: Tensor, y: Tensor, relaxation: Relaxation = NO_RELAXATION, save: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """(The step towards norm(x + y), that norm if `save`, the scale of each row [R] float32), for x and y [..., D].
 
     All are contiguous.
     """
-    norm, key, out = step.outputs(x, save)
+    norm, key, out = relaxation.outputs(x, save)
     D = x.shape[-1]
     R, tile = x.numel() // D, _tile(D)
     scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
     _add_norm[triton.cdiv(R, tile["BLOCK"]),](
-        x, y, norm, scale_R, step.h, key, out, R, step.lambda_, step.noise_scale, **tile
+        x, y, norm, scale_R, relaxation.h, key, out, R, relaxation.lambda_, relaxation.noise_scale, **tile
     )
     return out, norm, scale_R
 
