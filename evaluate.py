@@ -29,7 +29,7 @@ def run(config: EvalConfig, world: World) -> None:
     arch, model, start, backend = build_for_evaluation(loaded, config, puzzles.shape, world.device)
     settings = settings_for(config, arch)
     plan = Plan.of(settings, len(puzzles), most_puzzles(config))
-    about = describe(config, settings, loaded, arch, backend.why, puzzles, plan)
+    about = describe(config, settings, loaded, arch, backend, puzzles, plan)
     observers = observers_for(config, data, puzzles)
 
     def run_some(units: Sequence[int]) -> Generator[Part, None, None]:

@@ -19,7 +19,7 @@ from config.schema import PretrainConfig
 from dataset.puzzles import Batch, PuzzleShape
 from models import backend
 from models.build import build, place
-from models.losses import act_loss
+from models.losses import step_loss
 from models.reasoner import Reasoner
 from runtime.command import computing
 
@@ -75,7 +75,7 @@ def speeds(
 
     def train() -> None:
         new, readout = model.step(state, batch)
-        act_loss(readout, new, config.arch)[0].backward()
+        step_loss(readout, new, config.arch)[0].backward()
         model.zero_grad()
 
     def evaluate() -> None:

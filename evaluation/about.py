@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from config.schema import Arch, EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.settings import Settings
 from evaluation.units import Plan
+from models.backend import Backend
 from runtime.load import Loaded
 from runtime.versions import versions
 
@@ -52,11 +53,16 @@ _ABOUT = TypeAdapter(About)
 
 def read_about(file: Path) -> About:
     """An about.json. Raises ValueError (of pydantic) if it holds something else."""
-    return _ABOUT.validate_json(file.read_bytes())
+    return _as_now(_ABOUT.validate_json(file.read_bytes()))
+
+
+def _as_now(about: About) -> About:
+    """What an older file says. There `same` has a sentence that begins with the backend's name."""
+    return replace(about, same=about.same | {"backend": about.same["backend"].split(", ")[0]})
 
 
 def describe(
-    config: EvalConfig, settings: Settings, loaded: Loaded, arch: Arch, backend: str, puzzles: Puzzles, plan: Plan
+    config: EvalConfig, settings: Settings, loaded: Loaded, arch: Arch, backend: Backend, puzzles: Puzzles, plan: Plan
 ) -> About:
     """What this evaluation is about."""
     data_path = config.dataset_data_path or loaded.data_path
@@ -69,7 +75,7 @@ def describe(
         "dataset": _fingerprint(metadata, puzzles, plan),
         "arch": arch.model_dump(mode="json"),
         "device": puzzles.device.type,
-        "backend": backend,
+        "backend": backend.name,
     }
     facts = {
         "checkpoint": str(loaded.origin),
@@ -81,7 +87,7 @@ def describe(
         "arch": arch.model_dump(mode="json"),
         "dataset": data_path,
         "device": torch.cuda.get_device_name(puzzles.device) if puzzles.device.type == "cuda" else "cpu",
-        "backend": backend,
+        "backend": backend.why,
         "versions": versions(),
     }
     data = str(Path(data_path).resolve())

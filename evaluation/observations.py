@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluation.settings import Settings
-from models.losses import by_row
+from models.losses import row_metrics
 from models.reasoner import Readout, State
 
 
@@ -83,7 +83,7 @@ def observe(
 ) -> Observation:
     """Everything that is measured of the rows. `more` are further values [R] by name. Waits for the device."""
     values = {
-        **by_row(readout, state.labels, settings.loss_type, settings.learned_halting),
+        **row_metrics(readout, state.labels, settings.loss_type, settings.learned_halting),
         "steps": state.steps,
         **_latent_statistics(state),
         **more,

@@ -43,7 +43,7 @@ Metrics = dict[str, Tensor]
 """Sums over rows: scalars, on the device."""
 
 
-def by_row(readout: Readout, labels_BS: Tensor, loss_type: str, learned_halting: bool) -> dict[str, Tensor]:
+def row_metrics(readout: Readout, labels_BS: Tensor, loss_type: str, learned_halting: bool) -> dict[str, Tensor]:
     """What is right, and the losses, each [B].
 
     `accuracy` is the share of the scored tokens that are right, `exact_accuracy` whether all are, `lm_loss` the token
@@ -68,16 +68,16 @@ def by_row(readout: Readout, labels_BS: Tensor, loss_type: str, learned_halting:
     }
 
 
-def act_loss(
+def step_loss(
     readout: Readout, state: State, arch: Arch, target_continue: Tensor | None = None
 ) -> tuple[Tensor, Metrics]:
     """(loss summed over rows, metrics).
 
-    The loss of a row is the total_loss of `by_row` and, where given, half the binary cross entropy of q_continue
+    The loss of a row is the total_loss of `row_metrics` and, where given, half the binary cross entropy of q_continue
     against its target. Losses are summed over all rows; accuracy, exact_accuracy, q_halt_accuracy and steps over the
     `count` rows that halted and have a scored token.
     """
-    values = by_row(readout, state.labels, arch.loss.loss_type, arch.learned_halting) | {"steps": state.steps}
+    values = row_metrics(readout, state.labels, arch.loss.loss_type, arch.learned_halting) | {"steps": state.steps}
     if target_continue is not None:
         q_continue = F.binary_cross_entropy_with_logits(readout.q_continue, target_continue, reduction="none")
         values |= {"q_continue_loss": q_continue, "total_loss": values["total_loss"] + 0.5 * q_continue}

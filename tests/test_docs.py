@@ -142,14 +142,14 @@ def test_the_page_is_read() -> None:
 
 
 def test_the_checks_can_fail() -> None:
-    [quote] = quotes("```python\n# models/eqr.py\nrelaxed = h + lambda_ * (target - h)\n```\n")
+    [quote] = quotes("```python\n# models/relaxation.py\nrelaxed = h + lambda_ * (target - h)\n```\n")
     assert first_missing(quote) is None
     path, [line] = quote
     assert first_missing((path, [line, line])) == line, "it stands there once, not twice"
     assert first_missing((path, ["relaxed = h"])) == "relaxed = h", "a part of a line is not the line"
-    assert defined("models/eqr.py::Relaxed.forward")
-    assert not defined("models/eqr.py::Relaxed.backward")
-    assert not defined("models/eqr.py::forward"), "a member needs its class"
+    assert defined("models/relaxation.py::Relaxed.forward")
+    assert not defined("models/relaxation.py::Relaxed.backward")
+    assert not defined("models/relaxation.py::forward"), "a member needs its class"
     assert not defined("models/no_such_file.py::Relaxed")
     assert first_missing(("models/no_such_file.py", [line])) == line
     assert configurable("arch.lambda_") and configurable("arch.loss.loss_type") and configurable("lr")

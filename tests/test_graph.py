@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from config.load import load_pretrain
-from dataset.puzzles import Puzzles, TrainingBatches
+from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
 from evaluation.trajectory import seed, trajectory
 from models import backend
 from models.build import build, place
-from models.kernels.graph import Graphed
+from models.kernels.graph import Graphed, graphed_without_gradient
+from models.parts import PLAIN
 from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 
@@ -39,6 +40,28 @@ def test_training_and_evaluation_share_no_graph(monkeypatch):
     model.eval()
     graphed(torch.ones(2))
     assert modes == [True, False]
+
+
+def test_only_iterations_without_gradient_are_recorded(monkeypatch):
+    """Nor are those within a recording, HRM's look ahead in training."""
+    ways, recording = [], False
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recording)
+    monkeypatch.setattr(Graphed, "__call__", lambda self, x: ways.append("a graph") or x)
+    run = graphed_without_gradient(lambda x: ways.append("as it is") or x, torch.nn.Identity())
+    run(torch.ones(2))
+    with torch.no_grad():
+        run(torch.ones(2))
+        recording = True
+        run(torch.ones(2))
+    assert ways == ["as it is", "a graph", "as it is"]
+
+
+def test_a_model_advances_as_its_parts_say(monkeypatch):
+    arch = load_pretrain(["train=trm_sudoku", "arch.hidden_size=16", "arch.num_heads=2"]).arch
+    parts = PLAIN._replace(graphed=lambda advance, model: lambda state: (state, advance, model))
+    monkeypatch.setattr(backend.Backend, "parts", lambda self: parts)
+    model = build(arch, PuzzleShape(9, 7, 1))
+    assert model.advance("a state") == ("a state", model.iterate, model)
 
 
 def chosen(config, graphs: bool) -> backend.Backend:

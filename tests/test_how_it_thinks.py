@@ -21,7 +21,7 @@ from dataset.sudoku import random_puzzle, solutions
 from models.build import build
 from models.halting import continue_target, halt
 from models.layers import Block, MixerBlock
-from models.losses import act_loss
+from models.losses import step_loss
 from models.relaxation import relax
 
 PAGE = (ROOT / "docs" / "how_it_thinks.md").read_text()
@@ -120,7 +120,7 @@ def test_a_changed_source_is_noticed_and_rewritten(copy):
 
 def test_a_changed_statement_and_a_changed_page_are_noticed(copy):
     edit(copy / "models" / "losses.py", "lm_loss + 0.5 * q_halt_loss", "lm_loss + 0.6 * q_halt_loss")
-    assert "by_row.total" in snippets(copy, "--check").stderr
+    assert "row_metrics.total" in snippets(copy, "--check").stderr
     edit(copy / "models" / "losses.py", "lm_loss + 0.6 * q_halt_loss", "lm_loss + 0.5 * q_halt_loss")
     assert snippets(copy, "--check").returncode == 0
     edit(copy / "docs" / "how_it_thinks.md", "    z_H, z_L = latents\n    inject", "    z_L, z_H = latents\n    inject")
@@ -129,7 +129,7 @@ def test_a_changed_statement_and_a_changed_page_are_noticed(copy):
 
 def test_what_is_not_shown_may_change(copy):
     edit(
-        copy / "models" / "eqr.py",
+        copy / "models" / "relaxation.py",
         "    The paper writes lambda for 1 - lambda_ (damping)",
         "    Written lambda (damping)",
     )
@@ -140,10 +140,10 @@ def test_what_is_not_shown_may_change(copy):
     ("old", "new", "complaint"),
     [
         ("Recursion.latent_recursion with", "Recursion.recursion with", "there is no Recursion.recursion"),
-        ("models/eqr.py::relax", "models/no.py::relax", "models/no.py"),
+        ("models/relaxation.py::relax", "models/no.py::relax", "models/no.py"),
         (
-            "snippet: models/eqr.py::relax Relaxed.forward -->\n",
-            "snippet: models/eqr.py::relax -->\n\n",
+            "snippet: models/relaxation.py::relax Relaxed.forward -->\n",
+            "snippet: models/relaxation.py::relax -->\n\n",
             "no ```python",
         ),
     ],
@@ -224,7 +224,7 @@ def test_starts(runs):
 
 def test_where_gradient_flows(runs):
     for run in runs.values():
-        loss, _ = act_loss(run.readout, halt(run.state, run.readout, run.arch), run.arch)
+        loss, _ = step_loss(run.readout, halt(run.state, run.readout, run.arch), run.arch)
         loss.backward()
         assert all(z.grad is None for z in run.latents), "not into the latents that came in"
         assert not any(z.requires_grad for z in run.state.latents), "nor out of the iteration"

@@ -49,7 +49,7 @@ from models.layers import (
     rope_2d,
     truncated_normal,
 )
-from models.losses import act_loss
+from models.losses import step_loss
 from models.relaxation import Relaxed
 from training.ema import EMA
 
@@ -515,7 +515,7 @@ def test_whole_models(name):
     for model in (plain, fused):
         going = model.advance(state)[0]
         new, readout = model.advance(going)
-        act_loss(readout, new, config.arch)[0].backward()
+        step_loss(readout, new, config.arch)[0].backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
         gradients[-1]["logits"], gradients[-1]["latent"] = readout.logits, new.latents[0]
     assert gradients[0].keys() == gradients[1].keys()

@@ -1,6 +1,7 @@
 """Models: what must hold whatever the weights: symmetries, distributions, gradients, halting."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Batch, Puzzles, PuzzleShape, TrainingBatches
 from models import precision
 from models.attention import sdpa
-from models.build import build
+from models.build import CORES, build
 from models.halting import halt
 from models.layers import (
     Attention,
@@ -29,7 +30,7 @@ from models.layers import (
     sinusoids,
     truncated_normal,
 )
-from models.losses import act_loss, by_row, log_stablemax, softmax_cross_entropy, stablemax_cross_entropy
+from models.losses import log_stablemax, row_metrics, softmax_cross_entropy, stablemax_cross_entropy, step_loss
 from models.reasoner import Readout, State
 from models.relaxation import relax
 from runtime.distributed import World
@@ -42,6 +43,11 @@ SHAPE = PuzzleShape(9, 7, 4)
 @pytest.fixture(autouse=True)
 def same_draws():
     torch.manual_seed(0)
+
+
+def test_every_architecture_has_a_core():
+    names = {name for kind in get_args(Arch) for name in get_args(kind.model_fields["name"].annotation)}
+    assert CORES.keys() == names
 
 
 def small(experiment: str, *words: str, shape: PuzzleShape = SHAPE):
@@ -139,7 +145,7 @@ def test_a_step_in_bfloat16_is_finite(name):
     state, out = model.step(model.start(batch), batch)
     assert out.logits.dtype == torch.bfloat16 and all(z.dtype == torch.bfloat16 for z in state.latents)
     assert out.q_halt.dtype == torch.float32
-    loss, metrics = act_loss(out, halt(state, out, arch), arch)
+    loss, metrics = step_loss(out, halt(state, out, arch), arch)
     loss.backward()
     assert loss.dtype == torch.float64 and bool(torch.isfinite(loss))
     for key, parameter in model.named_parameters():
@@ -377,7 +383,7 @@ def test_only_rows_in_use_get_a_gradient():
     arch, model = small("trm_maze_unique", "arch.puzzle_emb_ndim=16")
     batch = random_batch()._replace(puzzle_ids=torch.tensor([3, 1, 3, 1, 1], dtype=torch.int32))
     state, out = model.step(model.start(batch), batch)
-    act_loss(out, state, arch)[0].backward()
+    step_loss(out, state, arch)[0].backward()
     assert [bool(row.any()) for row in model.puzzle_emb.weights.grad] == [False, True, False, True]
 
 
@@ -427,7 +433,7 @@ def test_the_loss_of_a_row():
     q_halt = torch.tensor([0.3, -0.7, 2.0])
     state = state_of(torch.tensor([2, 3, 4]))._replace(labels=labels, halted=torch.tensor([True, True, False]))
     arch, _ = small("trm_sudoku", "arch.loss.loss_type=softmax_cross_entropy")
-    loss, metrics = act_loss(Readout(logits, q_halt, q_halt), state, arch)
+    loss, metrics = step_loss(Readout(logits, q_halt, q_halt), state, arch)
     log_p = logits.double().log_softmax(-1)
     tokens = [[-float(log_p[r, s, labels[r, s]]) for s in range(4) if labels[r, s] >= 0] for r in range(3)]
     lm_loss = sum(sum(row) / len(row) for row in tokens)
@@ -437,7 +443,7 @@ def test_the_loss_of_a_row():
     assert float(loss) == pytest.approx(lm_loss + 0.5 * q_loss, rel=1e-5)
     expected = {"count": 2, "accuracy": 1.75, "exact_accuracy": 1, "q_halt_accuracy": 2, "steps": 5}
     assert {key: float(metrics[key]) for key in expected} == expected
-    rows = by_row(Readout(logits, q_halt, q_halt), labels, "softmax_cross_entropy", learned_halting=True)
+    rows = row_metrics(Readout(logits, q_halt, q_halt), labels, "softmax_cross_entropy", learned_halting=True)
     assert rows["accuracy"].tolist() == [1.0, 0.75, 1.0] and rows["exact_accuracy"].tolist() == [True, False, True]
 
 
@@ -559,7 +565,7 @@ def test_gradient_flows_through_the_last_pass_only(name):
 
     def gradients(out: Readout) -> dict[str, torch.Tensor]:
         model.zero_grad()
-        act_loss(out, start, arch)[0].backward()
+        step_loss(out, start, arch)[0].backward()
         return {key: p.grad.clone() for key, p in model.named_parameters()}
 
     def by_hand(detach: bool) -> Readout:

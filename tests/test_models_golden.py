@@ -13,7 +13,7 @@ from config.schema import Arch
 from dataset.puzzles import Batch, PuzzleShape
 from models.build import build
 from models.halting import continue_target, halt
-from models.losses import act_loss
+from models.losses import step_loss
 from models.reasoner import State
 from runtime.released import our_weights, released_name
 
@@ -75,7 +75,7 @@ def test_evaluation(case):
             assert relative_error(readout.q_halt, golden[f"eval/{step}/q_halt"]) < 1e-5
             for ours, theirs in zip(state.latents[-2:], latents(golden, f"eval/{step}/", arch.name)[-2:], strict=True):
                 assert relative_error(ours, theirs) < 1e-5
-            loss, _ = act_loss(readout, state, arch)
+            loss, _ = step_loss(readout, state, arch)
             assert relative_error(loss, golden[f"eval/{step}/loss"][0]) < 1e-5
 
 
@@ -87,7 +87,7 @@ def test_training_step(case):
     new, readout = model.step(state, batch)
     target = continue_target(model, new, arch) if arch.q_continue else None
     new = halt(new, readout, arch)
-    loss, metrics = act_loss(readout, new, arch, target)
+    loss, metrics = step_loss(readout, new, arch, target)
     loss.backward()
 
     assert relative_error(loss.detach(), golden["train/loss"][0]) < 1e-5

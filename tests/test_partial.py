@@ -23,6 +23,7 @@ from evaluation.metrics import Tally
 from evaluation.observations import Findings
 from evaluation.observers import OBSERVERS
 from evaluation.partial import Partial, _append, _read
+from models.backend import Backend
 from runtime import released
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
@@ -375,6 +376,17 @@ def test_other_puzzles_of_the_same_shape_are_another_dataset(tmp_path, capsys):
 def test_parts_of_kernels_and_of_plain_code_are_not_mixed(tmp_path, monkeypatch, capsys):
     assert run(tmp_path, "plain", "shard=1/2") == 0
     describe = program.describe
-    monkeypatch.setattr(program, "describe", lambda *a: describe(*a[:4], "Triton kernels", *a[5:]))
+    monkeypatch.setattr(program, "describe", lambda *a: describe(*a[:4], Backend(kernels=True), *a[5:]))
     assert run(tmp_path, "plain", "shard=2/2") == 1
-    assert "(backend is 'plain PyTorch, no kernels: the device is cpu' there" in capsys.readouterr().err
+    assert "(backend is 'plain PyTorch' there and 'Triton kernels' here)" in capsys.readouterr().err
+
+
+def test_parts_that_name_their_backend_in_a_sentence_go_on(tmp_path, whole):
+    """As older ones do."""
+    assert run(tmp_path, "plain", "shard=1/2") == 0
+    file = tmp_path / "partial" / "about.json"
+    text = file.read_text().replace('"backend": "plain PyTorch"', '"backend": "plain PyTorch, no kernels: kernels=off"')
+    assert text != file.read_text()
+    file.write_text(text)
+    assert run(tmp_path, "plain") == 0
+    assert metrics(tmp_path) == whole["plain"]

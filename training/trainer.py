@@ -11,7 +11,7 @@ from config.schema import PretrainConfig
 from dataset.puzzles import Batch, TrainingBatches
 from models.halting import continue_target, halt
 from models.kernels.graph import Graphed
-from models.losses import Metrics, act_loss
+from models.losses import Metrics, step_loss
 from models.reasoner import Reasoner, State
 from runtime import checkpoint
 from runtime.checkpoint import Checkpoint
@@ -99,7 +99,7 @@ class Trainer:
         state, readout = self.model.step(state, batch)
         target = continue_target(self.model, state, arch) if arch.q_continue and arch.learned_halting else None
         state = halt(state, readout, arch)
-        loss, metrics = act_loss(readout, state, arch, target)
+        loss, metrics = step_loss(readout, state, arch, target)
         (loss / self.config.global_batch_size).backward()  # type: ignore[no-untyped-call]
         return state, metrics
 
