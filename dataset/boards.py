@@ -229,10 +229,7 @@ def kind_of(inputs_NS: np.ndarray, labels_NS: np.ndarray, vocab_size: int) -> Ki
     if size * size != inputs_NS.shape[1] or not len(inputs_NS):
         return None
     as_sudoku = Sudoku(size) if size in sudoku.BOXES and vocab_size == size + 2 else None
-    if vocab_size != maze.VOCAB_SIZE:
+    if not maze.are_mazes(inputs_NS, vocab_size):
         return as_sudoku
-    for end in (maze.START, maze.GOAL):
-        if (np.sum(inputs_NS == end, axis=1) != 1).any():
-            return as_sudoku
     as_maze = Maze(size)
     return as_sudoku if as_sudoku and as_maze.fault(inputs_NS[0], labels_NS[0]) else as_maze

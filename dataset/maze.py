@@ -114,6 +114,13 @@ def ends(question_S: np.ndarray) -> tuple[Grid, int, int]:
     return grid, grid.cell(int(starts[0])), grid.cell(int(goals[0]))
 
 
+def are_mazes(questions_NS: np.ndarray, vocab_size: int) -> bool:
+    """Whether all questions of a data set are square boards with one start and one goal, in a maze's vocabulary."""
+    if vocab_size != VOCAB_SIZE or isqrt(questions_NS.shape[1]) ** 2 != questions_NS.shape[1]:
+        return False
+    return all(bool((np.sum(questions_NS == end, axis=1) == 1).all()) for end in (START, GOAL))
+
+
 def shortest_answer(question_S: np.ndarray) -> np.ndarray | None:
     """The maze with a shortest path marked [S], or None if no path leads to the goal.
 

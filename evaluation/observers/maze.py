@@ -12,8 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from config.schema import EvalConfig
-from dataset.boards import Maze, kind_of
-from dataset.maze import distances, is_valid_answer
+from dataset.maze import are_mazes, distances, is_valid_answer
 from dataset.puzzles import Puzzles
 from evaluation.observations import Findings, Observation
 
@@ -41,8 +40,8 @@ class ShortestPaths:
     def applies(config: EvalConfig, data: Path, puzzles: Puzzles) -> bool:
         """Whether all questions are mazes, and the first answer is a shortest path."""
         inputs_NS, labels_NS = puzzles.split.inputs, puzzles.split.labels
-        kind = kind_of(inputs_NS, labels_NS, puzzles.split.metadata.vocab_size)
-        return isinstance(kind, Maze) and is_valid_answer(inputs_NS[0], labels_NS[0])
+        mazes = are_mazes(inputs_NS, puzzles.split.metadata.vocab_size)
+        return mazes and is_valid_answer(inputs_NS[0], labels_NS[0])
 
     def observe(self, depth: int, examples_R: np.ndarray, observation: Observation) -> None:
         """Counts the answers to these examples."""
