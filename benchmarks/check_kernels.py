@@ -1,7 +1,7 @@
-"""Kernels against float64 on a GPU: python -m benchmarks.check_kernels
+"""Compares the kernels with float64 on a GPU: python -m benchmarks.check_kernels
 
-Relative errors, in norm, of what a kernel returns and of the worst of its gradients, beside those of the plain code
-in the same precision. Inputs are random; memory that a kernel allocates is NaN until it is written.
+The table has relative errors in norm: of a kernel's result and of its worst gradient, and the same for the plain code
+in the same precision. Inputs are random. Memory that a kernel allocates is NaN until it writes there.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,17 +21,14 @@ Operation = Callable[..., Tensor]
 
 
 class Case(NamedTuple):
-    """A kernel and the plain code of the same arguments; the first `moving` are activations, the others weights.
-
-    Some kernels have no gradient.
-    """
+    """A kernel and the plain code for the same arguments. The first `moving` are activations, the others weights."""
 
     name: str
     kernel: Operation
     plain: Operation
     shapes: list[tuple[int, ...]]
     moving: int
-    gradient: bool = True
+    gradient: bool = True  # whether the kernel has one
 
 
 def _swiglu_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -40,7 +37,7 @@ def _swiglu_norm(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
 
 
 def rms_norm_64(x: Tensor) -> Tensor:
-    """rms_norm, which computes in float32, but in float64 for float64."""
+    """rms_norm, but in float64 for float64. (rms_norm itself computes in float32.)"""
     if x.dtype != torch.float64:
         return rms_norm(x)
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
@@ -84,7 +81,7 @@ def _turn(x_BLHK: Tensor, rotary: Rotary) -> Tensor:
 
 
 def cases(rows: int) -> Iterator[Case]:
-    """Every kernel of the blocks, in the shapes of the shipped configurations."""
+    """Yields every kernel of the blocks, in the shapes of the shipped configurations."""
     from models.kernels.attention import self_attention
     from models.kernels.mlp import mlp_norm
     from models.kernels.noise import Relaxation
@@ -132,7 +129,7 @@ def cases(rows: int) -> Iterator[Case]:
 
 
 def results(operation: Operation, inputs: list[Tensor], weight: Tensor, gradient: bool) -> list[Tensor]:
-    """What an operation returns, and the gradients of all its inputs, if it has one."""
+    """An operation's result and, if it has a gradient, those of all its inputs."""
     leaves = [t.detach().requires_grad_() for t in inputs]
     out = operation(*leaves)
     if not gradient:
@@ -141,7 +138,7 @@ def results(operation: Operation, inputs: list[Tensor], weight: Tensor, gradient
 
 
 def errors(case: Case, dtype: torch.dtype, device: torch.device) -> list[float]:
-    """Of the kernel: what it returns, its worst gradient; then the same of the plain code. NaN: left unwritten."""
+    """Errors of the kernel's result and of its worst gradient, then of the plain code's. NaN: left unwritten."""
     torch.manual_seed(0)
     inputs = [torch.randn(shape, device=device) for shape in case.shapes]
     inputs = [t if i < case.moving else t / t.shape[-1] ** 0.5 for i, t in enumerate(inputs)]
@@ -152,21 +149,22 @@ def errors(case: Case, dtype: torch.dtype, device: torch.device) -> list[float]:
     given = [t.to(dtype) if i < case.moving else t for i, t in enumerate(inputs)]
     ours = results(case.kernel, given, weight, case.gradient)
     torch.use_deterministic_algorithms(False)
-    found: list[float] = []
-    for got in (ours, results(case.plain, [t.to(dtype) for t in inputs], weight, case.gradient)):
-        apart = [float((a.double() - b).norm() / b.norm()) for a, b in zip(got, expected, strict=True)]
-        found += [apart[0], max(apart[1:], key=lambda value: (value != value, value), default=0.0)]
-    return found
+    plain = results(case.plain, [t.to(dtype) for t in inputs], weight, case.gradient)
+    pairs: list[float] = []
+    for tensors in (ours, plain):
+        apart = [float((a.double() - b).norm() / b.norm()) for a, b in zip(tensors, expected, strict=True)]
+        pairs += [apart[0], max(apart[1:], key=lambda value: (value != value, value), default=0.0)]
+    return pairs
 
 
-def small(found: list[float]) -> bool:
-    """Whether the kernel's two errors are: not if one is NaN."""
-    return all(value < LIMIT for value in found[:2])
+def small(pairs: list[float]) -> bool:
+    """Whether the kernel's two errors are below LIMIT. NaN is not."""
+    return all(value < LIMIT for value in pairs[:2])
 
 
 @computing("end other programs on this GPU")
 def main() -> None:
-    """The command line."""
+    """The command line: prints the table. A large error is a mistake."""
     if not torch.cuda.is_available():
         raise ValueError("this check needs a GPU, and PyTorch finds none here")
     device, fine = torch.device("cuda"), True
@@ -174,9 +172,9 @@ def main() -> None:
     print("| kernel | error | of gradients | plain code | of gradients |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for case in cases(rows=8):
-        found = errors(case, torch.bfloat16, device)
-        fine = fine and small(found)
-        print(f"| {case.name} | {' | '.join(f'{value:.1e}' for value in found)} |", flush=True)
+        pairs = errors(case, torch.bfloat16, device)
+        fine = fine and small(pairs)
+        print(f"| {case.name} | {' | '.join(f'{value:.1e}' for value in pairs)} |", flush=True)
     if not fine:
         raise ValueError(f"an error is not below {LIMIT}")
 

@@ -1,11 +1,13 @@
-"""Accuracy against test-time compute, of one checkpoint: plain, streaming, and breadth that ends early.
+"""Measures one checkpoint's accuracy against test-time compute: plain, streaming, and with early exit.
 
 python -m benchmarks.compute_curve CHECKPOINT [--data DIR] [--depth 64] [--breadth 8] [--agree 3] [--output DIR]
 
-Plain evaluations run to depths 1, 2, 4, ... with all restarts; streaming ones to the largest depth, but a trajectory
-leaves when sigmoid(q_halt) exceeds a threshold; early exit also drops the restarts of a puzzle of which `agree`
-have left with the same answer. Every point is a run of its own in this process, after a short one to warm up.
-Writes test_time_compute.json and .png. NFE counts outer iterations a puzzle, dropped restarts included.
+- plain: to depths 1, 2, 4, ... with all starts
+- streaming: to the largest depth, but a trajectory leaves when sigmoid(q_halt) exceeds a threshold
+- early exit: also drops a puzzle's later starts once `agree` have left with the same answer
+
+Every point is a run of its own in this process, after a short run to warm up. NFE counts outer iterations a puzzle,
+dropped starts included. Writes test_time_compute.json and .png.
 """
 
 import argparse
@@ -38,23 +40,23 @@ KINDS = ("plain", "streaming", "early exit")
 
 
 def measure(model: Reasoner, start: Start, data: Puzzles, settings: Settings, puzzles: int | None, rule: str) -> Point:
-    """One evaluation: what it reached and what it cost."""
+    """What one evaluation reached, and what it cost."""
     plan = Plan.of(settings, len(data), puzzles)
     parts = list(run_units(model, start, data, settings, plan, plan.units))
     N = len(plan.examples_N)
-    found = metrics_by_depth(parts, N, settings)[max(settings.depths)]
-    accuracy = found[f"selection/{rule}/exact_accuracy" if settings.breadth > 1 else "all/exact_accuracy"]
+    metrics = metrics_by_depth(parts, N, settings)[max(settings.depths)]
+    accuracy = metrics[f"selection/{rule}/exact_accuracy" if settings.breadth > 1 else "all/exact_accuracy"]
     seconds = sum(part.seconds for part in parts)
     return {
         "depth": max(settings.depths),
         "halt_q": settings.halting.q if settings.halting else None,
         "accuracy": accuracy,
         "error": math.sqrt(accuracy * (1 - accuracy) / N),
-        "nfe": found["nfe/mean"],
+        "nfe": metrics["nfe/mean"],
         "seconds": seconds,
         "device_seconds": sum(part.device_seconds for part in parts),
         "puzzles_per_second": N / seconds,
-        "metrics": {name: None if math.isnan(value) else value for name, value in found.items()},
+        "metrics": {name: None if math.isnan(value) else value for name, value in metrics.items()},
     }
 
 
@@ -68,7 +70,7 @@ def sweep(
     agree: int,
     qs: list[float],
 ) -> dict[str, list[Point]]:
-    """The points of all three curves, by kind."""
+    """Measures and prints all points; returns them by kind."""
     depth = max(base.depths)
     depths = [2**i for i in range(depth.bit_length()) if 2**i < depth] + [depth]
     cases = [("plain", replace(base, depths=[d])) for d in depths]
@@ -106,7 +108,7 @@ def _line(*cells: object) -> str:
 
 
 def verdict(points: dict[str, list[Point]]) -> list[str]:
-    """Of each kind the cheapest point that is as accurate as the deepest plain one, within the binomial error."""
+    """Names the cheapest point of each kind that is as accurate as the deepest plain one, within the binomial error."""
     plain = points["plain"][-1]
     sentences = [f"as accurate as plain at depth {plain['depth']}, within the binomial error, with the fewest NFE:"]
     for kind in KINDS:
@@ -125,7 +127,7 @@ def verdict(points: dict[str, list[Point]]) -> list[str]:
 
 
 def draw(points: dict[str, list[Point]], title: str, file: Path) -> None:
-    """Accuracy against NFE and against seconds."""
+    """Draws accuracy against NFE and against seconds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -180,7 +182,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measures, prints, writes."""
+    """Measures, prints, and writes both files."""
     if min(arguments.depth, arguments.breadth, arguments.rows) < 1:
         raise ValueError("--depth, --breadth and --rows should be at least 1")
     world = distributed.start("auto")
@@ -211,7 +213,7 @@ def run(arguments: argparse.Namespace) -> None:
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "test_time_compute.json").write_text(json.dumps(facts | {"points": points}, indent=1) + "\n")
-    title = f"{puzzles} puzzles, {arguments.breadth} restarts, up to {arguments.depth} iterations, on {device}"
+    title = f"{puzzles} puzzles, {arguments.breadth} starts, up to {arguments.depth} iterations, on {device}"
     draw(points, title, arguments.output / "test_time_compute.png")
     print(f"wrote {arguments.output / 'test_time_compute.json'} and .png")
 

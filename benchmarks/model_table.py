@@ -1,7 +1,7 @@
-"""Parameters, work and speed of every experiment's model: python -m benchmarks.model_table [--rows N] [NAME ...]
+"""Prints parameters, work and speed of every experiment's model: python -m benchmarks.model_table [--rows N] [NAME ...]
 
-Work is counted for one outer iteration of one row (matrix products and attention, forward only). Speed is measured
-on whatever device is there, as training uses it: the median of a few steps after one to warm up.
+Work is the forward pass of one outer iteration of one row: its matrix products and attention. Speed is measured on the
+device that training would take: the median of a few steps after one to warm up.
 """
 
 import argparse
@@ -27,9 +27,10 @@ SHAPES = {
     "arc": PuzzleShape(900, 12, 1),
     "maze": PuzzleShape(900, 6, 1),
     "4x4": PuzzleShape(16, 6, 1),
+    "latin": PuzzleShape(25, 7, 1),
     "sudoku": PuzzleShape(81, 11, 1),
 }
-"""By what stands in the name of a data set; the first that does."""
+"""By a part of the data set's name; the first that matches counts."""
 REPEATS = 5
 
 
@@ -44,7 +45,7 @@ def batch_of(shape: PuzzleShape, rows: int, device: torch.device) -> Batch:
 
 
 def gigaflops(model: Reasoner, shape: PuzzleShape, training: bool = False) -> float:
-    """Work of one outer iteration of one row, of a plain model on the CPU; in training, with its backward pass."""
+    """Work of one outer iteration of one row of a plain model on the CPU; in training with its backward pass."""
     batch = batch_of(shape, 1, torch.device("cpu"))
     # attention written out, since the counter does not know every fused kernel
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):

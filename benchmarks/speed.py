@@ -1,12 +1,13 @@
-"""Speed of training and evaluation, plain, compiled, with kernels, in float8: python -m benchmarks.speed [CONFIG ...]
+"""Measures training and evaluation: plain, compiled, with kernels, in float8. python -m benchmarks.speed [CONFIG ...]
 
-Every case runs in a process of its own (or in several) with empty compiler caches, one after the other on the same
-device, on random puzzles of the config's shape. A training step is everything: data, refill, forward, backward,
-optimizer, average, metrics. An evaluation iteration includes the residual. Times are medians over blocks of steps, at
-whose ends the device is waited for; memory is the peak of all steps from the first, as PyTorch reports it, on a CPU
-that of the process. Work is counted by torch's FlopCounterMode on the plain model: what a backward pass makes anew is
-not in it. Its share is of what a large matrix product reaches on the device just before. On a CPU, models compute in
-float32.
+- Cases run one after the other on the same device. Each has a process of its own (or several), empty compiler caches
+  and random puzzles of the config's shape. On a CPU, models compute in float32.
+- A training step does everything: data, refill, forward, backward, optimizer, average, metrics. An evaluation
+  iteration includes the residual.
+- Times are medians over blocks of steps; each block ends by waiting for the device.
+- Memory is PyTorch's peak over all steps from the first. On a CPU it is the peak of the process.
+- torch's FlopCounterMode counts the work on the plain model, without what a backward pass computes again. Its share is
+  relative to a large matrix product, measured on the device just before.
 """
 
 import argparse
@@ -46,13 +47,13 @@ HOW = {
 }
 GPU = ("eqr_sudoku", "eqr_maze_unique", "eqr_maze_unique_d44_tuned")
 CPU = {"quickstart": 96, "eqr_maze_unique_d44_tuned": 4}
-"""What is measured where nothing is named; on a CPU with so many rows."""
+"""The configs to measure if the command names none; on a CPU with so many rows."""
 HEAD = ["config", "how", "rows", "training step", "samples/s", "TFLOP/s", "share", "memory"]
 HEAD += ["evaluation iteration", "TFLOP/s", "share", "first step"]
 
 
 def synchronize() -> None:
-    """Waits for the GPU, where there is one."""
+    """Waits for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -68,7 +69,7 @@ def random_split(shape: PuzzleShape, count: int) -> Split:
 
 
 def block_medians(step: Callable[[], object], steps: int, blocks: int = 5) -> float:
-    """Milliseconds of one step: the median over `blocks` blocks of `steps` steps, after one block to warm up."""
+    """Milliseconds of one step: the median over some blocks of `steps` steps, after one block to warm up."""
     times = []
     for _ in range(blocks + 1):
         synchronize()
@@ -81,7 +82,7 @@ def block_medians(step: Callable[[], object], steps: int, blocks: int = 5) -> fl
 
 
 def ceilings() -> dict[str, float]:
-    """What this device reaches: TFLOP/s of a large product (bfloat16; CPU: float32), TB/s of a copy, read and write."""
+    """TFLOP/s of a large product (bfloat16; CPU: float32) and TB/s of a copy (read and write) on this device."""
     on_gpu = torch.cuda.is_available()
     n, kind, device = (8192, torch.bfloat16, "cuda") if on_gpu else (2048, torch.float32, "cpu")
     a, b = (torch.randn(n, n, dtype=kind, device=device) for _ in range(2))
@@ -92,7 +93,7 @@ def ceilings() -> dict[str, float]:
 
 
 def measure(words: list[str], data: str) -> dict[str, float | str]:
-    """One case, in this process (or in these processes)."""
+    """Measures one case, in this process (or in these processes)."""
     config = load_pretrain([*words, f"dataset.data_path={data}"])
     world = distributed.start(config.device)
     puzzles = Puzzles(data, "train", world.device)
@@ -116,12 +117,12 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     model.eval()
     iterations = trajectory(model, batch, 10**9)
     iteration = block_medians(lambda: next(iterations), 8)
-    found = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}
-    return {"why": chosen.why, **found}
+    times = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}
+    return {"why": chosen.why, **times}
 
 
 def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
-    """One case in new processes with empty caches. Raises ChildProcessError with the end of what they printed."""
+    """Measures one case in new processes with empty caches. Raises ChildProcessError with the end of their output."""
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -134,14 +135,15 @@ def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-        raise ChildProcessError(f"{' '.join(words)}: {said[0] if said else done.stdout[-500:] + done.stderr[-1500:]}")
+        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        reason = errors[0] if errors else done.stdout[-500:] + done.stderr[-1500:]
+        raise ChildProcessError(f"{' '.join(words)}: {reason}")
     result: dict[str, Any] = json.loads(lines[0])
     return result
 
 
 def case(name: str, how: str, rows: int, processes: int, ceiling: float) -> dict[str, Any]:
-    """One row of the table: times, work and shares of what so many devices could do."""
+    """One row of the table: times, work, and the share of what so many devices could do."""
     words = [f"train={name}", f"global_batch_size={rows}", *HOW[how]]
     words += [] if torch.cuda.is_available() else ["arch.forward_dtype=float32"]
     shape = shape_of(load_pretrain(words))
@@ -158,7 +160,7 @@ def case(name: str, how: str, rows: int, processes: int, ceiling: float) -> dict
 
 
 def line(found: dict[str, Any]) -> str:
-    """A row of the table."""
+    """A row of the table as Markdown."""
     step, iteration = found["training ms"], found["iteration ms"]
     cells = [f"`{found['config']}`", found["how"], str(found["rows"]), f"{step:.1f} ms"]
     cells += [
@@ -171,7 +173,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def ways(name: str) -> list[str]:
-    """How a config can be computed here. Raises ValueError: there is no such config."""
+    """The ways in which this device can compute a config. Raises ValueError if there is no such config."""
     arch = load_pretrain([f"train={name}"]).arch
     if not torch.cuda.is_available():
         return ["plain", "compiled"]
@@ -180,10 +182,10 @@ def ways(name: str) -> list[str]:
 
 @computing("give fewer --rows")
 def main(words: Sequence[str]) -> None:
-    """The command line. A case that fails is a mistake too."""
+    """The command line. If a case fails, the program ends as for a mistake."""
     parser = argparse.ArgumentParser(description="Speed of training and evaluation.")
     parser.add_argument("configs", nargs="*")
-    parser.add_argument("--how", nargs="+", choices=HOW, help="all that there are; on a CPU, without kernels")
+    parser.add_argument("--how", nargs="+", choices=HOW, help="by default all that this device has")
     parser.add_argument("--rows", type=int, help="rows of a step, all processes together (768; on a CPU fewer)")
     parser.add_argument("--processes", type=int, default=1, help="one a GPU")
     parser.add_argument("--output", type=Path, default=Path("speed.json"), help="%(default)s")
@@ -196,7 +198,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Measures, prints and writes one case after the other."""
+    """Measures one case after the other; prints each and writes the file anew."""
     names = given.configs or (GPU if torch.cuda.is_available() else CPU)
     cases = [(name, how) for name in names for how in given.how or ways(name)]
     on_gpu = torch.cuda.is_available()

@@ -1,8 +1,8 @@
-"""The SRU recurrence as a kernel against the loop over positions, on a GPU: python -m benchmarks.sru_scan
+"""Compares the kernel of the SRU recurrence with the loop over positions, on a GPU: python -m benchmarks.sru_scan
 
-Times are medians by CUDA events. Errors are relative, in norm: the worst of the outputs, the last cells and the
-gradients of all inputs, against the loop in float64, with the kernel's outputs first filled with NaN. "planes" is u
-laid out [B, L, 3, D] in memory instead of [B, L, D, 3].
+Times are medians by CUDA events. The error is relative, in norm, against the loop in float64: the worst of the outputs,
+the last cells and the gradients of all inputs. The kernel's outputs are NaN before it writes them. In rows named
+"planes", u lies in memory as [B, L, 3, D] instead of [B, L, D, 3].
 """
 
 import argparse
@@ -17,31 +17,31 @@ from models.sru import Scan, sru_scan
 from runtime.command import computing
 
 LIMITS = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
-FORWARD, BACKWARD = 5, 11  # times that [B, L, D] must at least be read or written; training also keeps the cells
+FORWARD, BACKWARD = 5, 11  # how often [B, L, D] must be read or written at least; training also keeps the cells
 TRAINED = (0, 1, 2, 4)  # of u, x, c, weight_c and bias
 
 
 def draw(B: int, L: int, D: int, dtype: torch.dtype, planes: bool) -> list[Tensor]:
-    """u, x, c, weight_c and bias, then the gradients of the outputs and of the last cells."""
+    """Random u, x, c, weight_c and bias, then the gradients of the outputs and of the last cells."""
     torch.manual_seed(0)
     u_shape = (B, L, 3, D) if planes else (B, L, D, 3)
     shapes = [u_shape, (B, L, D), (B, D), (2 * D,), (2 * D,), (B, L, D), (B, D)]
     u, x, c, weight_c, *others = (torch.randn(shape, device="cuda", dtype=dtype) for shape in shapes)
-    weight_c = weight_c.uniform_(-1, 1)  # as the models': larger ones make the recurrence amplify rounding
+    weight_c = weight_c.uniform_(-1, 1)  # like the models' weights; larger ones make the recurrence amplify rounding
     return [u.transpose(2, 3) if planes else u, x, c, weight_c, *others]
 
 
 def gradients(scan: Scan, tensors: Sequence[Tensor], wanted: Sequence[int]) -> list[Tensor]:
-    """Outputs, last cells, and the gradients of the wanted inputs."""
+    """The outputs, the last cells, and the gradients of the wanted inputs."""
     *inputs, d_out, d_last = tensors
     inputs = [t.detach().requires_grad_(place in wanted) for place, t in enumerate(inputs)]
     outputs = scan(*inputs)
-    found = torch.autograd.grad(outputs, [inputs[place] for place in wanted], (d_out, d_last))
-    return [*(t.detach() for t in outputs), *found]
+    wanted_gradients = torch.autograd.grad(outputs, [inputs[place] for place in wanted], (d_out, d_last))
+    return [*(t.detach() for t in outputs), *wanted_gradients]
 
 
 def in_float64(tensors: Sequence[Tensor], rows: int = 32) -> Iterator[tuple[slice, list[Tensor]]]:
-    """The loop's results on so many rows at a time."""
+    """Yields the loop's results in float64, for so many rows at a time."""
     u, x, c, weight_c, bias, d_out, d_last = tensors
     for begin in range(0, len(x), rows):
         part = slice(begin, begin + rows)
@@ -50,11 +50,10 @@ def in_float64(tensors: Sequence[Tensor], rows: int = 32) -> Iterator[tuple[slic
 
 
 def error(scan: Scan, tensors: Sequence[Tensor]) -> float:
-    """The worst relative error of a scan; NaN where it left an output unwritten."""
+    """The worst relative error of a scan; NaN if it left an output unwritten."""
     torch.use_deterministic_algorithms(True)  # fills new memory with NaN
-    found = gradients(scan, tensors, range(5))
+    *by_row, weight_c, bias = gradients(scan, tensors, range(5))
     torch.use_deterministic_algorithms(False)
-    *by_row, weight_c, bias = found
     apart, size = torch.zeros(2, 5, device="cuda", dtype=torch.float64)
     sums = [torch.zeros_like(t, dtype=torch.float64) for t in (weight_c, bias)]
     for part, (*right_rows, right_weight, right_bias) in in_float64(tensors):
@@ -66,11 +65,11 @@ def error(scan: Scan, tensors: Sequence[Tensor]) -> float:
     errors += [
         (ours.double() - right).norm() / right.norm() for ours, right in zip((weight_c, bias), sums, strict=True)
     ]
-    return float(torch.stack(errors).max())  # of NaN and numbers, max is NaN
+    return float(torch.stack(errors).max())  # max is NaN if one of them is
 
 
 def milliseconds(step: Callable[[], object], repeats: int) -> float:
-    """Median time of `step` after two calls to warm up."""
+    """The median time of `step` after two calls to warm up."""
     times = []
     for _ in range(repeats + 2):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -93,7 +92,7 @@ def times(scan: Scan, tensors: Sequence[Tensor], repeats: int) -> tuple[float, f
 
 
 def compare(scan: Scan, B: int, L: int, D: int, dtype: torch.dtype) -> bool:
-    """Prints the rows of the table for one precision; returns whether the errors are small."""
+    """Prints the table's rows for one precision. Returns whether the errors are small."""
     tensors = draw(B, L, D, dtype, planes=False)
     loop = times(sru_scan, tensors, repeats=3)
     fine = True
@@ -119,7 +118,7 @@ def main(words: Sequence[str]) -> None:
     arguments = parser.parse_args(words)
     if not torch.cuda.is_available():
         raise ValueError("this benchmark needs a GPU, and PyTorch finds none here")
-    from models.kernels.sru import sru_scan as kernel  # Triton is there where a GPU is
+    from models.kernels.sru import sru_scan as kernel  # not at the top: it needs Triton
 
     shape = (arguments.rows, arguments.positions, arguments.features)
     print(f"{torch.cuda.get_device_name()}, {' x '.join(map(str, shape))}")

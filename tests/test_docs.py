@@ -17,7 +17,6 @@ from test_structure import PACKAGES
 
 from benchmarks.model_table import shape_of
 from config.load import choices, load_pretrain
-from dataset.puzzles import PuzzleShape
 from evaluation import metrics
 from models.build import build
 
@@ -241,7 +240,7 @@ def test_an_experiment_has_these_steps_and_parameters(name: str, row: str) -> No
     _, _, steps, parameters, _ = (cell.strip() for cell in row.split("|"))
     assert rounds_to(config.max_steps or config.epochs, steps.removesuffix(" epochs"))
     with torch.device("meta"):
-        model = build(config.arch, shape_of(config) or PuzzleShape(25, 7, 1))
+        model = build(config.arch, shape_of(config))
     counts = [p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights"]
     assert rounds_to(sum(counts), parameters)
     assert not rounds_to(1.1 * sum(counts), parameters)
