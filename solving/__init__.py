@@ -5,6 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import config  # noqa: F401
+
 if TYPE_CHECKING:
     from solving.solver import Solver
 

@@ -1,6 +1,5 @@
 """The checkpoints that come with the repository, and loading one for solve.py."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,8 +55,6 @@ def load(kind: Kind, checkpoint: str | None) -> "Solver":
         ValueError: there is no such checkpoint, or it was trained on other puzzles.
     """
     file = checkpoint or str(checkpoint_for(kind))
-    # Waiting threads spin briefly, then sleep. Beside other programs, endless spinning is many times slower.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from solving.solver import Solver
 
     return Solver.load(file, kind.size**2, kind.vocab_size)

@@ -28,12 +28,6 @@ NINE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5
 FOUR_BY_FOUR = Sudoku(4)
 
 
-@pytest.fixture(autouse=True)
-def sleeping_threads(monkeypatch):
-    """solve.py sets this variable. This undoes it after each test."""
-    monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
-
-
 @pytest.fixture(scope="module")
 def puzzles() -> list[tuple[str, str]]:
     """4x4 Sudokus and their solutions, as text."""

@@ -118,6 +118,29 @@ def test_entry_points_are_thin_and_apart(path):
     assert len(path.read_text().splitlines()) < 100
 
 
+def first_import(module: ast.Module) -> str:
+    """The first module that is imported and is not of the standard library."""
+    names = [
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(module)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    return next(name for name in names if name.split(".")[0] not in sys.stdlib_module_names)
+
+
+def test_threads_are_told_how_to_wait_before_torch_is_imported():
+    """By `config`, which every program and every package imports before anything else."""
+    assert "OMP_WAIT_POLICY" in (ROOT / "config/__init__.py").read_text() and not imports(
+        tree(ROOT / "config/__init__.py")
+    ) - {"os"}
+    for package in [*PACKAGES[1:], "benchmarks"]:
+        assert first_import(tree(ROOT / package / "__init__.py")) == "config", package
+    for program in PROGRAMS:
+        assert first_import(tree(program)).split(".")[0] in PACKAGES, program
+    assert first_import(ast.parse("import os\nimport numpy\nfrom config import load")) == "numpy"
+
+
 def test_files_do_not_hide_the_standard_library():
     """A file beside the entry points would be found before the module of that name."""
     top = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
