@@ -1,12 +1,12 @@
 """Fills the code blocks of docs/how_it_thinks.md from the code: python docs/snippets.py [--check].
 
-A block is filled if the line above it is a comment that says from where:
+The line above a block is a comment that says where its code stands:
 
     <!-- snippet: models/recursion.py::Recursion.forward -->
 
-Names are functions, classes, `Class.method`, or `function.variable` for the statement that first assigns it; several
-of one file stand with spaces between them. Docstrings are left out unless the comment ends in `with docstring`.
-Without --check the page is rewritten; with it nothing is, and the exit code is 1 if a block is stale.
+A name is a function, a class, `Class.method`, or `function.variable` for the statement that first assigns the variable.
+Spaces part several names of one file. Docstrings are left out unless the comment ends in `with docstring`.
+--check writes nothing; its exit code is 1 if a block is stale.
 """
 
 import ast
@@ -40,14 +40,14 @@ def find(tree: ast.Module, name: str) -> ast.stmt:
 
 
 def _inside(node: ast.AST) -> list[ast.stmt]:
-    """The statements of a definition, those of its loops and conditions too, but not of definitions within it."""
-    found = []
+    """The statements of a definition and of its loops and conditions, but not of definitions within it."""
+    statements = []
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt):
-            found.append(child)
+            statements.append(child)
         if not isinstance(child, DEFINITIONS):
-            found += _inside(child)
-    return found
+            statements += _inside(child)
+    return statements
 
 
 def _names(node: ast.stmt) -> list[str]:
@@ -72,7 +72,7 @@ def source(text: str, name: str, docstring: bool) -> str:
 
 
 def _heading(text: str, name: str) -> str:
-    """What the comment above a piece of code names: a definition itself, or the function that a statement is in."""
+    """The definition itself, or the function that holds a statement: the comment above the code names it."""
     return name if isinstance(find(ast.parse(text), name), DEFINITIONS) else name.rpartition(".")[0]
 
 
