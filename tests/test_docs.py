@@ -28,12 +28,12 @@ Quote = tuple[str, list[str]]
 
 def quotes(page: str) -> list[Quote]:
     """(path, quoted lines) of every code block."""
-    found = []
+    quoted = []
     for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         head, *lines = [line.strip() for line in block.splitlines() if line.strip()]
         assert head.startswith("# ") and lines, f"not a path and lines that it quotes: {block}"
-        found.append((head.removeprefix("# "), lines))
-    return found
+        quoted.append((head.removeprefix("# "), lines))
+    return quoted
 
 
 def references(page: str) -> list[str]:
@@ -75,19 +75,19 @@ def first_missing(quote: Quote) -> str | None:
 @cache
 def names(path: str) -> frozenset[str]:
     """What a file defines: `name` for functions, classes and variables, `Class.name` for members."""
-    found: set[str] = set()
+    members: set[str] = set()
 
     def visit(node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
-                found.add(prefix + child.name)
+                members.add(prefix + child.name)
                 visit(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
             elif isinstance(child, ast.Assign | ast.AnnAssign):
                 targets = child.targets if isinstance(child, ast.Assign) else [child.target]
-                found.update(prefix + t.id for t in targets if isinstance(t, ast.Name))
+                members.update(prefix + t.id for t in targets if isinstance(t, ast.Name))
 
     visit(ast.parse((ROOT / path).read_text()), "")
-    return frozenset(found)
+    return frozenset(members)
 
 
 def defined(reference: str) -> bool:
