@@ -1,13 +1,15 @@
-"""Compiles every kernel for an H100, in bfloat16, without a GPU; prints module:kernel and what the code takes.
+"""Compiles every kernel for an H100 in bfloat16, without a GPU. Prints each as file::kernel with its shared memory.
 
-Run by test_kernels.py in a process of its own, in which Triton does not interpret.
+tests/test_kernels.py runs it in a process of its own, where Triton compiles and does not interpret.
 """
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from models.kernels import attention, attention_backward, gate_up, mlp, mlp_backward, noise, norm, rotary, sru
+from models.kernels import noise, norm, sru
+from models.kernels.attention import backward, forward, rotary
+from models.kernels.mlp import narrow, narrow_backward, wide
 
 ACTIVATIONS, FLOAT, NUMBER = "*bf16", "*fp32", "i32"
 TYPES = {
@@ -49,19 +51,19 @@ CASES = [
     *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in STEPS),
     (norm._add_norm_backward, ROW, (4, 3), {}),
     (norm._linear_norm, {**ROW, "E": 128, "EP": 128, "BLOCK": 64}, (4, 3), {}),
-    *((mlp._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
-    *((mlp._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
-    (mlp._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
-    (mlp_backward._backward, {**MAZE, "KEEP": True, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
-    *((mlp_backward._backward, {**sizes, **MADE_AGAIN}, (4, 3), {}) for sizes in (NARROW, NARROW_64)),
-    *((mlp_backward._backward, {**sizes, **MADE_AGAIN}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
-    (mlp_backward._weights_backward, {**NARROW, "BLOCK": 64, "BLOCK_N": 64}, (4, 3), {}),
-    (mlp_backward._weights_backward, {**NARROW_64, "BLOCK": 64, "BLOCK_N": 64}, (4, 3), {}),
-    (mlp_backward._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
-    (mlp_backward._weights_backward, {**MIXER_97, "BLOCK": 16, "BLOCK_N": 64}, (4, 3), {}),
-    (gate_up._gate_up, {**WIDE_MLP, "SAVE": True, "BLOCK_D": 64, "scale_ptr": None}, (4, 3), TILES),
-    (gate_up._gate_up, {**WIDE_MLP, "SAVE": False, "BLOCK_D": 128}, (4, 3), TILES_8),
-    (gate_up._gates_backward, {"N": 1536, "BLOCK": 1024}, (4, 3), {}),
+    *((narrow._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
+    *((narrow._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
+    (narrow._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
+    (narrow_backward._backward, {**MAZE, "KEEP": True, "BLOCK": 64, "BLOCK_N": 32}, (4, 3), {}),
+    *((narrow_backward._backward, {**sizes, **MADE_AGAIN}, (4, 3), {}) for sizes in (NARROW, NARROW_64)),
+    *((narrow_backward._backward, {**sizes, **MADE_AGAIN}, (4, 2), {}) for sizes in (MIXER, MIXER_97)),
+    (narrow_backward._weights_backward, {**NARROW, "BLOCK": 64, "BLOCK_N": 64}, (4, 3), {}),
+    (narrow_backward._weights_backward, {**NARROW_64, "BLOCK": 64, "BLOCK_N": 64}, (4, 3), {}),
+    (narrow_backward._weights_backward, {**MIXER, "BLOCK": 32, "BLOCK_N": 64}, (4, 3), {}),
+    (narrow_backward._weights_backward, {**MIXER_97, "BLOCK": 16, "BLOCK_N": 64}, (4, 3), {}),
+    (wide._gate_up, {**WIDE_MLP, "SAVE": True, "BLOCK_D": 64, "scale_ptr": None}, (4, 3), TILES),
+    (wide._gate_up, {**WIDE_MLP, "SAVE": False, "BLOCK_D": 128}, (4, 3), TILES_8),
+    (wide._gates_backward, {"N": 1536, "BLOCK": 1024}, (4, 3), {}),
     (rotary._rotate, {"H": 8, "K": 16, "PART": 16, "BOUND": True, "BLOCK": 256}, (8, 3), {}),
     (rotary._rotate_odd, {"H": 2, "K": 22, "KS": 24, "PART": 22, "BLOCK": 16}, (4, 3), {}),
     (
@@ -70,17 +72,17 @@ CASES = [
         (4, 2),
         {},
     ),
-    (attention._forward, {**HEADS, **SOFTMAX}, (4, 3), {}),
-    (attention._forward, {**HEADS_22, **SOFTMAX, "EACH": 1, "BLOCK": 128}, (8, 3), {}),
-    *((attention_backward._backward_q, {**sizes, **WIDE}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
-    *((attention_backward._backward_kv, {**sizes, **WIDE, "lse_ptr": None}, (4, 3), {}) for sizes in (HEADS, HEADS_22)),
+    (forward._forward, {**HEADS, **SOFTMAX}, (4, 3), {}),
+    (forward._forward, {**HEADS_22, **SOFTMAX, "EACH": 1, "BLOCK": 128}, (8, 3), {}),
+    *((backward._backward_q, {**sizes, **WIDE}, (4, 4), {}) for sizes in (HEADS, HEADS_22)),
+    *((backward._backward_kv, {**sizes, **WIDE, "lse_ptr": None}, (4, 3), {}) for sizes in (HEADS, HEADS_22)),
     (
-        attention_backward._backward_q,
+        backward._backward_q,
         {**HEADS_64, "BLOCK_N": 64, "TAIL": 16, "q_wide_ptr": None, "d_wide_ptr": None},
         (4, 4),
         {},
     ),
-    (attention_backward._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
+    (backward._backward_kv, {**HEADS_64, "BLOCK_N": 32, "TAIL": 16}, (4, 3), {}),
     (noise._truncated_normal, {"BLOCK": 1024}, (4, 3), {}),
     (sru._forward, {"MASKED": True, "KEEP": True, "BLOCK": 128}, (4, 3), {}),
     (sru._backward, {"MASKED": True, "BLOCK": 128}, (4, 3), {}),
@@ -102,4 +104,5 @@ for kernel, constants, (warps, stages), given in CASES:
     done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     assert ".local" not in done.asm["ptx"], f"{kernel.__name__} keeps something in local memory"
     assert done.metadata.shared <= 227 * 1024, f"{kernel.__name__} asks for more shared memory than there is"
-    print(f"{kernel.fn.__module__.split('.')[-1]}:{kernel.__name__} shared {done.metadata.shared}", flush=True)
+    file = kernel.fn.__module__.removeprefix("models.kernels.").replace(".", "/")
+    print(f"{file}.py::{kernel.__name__} shared {done.metadata.shared}", flush=True)

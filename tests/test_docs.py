@@ -158,7 +158,7 @@ def test_the_checks_can_fail() -> None:
 # -- all pages -------------------------------------------------------------------------------------
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md", "examples/see_it_think.ipynb")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += [ROOT / "models" / "kernels" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def anchors(page: str) -> set[str]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
+from test_docs import defined, references
 
 from models.backend import has_triton
 
@@ -27,14 +28,15 @@ from config.load import load_pretrain
 from dataset.puzzles import Batch, PuzzleShape
 from models.backend import Backend
 from models.build import build
-from models.kernels import gate_up, mlp_backward, noise, rotary, weights
-from models.kernels.attention import attend, self_attention
-from models.kernels.attention_backward import attend_backward
-from models.kernels.mlp import mlp_norm
+from models.kernels import noise, weights
+from models.kernels.attention import rotary, self_attention
+from models.kernels.attention.backward import attend_backward
+from models.kernels.attention.forward import attend
+from models.kernels.attention.rotary import Rotation, project, rotate_
+from models.kernels.mlp import mlp_norm, narrow_backward, wide
 from models.kernels.noise import Relaxation
 from models.kernels.norm import linear_norm
 from models.kernels.parts import FusedBlock, FusedMixerBlock, FusedRelaxed
-from models.kernels.rotary import Rotation, project, rotate_
 from models.layers import (
     CUT_STD,
     TAIL,
@@ -110,7 +112,7 @@ def test_products_in_float8():
     assert (weight.float() * scale - layer.gate_up_proj.weight).abs().max() <= 16 * scale
     act = torch.empty(70, layer.down_proj.weight.shape[1], device=DEVICE)
     rounded = x.to(torch.float8_e4m3fn)
-    gate_up._multiply(rounded, weight, act, True, scale=scale)
+    wide._multiply(rounded, weight, act, True, scale=scale)
     gate, up = (rounded.float() @ (weight.float() * scale).T).chunk(2, -1)
     torch.testing.assert_close(act, F.silu(gate) * up)
 
@@ -144,7 +146,7 @@ def test_float8_is_for_passes_without_gradient_alone():
 
 
 def test_programs_take_several_tiles_each_where_there_are_more_tiles(monkeypatch):
-    monkeypatch.setattr(gate_up, "_PROGRAMS", 3)
+    monkeypatch.setattr(wide, "_PROGRAMS", 3)
     test_mlp_over_features(1, 130, 136)
     monkeypatch.setattr(rotary, "_PROGRAMS", 2)
     test_self_attention(3, 97, 2, 22, "rope")
@@ -166,7 +168,7 @@ def test_mlp_over_positions(B, L, D):
 
 @pytest.mark.parametrize("programs", [1, 12])
 def test_gradients_of_weights_are_summed_over_programs_and_their_tiles(monkeypatch, programs):
-    monkeypatch.setattr(mlp_backward, "_PROGRAMS", programs)
+    monkeypatch.setattr(narrow_backward, "_PROGRAMS", programs)
     test_mlp_over_positions(3, 81, 20)
     test_mlp_over_features(1, 150, 44)
 
@@ -484,9 +486,20 @@ def test_every_kernel_compiles_for_a_gpu_that_is_not_here():
     done = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     compiled = {line.split()[0] for line in done.stdout.splitlines()}
-    for file in (ROOT / "models" / "kernels").glob("*.py"):
-        launched = re.findall(r"^ +(_\w+)\[", file.read_text(), re.MULTILINE)
-        assert {f"{file.stem}:{name}" for name in launched} <= compiled
+    assert compiled == launched()
+
+
+def launched() -> set[str]:
+    """`mlp/narrow.py::_forward` for every kernel that a launcher calls."""
+    folder = ROOT / "models" / "kernels"
+    calls = {file: re.findall(r"^ +(_\w+)\[", file.read_text(), re.MULTILINE) for file in folder.rglob("*.py")}
+    return {f"{file.relative_to(folder)}::{name}" for file, names in calls.items() for name in names}
+
+
+def test_the_map_names_every_kernel_and_nothing_else():
+    page = (ROOT / "models" / "kernels" / "README.md").read_text()
+    assert {word for word in references(page) if word.split("::")[1].startswith("_")} == launched()
+    assert [word for word in references(page) if not defined(f"models/kernels/{word}")] == []
 
 
 SMALL = ["arch.forward_dtype=float32", "arch.hidden_size=32", "arch.num_heads=2"]

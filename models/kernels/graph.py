@@ -1,4 +1,4 @@
-"""A function's work on the GPU as one CUDA graph: Python runs once, after which a call is one launch."""
+"""A function's work on a GPU as one CUDA graph: Python runs once, and then every call is one launch."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
@@ -12,15 +12,15 @@ from models.kernels import weights
 
 
 class Graphed:
-    """`function` of nested tuples of tensors on a GPU, recorded in its second call on equal shapes, then replayed.
+    """`function` of nested tuples of tensors on a GPU. The second call on equal shapes records it; later ones replay.
 
-    The first call runs as ever (kernels are compiled in it). So does one where shapes have changed, a tensor of `model`
-    has moved, or the model has gone from training to evaluation or back, which drops the graph. What the function reads
-    of the model's tensors is read anew every time, and random numbers are drawn as without a graph; numbers of Python's
-    (noise_scale, the cycles) are those of the recording, so build a model anew to change them. Results are copies.
+    The first call runs `function` itself, and compiles kernels. A call drops the graph and runs `function` itself if
+    shapes have changed, a tensor of `model` has moved, or the model has switched between training and evaluation.
+    A replay reads the model's tensors anew and draws fresh random numbers. Numbers of Python (noise_scale, the cycles)
+    stay those of the recording; to change them, build the model anew. Results are copies.
 
     Raises:
-        ValueError: `function` waits for the device, which cannot be recorded.
+        ValueError: `function` waits for the device, which no graph can record.
     """
 
     def __init__(self, function: Callable[..., Any], model: nn.Module) -> None:
@@ -41,12 +41,12 @@ class Graphed:
         torch._foreach_copy_(self._given, given)
         self._graph.replay()
         for parameter, gradient in self._gradients:
-            if parameter.grad is None:  # as it was when this was recorded
+            if parameter.grad is None:  # as while recording
                 parameter.grad = gradient
         return tree_map(torch.clone, self._results)
 
     def _places(self) -> Iterator[int]:
-        """Where the model's tensors lie, and the gradients that a recorded backward pass adds to."""
+        """Addresses of the model's tensors, and of the gradients to which a recorded backward pass adds."""
         for parameter in self._model.parameters():
             yield parameter.data_ptr()
             if torch.is_grad_enabled():
@@ -68,13 +68,13 @@ class Graphed:
             _leave_recording(stream)
             raise ValueError(f"an iteration cannot be a CUDA graph; cuda_graphs=false does without: {error}") from error
         finally:
-            weights.forget()  # what was made in between lives in the graph, and changes when it is replayed
+            weights.forget()  # copies made meanwhile live in the graph, and a replay changes them
         self._gradients = [(p, p.grad) for p in self._model.parameters()] if torch.is_grad_enabled() else []
         self._graph = graph
 
 
 def _leave_recording(stream: torch.cuda.Stream) -> None:
-    """Back to `stream` after a recording that failed; until one succeeds, PyTorch draws no random numbers outside."""
+    """Goes back to `stream` after a failed recording. PyTorch draws random numbers again only after a good one."""
     torch.cuda.set_stream(stream)
     with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
         torch.zeros(1, device="cuda")

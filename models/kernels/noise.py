@@ -1,7 +1,7 @@
-"""Random latents, in one pass; and the relaxed, noisy step, inside the kernels whose norm it goes towards.
+"""Random latents, in one pass; and EqR's relaxed, noisy step, inside the kernels that compute its target.
 
-Numbers come from Triton's Philox, a counter-based generator: four a call, each a function of (key, place). The
-key is drawn from torch's generator of the device, so that a seeded run repeats and no two calls share one.
+Numbers come from Triton's Philox, a counter-based generator: four a call, each a function of (key, place). Torch's
+generator of the device draws the key. So a seeded run repeats, and no two calls share a key.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _BLOCK = 1024
 
 @triton.jit
 def normals(key, place):
-    """Four numbers of N(0, 1) for every place, by Box and Muller's formula."""
+    """Four samples of N(0, 1) for every place, by Box and Muller's formula."""
     a, b, c, d = tl.randint4x(key, place, n_rounds=ROUNDS)
     return _pair(a, b) + _pair(c, d)
 
@@ -36,14 +36,14 @@ def _pair(a, b):
 
 
 class Relaxation(NamedTuple):
-    """What models.eqr.relax takes besides the target; h is contiguous. Without h: no step, but the target itself."""
+    """What `models.relaxation.relax` takes beside the target. h is contiguous; None asks for the target itself."""
 
     h: Tensor | None = None
     lambda_: float = 1.0
     noise_scale: float = 0.0
 
     def outputs(self, like: Tensor, save: bool) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """For store_step: room for the target, if it is wanted; a key, if there is noise; room for the result."""
+        """What `store_step` fills: (the target, if `save` asks for it; the key of the noise, if any; the result)."""
         out = torch.empty_like(like)
         if self.h is None:
             return out, None, out
@@ -56,23 +56,23 @@ NO_RELAXATION = Relaxation()
 
 @triton.jit
 def store_step(
-    target, target_ptr, h_ptr, key_ptr, out_ptr, at, real, row, lambda_, noise_scale,
+    target, target_ptr, h_ptr, key_ptr, out_ptr, offsets, real, row, lambda_, noise_scale,
     DP: tl.constexpr, FROM: tl.constexpr = 0,
 ):  # fmt: skip
-    """Stores a tile of targets, if there is a target_ptr, and the step of h towards them, if there is an h_ptr.
+    """Stores a tile of targets if there is a target_ptr, and the step of h towards them if there is an h_ptr.
 
-    It has the features from FROM on of rows (int64) padded to DP; noise is a function of key, row and feature.
+    The tile has the features from FROM on, of rows (int64) padded to DP. Noise is a function of key, row and feature.
     """
     if target_ptr is not None:
-        tl.store(target_ptr + at, target.to(target_ptr.dtype.element_ty), real)
+        tl.store(target_ptr + offsets, target.to(target_ptr.dtype.element_ty), real)
     if h_ptr is not None:
-        h = tl.load(h_ptr + at, real, 0.0).to(tl.float32)
+        h = tl.load(h_ptr + offsets, real, 0.0).to(tl.float32)
         out = h + lambda_ * (target - h)
         if key_ptr is not None:
             fours = FROM // 4 + tl.arange(0, target.shape[1] // 4)
             a, b, c, d = normals(tl.load(key_ptr), row[:, None] * (DP // 4) + fours[None, :])
             out += noise_scale * tl.reshape(tl.join(tl.join(a, b), tl.join(c, d)), target.shape)
-        tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), real)
+        tl.store(out_ptr + offsets, out.to(out_ptr.dtype.element_ty), real)
 
 
 @triton.jit
@@ -95,9 +95,9 @@ def _truncated_normal(key_ptr, out_ptr, n, std, tail, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     uniform = tl.rand4x(tl.load(key_ptr), place, n_rounds=ROUNDS)
     for i in tl.static_range(4):
-        at = tl.program_id(0).to(tl.int64) * (4 * BLOCK) + i * BLOCK + tl.arange(0, BLOCK)
+        offsets = tl.program_id(0).to(tl.int64) * (4 * BLOCK) + i * BLOCK + tl.arange(0, BLOCK)
         normal = 1.4142135623730951 * _erfinv((2.0 * uniform[i] - 1.0) * tail)
-        tl.store(out_ptr + at, (std * normal).to(out_ptr.dtype.element_ty), at < n)
+        tl.store(out_ptr + offsets, (std * normal).to(out_ptr.dtype.element_ty), offsets < n)
 
 
 def _key(device: torch.device) -> Tensor:

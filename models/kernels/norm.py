@@ -1,4 +1,4 @@
-"""Residual and RMSNorm in one pass, forward and backward; where wanted with a step towards the norm.
+"""Residual and RMSNorm in one pass, forward and backward. The norm can be the target of a relaxed step.
 
 Shapes: R rows (all leading axes together), D features. `DP` is D rounded up to a power of two.
 """
@@ -24,13 +24,13 @@ def _add_norm(
 ):  # fmt: skip
     r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     d = tl.arange(0, DP)
-    at = r[:, None] * D + d[None, :]
+    offsets = r[:, None] * D + d[None, :]
     real = (r[:, None] < R) & (d[None, :] < D)
-    sum_ = tl.load(x_ptr + at, real, 0.0).to(tl.float32) + tl.load(y_ptr + at, real, 0.0).to(tl.float32)
+    sum_ = tl.load(x_ptr + offsets, real, 0.0).to(tl.float32) + tl.load(y_ptr + offsets, real, 0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(sum_ * sum_, 1) / D + EPS)
     tl.store(scale_ptr + r, scale, r < R)
     norm = sum_ * scale[:, None]
-    store_step(norm, norm_ptr, h_ptr, key_ptr, out_ptr, at, real, r, lambda_, noise_scale, DP)
+    store_step(norm, norm_ptr, h_ptr, key_ptr, out_ptr, offsets, real, r, lambda_, noise_scale, DP)
 
 
 @triton.jit
@@ -39,13 +39,13 @@ def _add_norm_backward(
 ):
     r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     d = tl.arange(0, DP)
-    at = r[:, None] * D + d[None, :]
+    offsets = r[:, None] * D + d[None, :]
     real = (r[:, None] < R) & (d[None, :] < D)
-    norm = tl.load(norm_ptr + at, real, 0.0).to(tl.float32)
-    d_norm = lambda_ * tl.load(d_out_ptr + at, real, 0.0).to(tl.float32)
+    norm = tl.load(norm_ptr + offsets, real, 0.0).to(tl.float32)
+    d_norm = lambda_ * tl.load(d_out_ptr + offsets, real, 0.0).to(tl.float32)
     scale = tl.load(scale_ptr + r, r < R, 0.0)
     d_sum = (d_norm - norm * (tl.sum(norm * d_norm, 1) / D)[:, None]) * scale[:, None]
-    tl.store(d_sum_ptr + at, d_sum.to(d_sum_ptr.dtype.element_ty), real)
+    tl.store(d_sum_ptr + offsets, d_sum.to(d_sum_ptr.dtype.element_ty), real)
 
 
 def _tile(D: int) -> dict[str, int]:
@@ -56,9 +56,9 @@ def _tile(D: int) -> dict[str, int]:
 def add_norm(
     x: Tensor, y: Tensor, relaxation: Relaxation = NO_RELAXATION, save: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """(The step towards norm(x + y), that norm if `save`, the scale of each row [R] float32), for x and y [..., D].
+    """(norm(x + y), or the relaxed step towards it; that norm if `save`; the scale of each row [R] float32).
 
-    All are contiguous.
+    x and y are [..., D] and contiguous.
     """
     norm, key, out = relaxation.outputs(x, save)
     D = x.shape[-1]
@@ -71,7 +71,10 @@ def add_norm(
 
 
 def add_norm_backward(norm: Tensor, d_out: Tensor, scale_R: Tensor, lambda_: float = 1.0) -> Tensor:
-    """The gradient of x, and of y, from `add_norm`'s norm, the gradient of what it returns first, and the scales."""
+    """The gradient of x, which y has too.
+
+    Takes the norm and the scales of `add_norm`, and the gradient of its first result.
+    """
     d_sum, D = torch.empty_like(norm), norm.shape[-1]
     R, tile = scale_R.shape[0], _tile(D)
     _add_norm_backward[triton.cdiv(R, tile["BLOCK"]),](norm, d_out.contiguous(), scale_R, d_sum, R, lambda_, **tile)
@@ -87,11 +90,11 @@ def _linear_norm(
     d, e = tl.arange(0, DP), tl.arange(0, EP)
     y = tl.load(y_ptr + r[:, None] * E + e[None, :], (r[:, None] < R) & (e[None, :] < E), 0.0)
     weight = tl.load(weight_ptr + d[None, :] * EP + e[:, None])
-    at = r[:, None] * D + d[None, :]
+    offsets = r[:, None] * D + d[None, :]
     real = (r[:, None] < R) & (d[None, :] < D)
-    sum_ = tl.dot(y, weight, tl.load(h_ptr + at, real, 0.0).to(tl.float32), input_precision="ieee")
+    sum_ = tl.dot(y, weight, tl.load(h_ptr + offsets, real, 0.0).to(tl.float32), input_precision="ieee")
     scale = tl.rsqrt(tl.sum(sum_ * sum_, 1) / D + EPS)
-    tl.store(out_ptr + at, (sum_ * scale[:, None]).to(out_ptr.dtype.element_ty), real)
+    tl.store(out_ptr + offsets, (sum_ * scale[:, None]).to(out_ptr.dtype.element_ty), real)
     tl.store(scale_ptr + r, scale, r < R)
 
 
@@ -131,5 +134,5 @@ class _LinearNorm(torch.autograd.Function):
 
 
 def linear_norm(h: Tensor, y: Tensor, weight: Tensor, K: int) -> Tensor:
-    """norm(h + y weight^T), for h [..., D], weight [D, H K], and H heads of K features in y [..., H stride(K)]."""
+    """norm(h + y weight^T), with h [..., D] and weight [D, H K]. y [..., H stride(K)] has H heads of K features."""
     return _LinearNorm.apply(h.contiguous(), y.contiguous(), weight, K)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from models.attention import AttentionFunction, sdpa
 from models.kernels.attention import self_attention
+from models.kernels.attention.rotary import Rotation
 from models.kernels.graph import graphed_without_gradient
 from models.kernels.mlp import mlp_norm
 from models.kernels.noise import NO_RELAXATION, Relaxation, truncated_normal
 from models.kernels.norm import linear_norm
-from models.kernels.rotary import Rotation
 from models.kernels.sru import sru_scan
 from models.layers import Block, MixerBlock, Rotary, Stack, rms_norm
 from models.parts import Parts

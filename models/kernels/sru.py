@@ -1,8 +1,8 @@
-"""The recurrence of Simple Recurrent Units as one kernel forward and one backward, for `models.sru`.
+"""The recurrence of Simple Recurrent Units (`models/sru.py`): one kernel forward and one backward.
 
-A program walks over the positions with the cells of one row and BLOCK features, one feature a thread, and reads
-the next position while it works on this one. Cells are float32 while they are carried. Nothing is added
-atomically: what is summed over rows is summed by PyTorch, from one part a row, so that gradients repeat to the bit.
+A program has one row and BLOCK features, one feature a thread. It walks over the positions, and loads the next position
+while it works on this one. It carries the cells in float32. Gradients repeat to the bit: no sum is atomic, and PyTorch
+adds up one part a row.
 
 Shapes: B rows, L positions, D features; u [B, L, D, 3] may have any strides.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 WARP = 32
-BLOCK = 4 * WARP  # features of a program, where there are as many
+BLOCK = 4 * WARP  # most features of a program
 
 
 @triton.jit
@@ -100,7 +100,7 @@ def _backward(
     d_v_r = tl.zeros([BLOCK], tl.float32)
     d_b_f = tl.zeros([BLOCK], tl.float32)
     d_b_r = tl.zeros([BLOCK], tl.float32)
-    end = (row * L + L - 1) * D + d  # the last position; the walk is backwards
+    end = (row * L + L - 1) * D + d  # the last position, where the walk back begins
     u_ptr += row * u_B + (L - 1) * u_L + d * u_D
     d_u_ptr += row * du_B + (L - 1) * du_L + d * du_D
     x_ptr += end
@@ -132,7 +132,7 @@ def _backward(
         else:
             d_reset = g * (after - h) * reset * (1 - reset)
             d_c += g * reset
-        d_forget = d_c * (before - a) * forget * (1 - forget)  # of what stands inside the sigmoid, as d_reset
+        d_forget = d_c * (before - a) * forget * (1 - forget)  # like d_reset, the gradient inside the sigmoid
         tl.store(d_x_ptr, (g * (1 - reset)).to(d_x_ptr.dtype.element_ty), inside)
         tl.store(d_u_ptr, (d_c * (1 - forget)).to(d_u_ptr.dtype.element_ty), inside)
         tl.store(d_u_ptr + du_3, d_forget.to(d_u_ptr.dtype.element_ty), inside)
@@ -157,7 +157,7 @@ def _backward(
 
 
 def _launch(B: int, D: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """The grid, and the size of a program: one feature a thread."""
+    """(The grid, the size of a program)."""
     block = min(BLOCK, max(WARP, triton.next_power_of_2(D)))
     return (B, triton.cdiv(D, block)), {"BLOCK": block, "num_warps": block // WARP}
 
@@ -165,7 +165,7 @@ def _launch(B: int, D: int) -> tuple[tuple[int, int], dict[str, int]]:
 def _scan(
     keep: bool, u_BLD3: Tensor, x_BLD: Tensor, c_BD: Tensor, weight_c: Tensor, bias: Tensor, mask_BD: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Outputs, the last cells and, if `keep`, the cells [B, L, D] before every position; only u may be strided."""
+    """(Outputs, the last cells, the cells [B, L, D] before every position if `keep`). Only u may be strided."""
     B, L, D = x_BLD.shape
     out_BLD, last_BD = torch.empty_like(x_BLD), torch.empty_like(c_BD)
     cells_BLD = torch.empty_like(x_BLD) if keep else None
@@ -205,9 +205,9 @@ class _Scan(torch.autograd.Function):
 def sru_scan(
     u_BLD3: Tensor, x_BLD: Tensor, c_BD: Tensor, weight_c: Tensor, bias: Tensor, c_mask_BD: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What `models.sru.sru_scan` computes, on a GPU, with cells in float32 and any mix of dtypes.
+    """What `models.sru.sru_scan` computes, on a GPU. Inputs may mix dtypes.
 
-    Gradients reach every input. Kept for them are the cells, [B, L, D] in the dtype of x.
+    Gradients reach every input. For them the cells stay in memory, [B, L, D] in the dtype of x.
     """
     x_BLD, c_BD, weight_c, bias = (t.contiguous() for t in (x_BLD, c_BD, weight_c, bias))
     mask_BD = None if c_mask_BD is None else c_mask_BD.contiguous()

@@ -1,7 +1,7 @@
-"""Weights as the kernels read them: in the activations' precision, padded with zeros; made once after each update.
+"""Copies of weights as the kernels read them: in the activations' dtype, padded with zeros, made once per update.
 
-Heads of attention whose K features are no multiple of 8 lie `stride(K)` apart, with zeros between: then every row of
-one begins at a multiple of 16 bytes, and is read four times faster than one that does not.
+Heads of attention lie `stride(K)` apart, with zeros between them. Every row of a head then begins at a multiple of
+16 bytes, and loads four times faster.
 """
 
 from collections.abc import Callable
@@ -14,31 +14,31 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 E4M3 = torch.float8_e4m3fn
-_made = WeakIdKeyDictionary()  # parameter -> (its version, {wanted: what was made})
+_copies = WeakIdKeyDictionary()  # parameter -> (its version, {how a copy was made: the copy})
 
 
 def forget() -> None:
     """Drops all copies."""
-    _made.clear()
+    _copies.clear()
 
 
-register_optimizer_step_post_hook(lambda *_: forget())  # fused optimizers change weights and count no version
+register_optimizer_step_post_hook(lambda *_: forget())  # fused optimizers change weights without a new version
 
 
 def stride(K: int) -> int:
-    """How many features apart heads of K features lie."""
+    """The distance in features between heads of K features."""
     return -(-K // 8) * 8
 
 
 def spread(x: Tensor, axis: int, K: int) -> Tensor:
-    """With heads of K features along an axis: the same `stride(K)` apart."""
+    """Moves heads of K features along an axis `stride(K)` apart."""
     heads = x.unflatten(axis, (-1, K))
     between = [0, 0] * (heads.ndim - axis - 2) + [0, stride(K) - K]
     return F.pad(heads, between).flatten(axis, axis + 1)
 
 
 def gather(x: Tensor, axis: int, K: int) -> Tensor:
-    """The heads that `spread` made, without what lies between them."""
+    """The heads that `spread` moved apart, without the zeros between them."""
     return x.unflatten(axis, (-1, stride(K))).narrow(axis + 1, 0, K).flatten(axis, axis + 1)
 
 
@@ -47,46 +47,46 @@ def kernel_copy(
 ) -> Tensor:
     """A detached copy of `weight` [M, N] in `dtype`, padded to at least [rows, columns].
 
-    With `heads` (axis, K), heads of K features along that axis are spread.
+    `heads` (axis, K) moves heads of K features along that axis `stride(K)` apart.
 
-    Kept until the weight changes, so that an outer iteration, which uses it dozens of times, makes it once. Seen are
-    changes that PyTorch counts, a new place in memory, and steps of optimizers; not a write through `weight.data`.
+    The copy stays until the weight changes, so an outer iteration makes it once and uses it dozens of times. Changes
+    that PyTorch counts, a new place in memory and steps of optimizers drop it. A write through `weight.data` does not.
     """
-    made: Tensor = _kept(weight, _make, dtype, rows, columns, heads)
-    return made
+    copy: Tensor = _kept(weight, _make, dtype, rows, columns, heads)
+    return copy
 
 
 def in_float8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(`weight` in float8 e4m3, its largest number as large as that can be; what to multiply it by; 1: [1] float32).
+    """(`weight` in float8 e4m3, scaled to use its whole range; the factor that undoes the scale; a factor of 1).
 
-    Detached, and kept as those of `kernel_copy` are.
+    Factors are [1] float32. All are detached, and stay as the copies of `kernel_copy` do.
     """
-    made: tuple[Tensor, Tensor, Tensor] = _kept(weight, _make_float8)
-    return made
+    copy: tuple[Tensor, Tensor, Tensor] = _kept(weight, _make_float8)
+    return copy
 
 
 def _kept(weight: Tensor, make: Callable[..., Any], *how: object) -> Any:
-    if weight.is_inference():  # its changes are not counted
+    if weight.is_inference():  # PyTorch does not count its changes
         return make(weight, *how)
     version = weight._version, weight.data_ptr(), weight.device
-    known = _made.get(weight)
-    if known is None or known[0] != version:
-        known = _made[weight] = (version, {})
-    wanted = make, *how
-    if wanted not in known[1]:
-        known[1][wanted] = make(weight, *how)
-    return known[1][wanted]
+    entry = _copies.get(weight)
+    if entry is None or entry[0] != version:
+        entry = _copies[weight] = (version, {})
+    copies, key = entry[1], (make, *how)
+    if key not in copies:
+        copies[key] = make(weight, *how)
+    return copies[key]
 
 
 def _make(weight: Tensor, dtype: torch.dtype, rows: int, columns: int, heads: tuple[int, int] | None) -> Tensor:
-    with torch.inference_mode(False):  # what inference makes, training may use
-        made = spread(weight.detach(), *heads) if heads else weight.detach()
-        m, n = made.shape
-        return F.pad(made, (0, max(0, columns - n), 0, max(0, rows - m))).to(dtype, copy=True)
+    with torch.inference_mode(False):  # training may use what inference makes
+        spaced = spread(weight.detach(), *heads) if heads else weight.detach()
+        m, n = spaced.shape
+        return F.pad(spaced, (0, max(0, columns - n), 0, max(0, rows - m))).to(dtype, copy=True)
 
 
 def _make_float8(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with torch.inference_mode(False):
-        whole = weight.detach().float()
-        scale = whole.abs().amax().clamp_min(torch.finfo(torch.float32).tiny).view(1) / torch.finfo(E4M3).max
-        return (whole / scale).to(E4M3), scale, torch.ones_like(scale)
+        exact = weight.detach().float()
+        scale = exact.abs().amax().clamp_min(torch.finfo(torch.float32).tiny).view(1) / torch.finfo(E4M3).max
+        return (exact / scale).to(E4M3), scale, torch.ones_like(scale)

@@ -1,4 +1,4 @@
-"""The gradients of the narrow MLP (mlp.py), of shapes as in rows.py. All sums have a fixed order: no atomics."""
+"""The backward pass of narrow.py. Sums have a fixed order, without atomics. Shapes are those of rows.py."""
 
 import torch
 import triton
@@ -6,8 +6,8 @@ import triton.language as tl
 from torch import Tensor
 
 from models.kernels.limits import WIDEST_KERNEL_ROW
-from models.kernels.rows import columns_of, grid_of, places_of, product, rows_of
-from models.kernels.silu import swiglu_gradients
+from models.kernels.mlp.rows import columns_of, grid_of, offsets_of, product, rows_of
+from models.kernels.mlp.silu import swiglu_gradients
 
 _PROGRAMS = 264  # two for each multiprocessor of an H100
 
@@ -18,23 +18,24 @@ def _backward(
     D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr, KEEP: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of x, and what those of the weights need.
+    """The gradient of x, and what the gradients of the weights need.
 
-    That is the gradient of the sum, and where KEEP the activations [R, N] and the gradients of the gates [R, 2 N].
+    They need the gradient of the sum x + SwiGLU(x). KEEP also stores the activations [R, N] and the gradients of the
+    gates [R, 2 N].
     """
     r, start, real = rows_of(tl.program_id(0), R, D, M, BLOCK)
     scale = tl.load(scale_ptr + r, real, 0.0)
-    at1, real1 = places_of(start, real, 0, D1, D, M)
-    x1 = tl.load(x_ptr + at1, real1, 0.0)
-    norm1 = tl.load(norm_ptr + at1, real1, 0.0).to(tl.float32)
-    d_norm1 = lambda_ * tl.load(d_out_ptr + at1, real1, 0.0).to(tl.float32)
+    offsets1, real1 = offsets_of(start, real, 0, D1, D, M)
+    x1 = tl.load(x_ptr + offsets1, real1, 0.0)
+    norm1 = tl.load(norm_ptr + offsets1, real1, 0.0).to(tl.float32)
+    d_norm1 = lambda_ * tl.load(d_out_ptr + offsets1, real1, 0.0).to(tl.float32)
     along = tl.sum(norm1 * d_norm1, 1)
     x2 = x1
     if D2 > 0:
-        at2, real2 = places_of(start, real, D1, D2, D, M)
-        x2 = tl.load(x_ptr + at2, real2, 0.0)
-        norm2 = tl.load(norm_ptr + at2, real2, 0.0).to(tl.float32)
-        d_norm2 = lambda_ * tl.load(d_out_ptr + at2, real2, 0.0).to(tl.float32)
+        offsets2, real2 = offsets_of(start, real, D1, D2, D, M)
+        x2 = tl.load(x_ptr + offsets2, real2, 0.0)
+        norm2 = tl.load(norm_ptr + offsets2, real2, 0.0).to(tl.float32)
+        d_norm2 = lambda_ * tl.load(d_out_ptr + offsets2, real2, 0.0).to(tl.float32)
         along += tl.sum(norm2 * d_norm2, 1)
     d_x1 = (d_norm1 - norm1 * (along / D)[:, None]) * scale[:, None]
     d_sum1 = d_x1.to(x1.dtype)
@@ -42,9 +43,9 @@ def _backward(
     if D2 > 0:
         d_x2 = (d_norm2 - norm2 * (along / D)[:, None]) * scale[:, None]
         d_sum2 = d_x2.to(x1.dtype)
-    tl.store(d_sum_ptr + at1, d_sum1, real1)
+    tl.store(d_sum_ptr + offsets1, d_sum1, real1)
     if D2 > 0:
-        tl.store(d_sum_ptr + at2, d_sum2, real2)
+        tl.store(d_sum_ptr + offsets2, d_sum2, real2)
     for first in range(0, N, BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)
         g1, g2 = columns_of(gate_up_ptr + n[None, :] * (D1 + D2), 1, D1, D2)
@@ -64,9 +65,9 @@ def _backward(
             tl.store(act_ptr + r[:, None] * N + n[None, :], act, real[:, None])
             tl.store(d_gates_ptr + inner, d_gate, real[:, None])
             tl.store(d_gates_ptr + inner + N, d_up, real[:, None])
-    tl.store(d_x_ptr + at1, d_x1.to(x1.dtype), real1)
+    tl.store(d_x_ptr + offsets1, d_x1.to(x1.dtype), real1)
     if D2 > 0:
-        tl.store(d_x_ptr + at2, d_x2.to(x1.dtype), real2)
+        tl.store(d_x_ptr + offsets2, d_x2.to(x1.dtype), real2)
 
 
 @triton.jit
@@ -78,7 +79,7 @@ def _store(ptr, first, second, D1: tl.constexpr, D2: tl.constexpr):
 
 @triton.jit
 def _add(sum1, sum2, inner, x1, x2, D2: tl.constexpr):
-    """Both sums, and in them inner [BLOCK_N, BLOCK] @ x [BLOCK, D1 + D2]."""
+    """Adds inner [BLOCK_N, BLOCK] @ x [BLOCK, D1 + D2] to both sums."""
     sum1 = tl.dot(inner, x1, sum1, input_precision="ieee")
     if D2 > 0:
         sum2 = tl.dot(inner, x2, sum2, input_precision="ieee")
@@ -91,9 +92,9 @@ def _weights_backward(
     D: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Parts [P, 3, N, D1 + D2] of the gradients of gate, up and down's transpose, each from every P-th tile of rows.
+    """Partial gradients [P, 3, N, D1 + D2] of gate, up and down's transpose, each from every P-th tile of rows.
 
-    A program has BLOCK_N inner features, whose activations it makes again.
+    A program has BLOCK_N inner features and computes their activations again.
     """
     W: tl.constexpr = D1 + D2
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -108,12 +109,12 @@ def _weights_backward(
     tiles = tl.cdiv(R, BLOCK) if M == 0 else tl.cdiv(M, BLOCK) * (R // M)
     for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
         _, start, real = rows_of(tile, R, D, M, BLOCK)
-        at1, real1 = places_of(start, real, 0, D1, D, M)
-        x1, s1 = tl.load(x_ptr + at1, real1, 0.0), tl.load(d_sum_ptr + at1, real1, 0.0)
+        offsets1, real1 = offsets_of(start, real, 0, D1, D, M)
+        x1, s1 = tl.load(x_ptr + offsets1, real1, 0.0), tl.load(d_sum_ptr + offsets1, real1, 0.0)
         x2, s2 = x1, s1
         if D2 > 0:
-            at2, real2 = places_of(start, real, D1, D2, D, M)
-            x2, s2 = tl.load(x_ptr + at2, real2, 0.0), tl.load(d_sum_ptr + at2, real2, 0.0)
+            offsets2, real2 = offsets_of(start, real, D1, D2, D, M)
+            x2, s2 = tl.load(x_ptr + offsets2, real2, 0.0), tl.load(d_sum_ptr + offsets2, real2, 0.0)
         gate = product(g1, g2, tl.trans(x1), tl.trans(x2), D2)
         up = product(u1, u2, tl.trans(x1), tl.trans(x2), D2)
         d_act = product(w1, w2, tl.trans(s1), tl.trans(s2), D2)
@@ -121,20 +122,20 @@ def _weights_backward(
         d_w1, d_w2 = _add(d_w1, d_w2, act.to(x1.dtype), s1, s2, D2)
         d_g1, d_g2 = _add(d_g1, d_g2, d_gate.to(x1.dtype), x1, x2, D2)
         d_u1, d_u2 = _add(d_u1, d_u2, d_up.to(x1.dtype), x1, x2, D2)
-    at = parts_ptr + (tl.program_id(1) * (3 * N) + n)[:, None] * W
-    _store(at, d_g1, d_g2, D1, D2)
-    _store(at + N * W, d_u1, d_u2, D1, D2)
-    _store(at + 2 * N * W, d_w1, d_w2, D1, D2)
+    rows_ptr = parts_ptr + (tl.program_id(1) * (3 * N) + n)[:, None] * W
+    _store(rows_ptr, d_g1, d_g2, D1, D2)
+    _store(rows_ptr + N * W, d_u1, d_u2, D1, D2)
+    _store(rows_ptr + 2 * N * W, d_w1, d_w2, D1, D2)
 
 
 def narrow_backward(
     x: Tensor, w_gate_up: Tensor, w_down: Tensor, norm: Tensor, scale_R: Tensor, d_out: Tensor, lambda_: float,
     sizes: dict[str, int],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """(d_x, d_gate_up, d_down), the latter in float32, from what `_forward` kept and the gradient of its result."""
+    """(d_x, d_gate_up, d_down), from what `_forward` kept and the gradient of its result. The last two are float32."""
     D, N, M, W = sizes["D"], sizes["N"], sizes["M"], w_down.shape[0]
     R, d_x, d_sum = scale_R.shape[0], torch.empty_like(x), torch.empty_like(x)
-    keep = not M and W > 64  # else to make activations again is faster than to write and read them
+    keep = not M and W > 64  # otherwise computing activations again is faster than storing them
     d_gates, act = x.new_empty(R * keep, 2 * N), x.new_empty(R * keep, N)
     _backward[grid_of(sizes, R, 64)](
         x, w_gate_up, w_down, norm, scale_R, d_out, d_x, d_sum, d_gates, act, R, lambda_,
@@ -143,7 +144,7 @@ def narrow_backward(
     if keep:
         d_gate_up, d_down = d_gates.T @ x.view(R, D), d_sum.view(R, D).T @ act
     else:
-        block = 16 if W == WIDEST_KERNEL_ROW or x.dtype == torch.float32 else 32 if M else 64  # what registers hold
+        block = 16 if W == WIDEST_KERNEL_ROW or x.dtype == torch.float32 else 32 if M else 64  # registers hold no more
         [tiles], shares = grid_of(sizes, R, block), N // 64
         P = min(tiles, max(1, _PROGRAMS // shares))
         parts = torch.empty(P, 3, N, W, device=x.device, dtype=torch.float32)

@@ -1,11 +1,10 @@
-"""The residual SwiGLU of rows too wide for one kernel: gate_up with silu(gate) * up in its epilogue, then a library's
-product, then residual and norm in a pass.
+"""`mlp_norm` for rows too wide for one kernel: gate_up with silu(gate) * up, a library's product, residual and norm.
 
 Shapes: R rows of D features; N inner features, a multiple of 128.
 
-Where there is no gradient both products can take 8 bits a number (float8 e4m3, of 4 significant bits and at most 448):
-inner features and the rows as they are, which are normed over D features or L positions and so are at most the root of
-that, and weights scaled.
+Without gradient both products can take 8 bits a number: float8 e4m3, with 4 significant bits and numbers up to 448.
+Weights are scaled. Rows and inner features are not: rows come from a norm over D features or L positions, which leaves
+no number above the root of D or L.
 """
 
 import torch
@@ -17,9 +16,9 @@ from torch.autograd.function import once_differentiable
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from models.kernels import weights
+from models.kernels.mlp.silu import swiglu, swiglu_gradients
 from models.kernels.noise import NO_RELAXATION, Relaxation
 from models.kernels.norm import add_norm, add_norm_backward
-from models.kernels.silu import swiglu, swiglu_gradients
 from models.layers import rms_norm
 from models.relaxation import relax
 
@@ -33,9 +32,9 @@ def _gate_up(
     D: tl.constexpr, N: tl.constexpr, SAVE: tl.constexpr, EXACT: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """act [R, N] = silu(gate) * up, and `gates` [R, 2 N] where SAVE: a program takes every n-th tile.
+    """act [R, N] = silu(gate) * up; SAVE also stores `gates` [R, 2 N]. A program takes every n-th tile.
 
-    With a scale [1], the weight is to be multiplied by it.
+    The weight counts as multiplied by `scale` [1], if there is one.
     """
     tiles: tl.constexpr = N // BLOCK_N
     for tile in range(tl.program_id(0), tl.cdiv(R, BLOCK) * tiles, tl.num_programs(0)):
@@ -60,12 +59,12 @@ def _gate_up(
 
 @triton.jit
 def _gates_backward(gates_ptr, d_act_ptr, d_gates_ptr, total, N: tl.constexpr, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    real = at < total
-    inner = (at // N) * (2 * N) + at % N
+    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    real = offsets < total
+    inner = (offsets // N) * (2 * N) + offsets % N
     gate = tl.load(gates_ptr + inner, real, 0.0).to(tl.float32)
     up = tl.load(gates_ptr + inner + N, real, 0.0).to(tl.float32)
-    d_act = tl.load(d_act_ptr + at, real, 0.0).to(tl.float32)
+    d_act = tl.load(d_act_ptr + offsets, real, 0.0).to(tl.float32)
     kind = d_gates_ptr.dtype.element_ty
     _, d_gate, d_up = swiglu_gradients(gate, up, d_act, kind == tl.float32)
     tl.store(d_gates_ptr + inner, d_gate.to(kind), real)
@@ -104,7 +103,7 @@ class _WideMLP(torch.autograd.Function):
 def _multiply(
     x_RD: Tensor, weight: Tensor, act: Tensor, exact: bool, gates: Tensor | None = None, scale: Tensor | None = None
 ) -> None:
-    """Writes act [R, N] and, if they are given, gates [R, 2 N]; `exact`: as float32 needs it."""
+    """Writes act [R, N], and gates [R, 2 N] if given. `exact` is for float32."""
     (R, D), N = x_RD.shape, act.shape[1]
     block_d = _BLOCK_D // x_RD.element_size()
     tile = {"BLOCK": _BLOCK, "BLOCK_N": _BLOCK_N, "BLOCK_D": block_d, "num_warps": 4, "num_stages": 3}
@@ -119,23 +118,20 @@ def _multiply(
 
 def _swiglu_in_float8(x_RD: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """SwiGLU(x) [R, D] of normed rows."""
-    (w_gate_up, gate_up_scale, _), (w_down, down_scale, one) = weights.in_float8(gate_up), weights.in_float8(down)
+    (w_gate_up, gate_up_scale, _), (w_down, down_scale, unscaled) = (weights.in_float8(w) for w in (gate_up, down))
     act = torch.empty(x_RD.shape[0], down.shape[1], device=x_RD.device, dtype=weights.E4M3)
     _multiply(x_RD.to(weights.E4M3), w_gate_up, act, x_RD.dtype == torch.float32, scale=gate_up_scale)
-    return torch._scaled_mm(act, w_down.T, one, down_scale, out_dtype=x_RD.dtype, use_fast_accum=True)
+    return torch._scaled_mm(act, w_down.T, unscaled, down_scale, out_dtype=x_RD.dtype, use_fast_accum=True)
 
 
 def wide_mlp_norm(
     x: Tensor, gate_up: Tensor, down: Tensor, save: bool, relaxation: Relaxation = NO_RELAXATION, float8: bool = False
 ) -> Tensor:
-    """The step towards norm(x + SwiGLU(x)), over the last axis of x [..., D], with weights [2 N, D] and [D, N].
-
-    `save` what gradients need. With `float8`, where none is needed, x being normed: products in 8 bits.
-    """
+    """`mlp_norm` for wide rows, over the last axis of x [..., D]. `save` keeps what gradients need."""
     if float8 and not save:
         x = x.contiguous()
         return add_norm(x, _swiglu_in_float8(x.flatten(0, -2), gate_up, down), relaxation, save=False)[0]
-    if x.shape[-1] % 8:  # in a descriptor every row begins at a multiple of 16 bytes
+    if x.shape[-1] % 8:  # a descriptor needs every row to begin at a multiple of 16 bytes
         gate, up = F.linear(x, gate_up.to(x.dtype)).chunk(2, dim=-1)
         norm = rms_norm(x + F.linear(F.silu(gate) * up, down.to(x.dtype)))
         return norm if relaxation.h is None else relax(relaxation.h, norm, relaxation.lambda_, relaxation.noise_scale)

@@ -1,6 +1,6 @@
-"""Queries, keys and values for `attend`: the projection and its rotary positions, forth and back.
+"""Queries, keys and values for `attend`: the projection with its rotary positions, and the way back for gradients.
 
-Shapes: B rows, L positions, H heads of K features, `KS` apart (weights.stride); E = 3 H KS.
+Shapes: B rows, L positions, H heads of K features, which lie KS = weights.stride(K) apart; E = 3 H KS.
 """
 
 import math
@@ -13,13 +13,14 @@ from torch import Tensor
 from models.kernels import weights
 
 TOKENS = 16
-"""Positions of a tile, where the longest are wanted."""
+"""Positions of a tile that has one longest key."""
 
-NARROW = 64  # the widest row that is projected and turned in one pass
+NARROW = 64
+"""The widest row that one pass projects and turns."""
 _PROGRAMS = 528  # four for each multiprocessor of an H100
 
 Rotation = tuple[Tensor, Tensor, int]
-"""(cosines [L, K], sines [L, K], features of one half-split rotation), tables in float32."""
+"""(cosines [L, K], sines [L, K], features of one half-split rotation); the tables are float32."""
 
 
 @triton.jit
@@ -27,10 +28,10 @@ def _rotate(
     qkv_ptr, cos_ptr, sin_ptr, longest_ptr, rows, L, turn, scale,
     H: tl.constexpr, K: tl.constexpr, PART: tl.constexpr, BOUND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Turns the pairs (i, i + PART / 2) of every part of queries and keys, in place: forth (turn 1) or back (-1).
+    """Turns the pairs (i, i + PART / 2) of every part of queries and keys, in place; `turn` is 1, or -1 for back.
 
-    A row is one head of the queries (these times `scale`) or keys of one position. BOUND: the squared length of the
-    longest key of every head in this tile goes to `longest` [tiles, H].
+    A row is one head of the queries or keys of one position. Queries are also multiplied by `scale`. BOUND stores the
+    squared length of each head's longest key in this tile in `longest` [tiles, H].
     """
     PAIRS: tl.constexpr = triton.next_power_of_2(K // 2)
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -38,15 +39,15 @@ def _rotate(
     k = (pair // (PART // 2)) * PART + pair % (PART // 2)
     token = row // (2 * H)
     real = (row[:, None] < rows) & (pair[None, :] < K // 2)
-    at = qkv_ptr + (token * (3 * H) + row % (2 * H)).to(tl.int64)[:, None] * K + k[None, :]
+    first_ptr = qkv_ptr + (token * (3 * H) + row % (2 * H)).to(tl.int64)[:, None] * K + k[None, :]
     angle = (token % L)[:, None] * K + k[None, :]
-    by = tl.where(row % (2 * H) < H, scale, 1.0)[:, None]
-    cos, sin = by * tl.load(cos_ptr + angle, real, 0.0), by * turn * tl.load(sin_ptr + angle, real, 0.0)
-    first = tl.load(at, real, 0.0).to(tl.float32)
-    second = tl.load(at + PART // 2, real, 0.0).to(tl.float32)
+    factor = tl.where(row % (2 * H) < H, scale, 1.0)[:, None]
+    cos, sin = factor * tl.load(cos_ptr + angle, real, 0.0), factor * turn * tl.load(sin_ptr + angle, real, 0.0)
+    first = tl.load(first_ptr, real, 0.0).to(tl.float32)
+    second = tl.load(first_ptr + PART // 2, real, 0.0).to(tl.float32)
     kind = qkv_ptr.dtype.element_ty
-    tl.store(at, (first * cos - second * sin).to(kind), real)
-    tl.store(at + PART // 2, (second * cos + first * sin).to(kind), real)
+    tl.store(first_ptr, (first * cos - second * sin).to(kind), real)
+    tl.store(first_ptr + PART // 2, (second * cos + first * sin).to(kind), real)
     if BOUND:
         squares = tl.reshape(tl.sum(first * first + second * second, 1), (BLOCK // (2 * H), 2 * H))
         h = tl.arange(0, 2 * H) - H
@@ -58,7 +59,7 @@ def _rotate_odd(
     qkv_ptr, cos_ptr, sin_ptr, tokens, L, turn, scale,
     H: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """_rotate for pairs that lie at odd distances: whole positions at a time, each feature with its partner."""
+    """`_rotate` for pairs at odd distances: takes whole positions, and each feature with its partner."""
     WIDTH: tl.constexpr = triton.next_power_of_2(2 * H * KS)
     token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     c = tl.arange(0, WIDTH)
@@ -71,7 +72,7 @@ def _rotate_odd(
     x = tl.load(row + c[None, :], real, 0.0).to(tl.float32)
     other = tl.load(row + partner[None, :], real, 0.0).to(tl.float32)
     cos, sin = tl.load(cos_ptr + angle, real, 0.0), turn * tl.load(sin_ptr + angle, real, 0.0)
-    tl.debug_barrier()  # everything is read before anything is written
+    tl.debug_barrier()  # reads everything before it writes anything
     turned = x * cos + tl.where(first[None, :], -other, other) * sin
     turned *= tl.where(c < H * KS, scale, 1.0)[None, :]
     tl.store(row + c[None, :], turned.to(qkv_ptr.dtype.element_ty), real)
@@ -83,11 +84,11 @@ def _project(
     D: tl.constexpr, DP: tl.constexpr, H: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, WIDTH: tl.constexpr,
     PART: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    """Rows of D features to queries, keys (turned, in float32) and values, with a weight [3 H KS, DP].
+    """Projects rows of D features to queries, keys and values with a weight [3 H KS, DP], and turns them in float32.
 
-    The partners of the features come from products of their own, with the weight's rows exchanged. To `longest`
-    [tiles of TOKENS] goes the squared length of the longest key, all heads of a position together. A program keeps the
-    weight and takes every n-th tile.
+    Products of their own, with the weight's rows exchanged, give each feature's partner. `longest` [tiles of TOKENS]
+    gets the squared length of the longest key, over all heads of a position together. A program keeps the weight and
+    takes every n-th tile.
     """
     E: tl.constexpr = H * KS
     parts: tl.constexpr = BLOCK // TOKENS
@@ -103,10 +104,10 @@ def _project(
     other_q, other_k = tl.load(other, known, 0.0), tl.load(other + E * DP, known, 0.0)
     for tile in range(tl.program_id(0), tl.cdiv(tokens, BLOCK), tl.num_programs(0)):
         token = tile * BLOCK + tl.arange(0, BLOCK)
-        there = token[:, None] < tokens
-        h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + d[None, :], there & (d[None, :] < D), 0.0)
+        inside = token[:, None] < tokens
+        h = tl.load(h_ptr + token.to(tl.int64)[:, None] * D + d[None, :], inside & (d[None, :] < D), 0.0)
         angle = (token % L)[:, None] * K + k[None, :]
-        real = there & known
+        real = inside & known
         turns = real & (k < K)[None, :]
         cos = tl.load(cos_ptr + angle, turns, 0.0)
         sin = tl.load(sin_ptr + angle, turns, 0.0) * tl.where(first, -1.0, 1.0)[None, :]
@@ -121,7 +122,10 @@ def _project(
 
 
 def project(h_BLD: Tensor, qkv: Tensor, heads: int, rotation: Rotation | None) -> tuple[Tensor, Tensor | None]:
-    """(Queries, keys and values [B, L, E] by the weight [3 D, D], ready for `attend`; what `rotate_` returns)."""
+    """(Queries, keys and values [B, L, E], ready for `attend`; the longest keys, as `rotate_` returns them).
+
+    `qkv` [3 D, D] is the weight of the projection.
+    """
     B, L, D = h_BLD.shape
     K = D // heads
     KS = weights.stride(K)
@@ -148,10 +152,11 @@ def _scale(K: int) -> float:
 
 
 def rotate_(qkv_BLE: Tensor, heads: int, K: int, rotation: Rotation | None, turn: float) -> Tensor | None:
-    """Turns queries and keys in place, and multiplies queries by log2(e) / sqrt(K): forth, or (turn -1) gradients back.
+    """Turns queries and keys in place, and multiplies queries by log2(e) / sqrt(K). Turn -1 takes gradients back.
 
-    Returns the squared length of the longest key, for `attend`, [tiles of TOKENS, H (or 1: all heads together)], or
-    None where that is not known.
+    Returns:
+        The squared length of the longest key, for `attend`: [tiles of TOKENS, H], or [tiles of TOKENS, 1] for all heads
+        together. None if no kernel measured it.
     """
     B, L, E = qkv_BLE.shape
     rows, scale = B * L * 2 * heads, _scale(K)

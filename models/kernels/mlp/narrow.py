@@ -1,5 +1,6 @@
-"""The residual SwiGLU of rows that fit into a tile, norm(x + down(silu(gate) * up)), in one kernel each way;
-where wanted with a step towards it. Shapes are those of rows.py.
+"""`mlp_norm` for rows that fit into a tile: one kernel forward, and one or two backward (narrow_backward.py).
+
+Shapes are those of rows.py.
 """
 
 import torch
@@ -9,13 +10,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.kernels import weights
-from models.kernels.gate_up import wide_mlp_norm
 from models.kernels.limits import WIDEST_KERNEL_ROW
-from models.kernels.mlp_backward import narrow_backward
-from models.kernels.noise import NO_RELAXATION, Relaxation, store_step
+from models.kernels.mlp.narrow_backward import narrow_backward
+from models.kernels.mlp.rows import columns_of, grid_of, offsets_of, parts_of, product, rows_of
+from models.kernels.mlp.silu import swiglu
+from models.kernels.noise import Relaxation, store_step
 from models.kernels.norm import EPS
-from models.kernels.rows import columns_of, grid_of, parts_of, places_of, product, rows_of
-from models.kernels.silu import swiglu
 
 
 @triton.jit
@@ -25,13 +25,13 @@ def _forward(
     BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     r, start, real = rows_of(tl.program_id(0), R, D, M, BLOCK)
-    at1, real1 = places_of(start, real, 0, D1, D, M)
-    x1 = tl.load(x_ptr + at1, real1, 0.0)
+    offsets1, real1 = offsets_of(start, real, 0, D1, D, M)
+    x1 = tl.load(x_ptr + offsets1, real1, 0.0)
     x2 = x1
     sum1 = x1.to(tl.float32)
     if D2 > 0:
-        at2, real2 = places_of(start, real, D1, D2, D, M)
-        x2 = tl.load(x_ptr + at2, real2, 0.0)
+        offsets2, real2 = offsets_of(start, real, D1, D2, D, M)
+        x2 = tl.load(x_ptr + offsets2, real2, 0.0)
         sum2 = x2.to(tl.float32)
     for first in range(0, N, BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)
@@ -47,14 +47,16 @@ def _forward(
         square += tl.sum(sum2 * sum2, 1)
     scale = tl.rsqrt(square / D + EPS)
     tl.store(scale_ptr + r, scale, real)
-    half: tl.constexpr = D1 // 2  # a half at a time takes fewer registers
+    half: tl.constexpr = D1 // 2  # halves take fewer registers
     halves = tl.split(tl.permute(tl.reshape(sum1 * scale[:, None], (BLOCK, 2, half)), (0, 2, 1)))
     for i in tl.static_range(2):
-        at, inside = places_of(start, real, i * half, half, D, M)
-        store_step(halves[i], norm_ptr, h_ptr, key_ptr, out_ptr, at, inside, r, lambda_, noise_scale, D1 + D2, i * half)
+        offsets, inside = offsets_of(start, real, i * half, half, D, M)
+        store_step(
+            halves[i], norm_ptr, h_ptr, key_ptr, out_ptr, offsets, inside, r, lambda_, noise_scale, D1 + D2, i * half
+        )
     if D2 > 0:
         norm2 = sum2 * scale[:, None]
-        store_step(norm2, norm_ptr, h_ptr, key_ptr, out_ptr, at2, real2, r, lambda_, noise_scale, D1 + D2, D1)
+        store_step(norm2, norm_ptr, h_ptr, key_ptr, out_ptr, offsets2, real2, r, lambda_, noise_scale, D1 + D2, D1)
 
 
 class _NarrowMLP(torch.autograd.Function):
@@ -66,10 +68,8 @@ class _NarrowMLP(torch.autograd.Function):
         R, N = x.numel() // D, down.shape[1]
         D1, D2 = parts_of(D)
         ctx.sizes = {"D": D, "D1": D1, "D2": D2, "M": M, "N": N}
-        w_gate_up, w_down = (
-            weights.kernel_copy(gate_up, x.dtype, columns=D1 + D2),
-            weights.kernel_copy(down, x.dtype, rows=D1 + D2),
-        )
+        w_gate_up = weights.kernel_copy(gate_up, x.dtype, columns=D1 + D2)
+        w_down = weights.kernel_copy(down, x.dtype, rows=D1 + D2)
         norm, key, out = Relaxation(h, lambda_, noise_scale).outputs(x, save)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
         block, block_n, stages = (64, 32, 2) if D1 + D2 == WIDEST_KERNEL_ROW else (128, 64, 2) if M else (128, 32, 3)
@@ -90,23 +90,8 @@ class _NarrowMLP(torch.autograd.Function):
         return d_x, d_gate_up, d_down, None, None, d_h, None, None
 
 
-def mlp_norm(
-    x: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
-    over_positions: bool = False,
-    relaxation: Relaxation = NO_RELAXATION,
-    float8: bool = False,
+def narrow_mlp_norm(
+    x: Tensor, gate_up: Tensor, down: Tensor, over_positions: bool, save: bool, relaxation: Relaxation
 ) -> Tensor:
-    """norm(x + SwiGLU(x)) over the last axis of x [B, L, D], or over its positions; weights [2 N, D] and [D, N].
-
-    Over the last axis also the step towards it, and with `float8`, for normed x without gradient, wide products in
-    8 bits.
-    """
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, gate_up, down, relaxation.h))
-    if x.shape[1 if over_positions else -1] <= WIDEST_KERNEL_ROW:
-        return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *relaxation)
-    if over_positions:
-        assert relaxation.h is None
-        return wide_mlp_norm(x.transpose(1, 2), gate_up, down, save).transpose(1, 2)
-    return wide_mlp_norm(x, gate_up, down, save, relaxation, float8)
+    """`mlp_norm` for rows of at most WIDEST_KERNEL_ROW features. `save` keeps what gradients need."""
+    return _NarrowMLP.apply(x.contiguous(), gate_up, down, over_positions, save, *relaxation)
