@@ -40,7 +40,8 @@ def run(config: PretrainConfig, world: World) -> None:
     if config.load_checkpoint is not None and config.resume is None:
         weights_into(model, load_model(config.load_checkpoint))
     place(model, chosen, world.device)
-    batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, (world.rank, world.size))
+    share = (world.rank, world.size)
+    batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, share, config.join_epochs)
     trainer = Trainer(config, model, batches, world, chosen.graphs)
 
     if config.resume is None:

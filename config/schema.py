@@ -183,6 +183,7 @@ class PretrainConfig(Strict):
     global_batch_size: Positive
     gradient_accumulation_steps: Positive = 1
     epochs: Positive
+    join_epochs: bool = False
     max_steps: Positive | None = None
     max_seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
 

@@ -4,6 +4,7 @@ A training batch is a pure function of (seed, step), so a run can resume from on
 Shapes: B rows of a batch, S tokens of a puzzle.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from dataset.layout import Split, read_split, require_one_shape
 
 NOT_SCORED = -100
 """Replaces `ignore_label_id` in a batch: labels below 0 are not scored."""
+
+
+JOINED = 2**24
+"""Examples of joined epochs that are drawn at a time, at most."""
 
 
 class PuzzleShape(NamedTuple):
@@ -99,45 +104,65 @@ def train_and_test(config: PretrainConfig, device: torch.device) -> tuple[Puzzle
 
 
 class TrainingBatches:
-    """Batches of `batch_size` examples, drawn epoch by epoch.
+    """Batches of `batch_size` examples, drawn epoch by epoch, or several epochs at a time.
 
     An epoch is a random permutation of the groups. Each group gives one random puzzle, with its examples in random
-    order. When a batch is full, the rest of its last puzzle is dropped. At the end of an epoch, so is a batch that
-    is not full. If all groups together do not fill the batches of an epoch, it draws every group again.
+    order. When a batch is full, the rest of its last puzzle is dropped. At the end of a draw, so is a batch that
+    is not full. If all groups together do not fill the batches of a draw, it draws every group again.
+
+    EqR's loader draws one epoch at a time: 1000 groups give one batch of 768. The loaders of HRM, TRM and HRM-SRU
+    join epochs end to end (`join_epochs`): 96 epochs of 1000 groups give 125 batches, and nothing is dropped.
 
     Args:
         puzzles: the training split.
         batch_size: rows of a batch, over all processes.
         seed: of all draws.
         share: (rank, ranks): `batch` gives the rows of this process alone.
+        join_epochs: a draw takes as many epochs as fill whole batches, but at most `JOINED` examples.
     """
 
-    def __init__(self, puzzles: Puzzles, batch_size: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        puzzles: Puzzles,
+        batch_size: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+        join_epochs: bool = False,
+    ) -> None:
         self.puzzles, self.batch_size, self.seed = puzzles, batch_size, seed
         metadata = puzzles.split.metadata
-        examples = int(metadata.total_groups * metadata.mean_puzzle_examples + 1e-6)  # the mean was rounded
-        self.steps_per_epoch = max(1, examples // batch_size)
+        self._mean_examples = metadata.total_groups * metadata.mean_puzzle_examples + 1e-6  # the mean was rounded
+        examples, epochs = int(self._mean_examples), 1
+        if join_epochs:
+            epochs = min(batch_size // math.gcd(batch_size, examples), JOINED // max(1, examples))
+        self._join_epochs, self._steps_per_draw = join_epochs, max(1, max(1, epochs) * examples // batch_size)
         rank, ranks = share
         assert batch_size % ranks == 0
         self._own_rows = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._number, self._order = -1, np.empty(0, np.int64)
+
+    def steps(self, epochs: int) -> int:
+        """The batches of so many epochs."""
+        if not self._join_epochs:
+            return epochs * self._steps_per_draw
+        return max(1, int(epochs * self._mean_examples / self.batch_size))
 
     def examples(self, step: int) -> np.ndarray:
         """The examples [batch_size] of the batch at `step`, over all processes."""
-        epoch, number = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._draw(epoch)
-        return self._order[number * self.batch_size : (number + 1) * self.batch_size]
+        number, place = divmod(step, self._steps_per_draw)
+        if number != self._number:
+            self._number, self._order = number, self._draw(number)
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def batch(self, step: int) -> Batch:
         """This process's rows of the batch at `step`."""
         return self.puzzles.rows(self.examples(step)[self._own_rows])
 
-    def _draw(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng([3, self.seed, epoch])
+    def _draw(self, number: int) -> np.ndarray:
+        rng = np.random.default_rng([3, self.seed, number])
         order, ends = np.empty((2, 0), np.int64)
         batches: list[np.ndarray] = []
-        while len(batches) < self.steps_per_epoch:
+        while len(batches) < self._steps_per_draw:
             next_order, next_ends = self._one_pass(rng)
             order, ends = np.append(order, next_order), np.append(ends, len(order) + next_ends)
             begin = 0
@@ -145,7 +170,7 @@ class TrainingBatches:
                 batches.append(order[begin : begin + self.batch_size])
                 begin = int(ends[begin + self.batch_size - 1])
             order, ends = order[begin:], ends[begin:] - begin
-        return np.concatenate(batches[: self.steps_per_epoch])
+        return np.concatenate(batches[: self._steps_per_draw])
 
     def _one_pass(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(examples, ends): one puzzle of every group, in random order, with its examples in random order.

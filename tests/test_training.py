@@ -199,7 +199,7 @@ def test_training_learns(tiny):
 def test_batches_are_a_function_of_seed_and_step(tiny_data):
     puzzles = Puzzles(tiny_data, "train", ALONE.device)
     batches = TrainingBatches(puzzles, 12, seed=5)
-    assert batches.steps_per_epoch == 3
+    assert batches.steps(2) == 6
     forward = [batches.examples(step).tolist() for step in range(9)]
     again = TrainingBatches(puzzles, 12, seed=5)
     assert [again.examples(step).tolist() for step in reversed(range(9))] == forward[::-1]
@@ -210,6 +210,36 @@ def test_batches_are_a_function_of_seed_and_step(tiny_data):
     assert torch.equal(torch.cat(parts), batches.batch(4).inputs)
 
 
+def thousand_groups(tiny_data) -> Puzzles:
+    """1000 groups of a puzzle each; the examples are those of the tiny data, over and over."""
+    puzzles = Puzzles(tiny_data, "train", ALONE.device)
+    metadata = puzzles.split.metadata.model_copy(update={"total_groups": 1000, "mean_puzzle_examples": 1.0})
+    indices = {"puzzle_indices": np.arange(1001), "group_indices": np.arange(1001)}
+    puzzles.split = replace(puzzles.split, metadata=metadata, **indices)
+    return puzzles
+
+
+def test_joined_epochs_drop_nothing(tiny_data):
+    """As in the loaders of HRM and TRM: 20,000 epochs are 26,041 steps, and 50,000 are 65,104."""
+    puzzles = thousand_groups(tiny_data)
+    alone, joined = (TrainingBatches(puzzles, 768, seed=5, join_epochs=join) for join in (False, True))
+    assert (alone.steps(20_000), joined.steps(20_000), joined.steps(50_000)) == (20_000, 26_041, 65_104)
+    stream = np.concatenate([joined.examples(step) for step in range(250)])
+    for epoch in stream.reshape(-1, 1000):
+        assert len(set(epoch)) == 1000, "every group once an epoch"
+    assert (stream[:96_000] != stream[96_000:]).any(), "the next draw is another"
+    again = TrainingBatches(puzzles, 768, seed=5, join_epochs=True)
+    assert (again.examples(249) == joined.examples(249)).all() and (again.examples(3) == joined.examples(3)).all()
+
+
+def test_joined_epochs_of_a_large_set_are_drawn_in_parts(tiny_data, monkeypatch):
+    puzzles = thousand_groups(tiny_data)
+    monkeypatch.setattr("dataset.puzzles.JOINED", 2500)
+    batches = TrainingBatches(puzzles, 768, seed=5, join_epochs=True)
+    assert batches.steps(96) == 125
+    assert len(set(np.concatenate([batches.examples(0), batches.examples(1)[:232]]))) == 1000
+
+
 @pytest.mark.parametrize(("size", "steps"), [(10, 3), (7, 5), (50, 1)])
 def test_examples_of_a_puzzle_that_do_not_fit_are_dropped(tiny_data, size, steps):
     """Twelve puzzles of three examples. Of the second size an epoch fills four batches, so it draws again."""
@@ -218,7 +248,7 @@ def test_examples_of_a_puzzle_that_do_not_fit_are_dropped(tiny_data, size, steps
     indices = {"puzzle_indices": np.arange(0, 37, 3), "group_indices": np.arange(13)}
     puzzles.split = replace(puzzles.split, metadata=metadata, **indices)
     batches = TrainingBatches(puzzles, size, seed=5)
-    assert batches.steps_per_epoch == steps
+    assert batches.steps(1) == steps
     found = [batches.examples(step) // 3 for step in range(2 * steps)]
     for of_rows in found:
         starts = np.flatnonzero(np.diff(of_rows, prepend=-1))
@@ -233,7 +263,7 @@ def test_an_epoch_has_every_batch_that_it_fills(tiny_data):
     rounded = {"total_groups": 294, "mean_puzzle_examples": 1536 / 294}
     assert 294 * (1536 / 294) < 1536
     puzzles.split = replace(puzzles.split, metadata=puzzles.split.metadata.model_copy(update=rounded))
-    assert TrainingBatches(puzzles, 768, seed=0).steps_per_epoch == 2
+    assert TrainingBatches(puzzles, 768, seed=0).steps(1) == 2
 
 
 @pytest.mark.parametrize(

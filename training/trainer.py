@@ -41,7 +41,7 @@ class Trainer:
         self, config: PretrainConfig, model: Reasoner, batches: TrainingBatches, world: World, graphs: bool = False
     ) -> None:
         self.config, self.model, self.batches, self.world = config, model, batches, world
-        self.total_steps = config.epochs * batches.steps_per_epoch
+        self.total_steps = batches.steps(config.epochs)
         if config.max_steps is not None:
             self.total_steps = min(self.total_steps, config.max_steps)
         named: dict[str, nn.Parameter] = dict(model.named_parameters())
