@@ -18,7 +18,7 @@ from config.schema import EvalConfig, PretrainConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent
 GROUPS = ("arch", "dataset", "train", "eval")
-KEPT = ("arch", "global_batch_size", "seed", "optimizer", "ema", "run_name", "checkpoint_path")
+KEPT = ("arch", "global_batch_size", "join_epochs", "seed", "optimizer", "ema", "run_name", "checkpoint_path")
 """What cannot change when a run goes on."""
 
 T = TypeVar("T", bound=BaseModel)
