@@ -1,3 +1,3 @@
-"""Models: layers, cores, the reasoner around them; `models.build` makes one from its configuration."""
+"""Models: layers, cores, and the reasoner around them. `models/build.py` makes one from its configuration."""
 
 import config  # noqa: F401

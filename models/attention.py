@@ -1,4 +1,4 @@
-"""Attention, and the only file that knows which library computes it (the kernel of its own: models/kernels)."""
+"""Attention by a library. Only this file knows the libraries; `models/kernels/attention` is a kernel of our own."""
 
 import importlib
 import os
@@ -12,23 +12,23 @@ from models.precision import product_dtype
 
 
 class AttentionFunction(Protocol):
-    """Bidirectional attention softmax(q k^T / sqrt(K)) v over the positions; [B, L, H, K] in and out."""
+    """Bidirectional attention softmax(q k^T / sqrt(K)) v over the positions L; [B, L, H, K] in and out."""
 
     def __call__(self, q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor) -> Tensor: ...
 
 
 def sdpa(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, dropout: float = 0.0) -> Tensor:
-    """PyTorch's scaled_dot_product_attention, without a mask: with one it would leave its fast kernels."""
+    """PyTorch's scaled_dot_product_attention, without a mask, since a mask would rule out its fast kernels."""
     q_BHLK, k_BHLK, v_BHLK = (t.transpose(1, 2).to(product_dtype(t)) for t in (q_BLHK, k_BLHK, v_BLHK))
     out_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, dropout_p=dropout)
     return out_BHLK.transpose(1, 2).to(q_BLHK.dtype)
 
 
 def flash(device: torch.device, dtype: str) -> AttentionFunction:
-    """The package flash_attn_interface (FlashAttention 3) or else flash_attn (2); sdpa where DISABLE_FLASH_ATTN=1.
+    """Attention by the package flash_attn_interface (FlashAttention 3), or flash_attn (2). DISABLE_FLASH_ATTN=1: sdpa.
 
     Raises:
-        ValueError: neither package is installed, or they compute nothing on this device or in this dtype.
+        ValueError: neither package is installed, or neither computes on this device or in this dtype.
     """
     if os.environ.get("DISABLE_FLASH_ATTN") == "1":
         return sdpa
@@ -46,7 +46,7 @@ def flash(device: torch.device, dtype: str) -> AttentionFunction:
 
     def attend(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor) -> Tensor:
         out = package.flash_attn_func(q_BLHK, k_BLHK, v_BLHK)
-        first: Tensor = out[0] if isinstance(out, tuple) else out  # some versions return the sums too
-        return first
+        out_BLHK: Tensor = out[0] if isinstance(out, tuple) else out  # some versions return the sums too
+        return out_BLHK
 
     return attend

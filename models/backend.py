@@ -108,24 +108,23 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
         ValueError: the configuration names a backend that cannot run here. `auto` never raises.
     """
     attention, compiled, graphs = config.attention, config.compile, config.cuda_graphs
-    obstacle = (
-        "kernels=off" if config.kernels == "off" else "compile=true" if compiled is True else _obstacle(arch, device)
-    )
+    unwanted = "kernels=off" if config.kernels == "off" else "compile=true" if compiled is True else None
+    obstacle = unwanted or _obstacle(arch, device)
     wide = isinstance(arch, BlockArch) and not arch.mlp_t and arch.hidden_size // arch.num_heads > WIDEST_HEAD
     narrow = f"its heads have at most {WIDEST_HEAD} features"
     if attention == "triton" and (obstacle or wide):
-        raise ValueError(f"attention=triton is a kernel, which cannot be used here: {obstacle or narrow}")
+        raise ValueError(f"attention=triton is a kernel that cannot run here: {obstacle or narrow}")
     own = obstacle is None and not wide and attention in ("auto", "triton")
-    function = None if own else flash(device, arch.forward_dtype) if attention == "flash" else sdpa
+    library = None if own else flash(device, arch.forward_dtype) if attention == "flash" else sdpa
     float8 = config.kernels == "float8"
     if float8 and (why_not := obstacle or no_float8(arch, device)):
-        raise ValueError(f"kernels=float8 cannot be had here: {why_not}")
+        raise ValueError(f"kernels=float8 cannot run here: {why_not}")
     if obstacle is None:
         details = [*["CUDA graphs"] * graphs, *[f"no attention kernel: {narrow}"] * wide]
         details += ["float8 where there is no gradient"] * float8
-        return Backend(True, False, function, ", ".join(details), graphs, float8)
+        return Backend(True, False, library, ", ".join(details), graphs, float8)
     no_compiler = _no_compiler(arch, device)
     if compiled is True and no_compiler:
-        raise ValueError(f"compile=true cannot be had here: {no_compiler}")
+        raise ValueError(f"compile=true cannot run here: {no_compiler}")
     compile_ = compiled is True or (compiled == "auto" and device.type == "cuda" and no_compiler is None)
-    return Backend(False, compile_, function, f"no kernels: {obstacle}")
+    return Backend(False, compile_, library, f"no kernels: {obstacle}")

@@ -1,4 +1,7 @@
-"""What a model brings, its core: how a row starts, and what one outer iteration does to its latents."""
+"""What every model brings: a core, with its start and its outer iteration. The starts that models share.
+
+Shapes: B rows, L positions, D features.
+"""
 
 from typing import Protocol
 
@@ -8,45 +11,49 @@ from torch import Tensor, nn
 from models.layers import truncated_normal
 
 Latents = tuple[Tensor, ...]
-"""The latents of a batch, each [B, L, D] (HRM-SRU: after the first, cells [B, layers, D]). The first is read out."""
+"""The latents of a batch, each [B, L, D]. HRM-SRU has cells [B, layers, D] after the first. The first is read out."""
 
 
 class Draw(Protocol):
-    """Draws truncated normal numbers (layers.truncated_normal)."""
+    """Draws truncated normal numbers, as `layers.truncated_normal` does."""
 
     def __call__(self, *shape: int, std: float, device: torch.device, dtype: torch.dtype) -> Tensor: ...
 
 
 class Start(Protocol):
-    """How rows start."""
+    """How trajectories start."""
 
     def __call__(self, batch: int) -> Latents:
         """Fresh latents for `batch` rows."""
         ...
 
     def randomized(self, std: float) -> "Start":
-        """Random starts, of that std where these are fixed: what breadth needs. ValueError if there can be none."""
+        """Random starts, which breadth needs. Fixed starts take the given std.
+
+        Raises:
+            ValueError: this model cannot have random starts.
+        """
         ...
 
 
 class Core(Protocol):
-    """What a model brings: how a row starts, and one outer iteration."""
+    """The part that sets a model apart: how latents start, and one outer iteration on them."""
 
     start: Start
 
     def networks(self) -> list[nn.Module]:
-        """The modules that an outer iteration calls many times: compile these once each."""
+        """The modules that an outer iteration calls many times. Each is worth compiling."""
         ...
 
     def __call__(self, latents: Latents, x_BLD: Tensor) -> Latents:
-        """One outer iteration; each core says how far gradient flows."""
+        """The latents after one outer iteration on the embedded puzzle x. Each core says how far gradient flows."""
         ...
 
 
 class RandomInit(nn.Module):
-    """Every row starts from truncated normal latents of its own ("randomized initialization").
+    """Starts every row from truncated normal latents of its own (the paper's "randomized initialization").
 
-    `stds` holds one standard deviation a latent.
+    `stds` holds one standard deviation for each latent.
     """
 
     def __init__(
@@ -63,12 +70,12 @@ class RandomInit(nn.Module):
         return tuple(self.draw(*shape, std=std, device=like.device, dtype=like.dtype) for std in self.stds)
 
     def randomized(self, std: float) -> Start:
-        """Itself: its starts are random, and of a std of their own."""
+        """Itself, since its starts are random and have their own stds."""
         return self
 
 
 class FixedInit(nn.Module):
-    """Every row starts from the same two stored vectors (TRM, HRM): not trained, but saved."""
+    """Starts every row from the same two stored vectors (TRM, HRM). Checkpoints hold them; nothing trains them."""
 
     def __init__(self, length: int, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -82,13 +89,13 @@ class FixedInit(nn.Module):
         return tuple(v.to(self.dtype).expand(batch, self.length, -1) for v in vectors)
 
     def randomized(self, std: float) -> Start:
-        """Random starts in place of the stored ones, to give a model trained without them breadth."""
+        """Random starts instead of the stored one. They give breadth to a model trained without them."""
         vector = self.get_buffer("H_init")
         return RandomInit((std, std), self.length, len(vector), self.dtype).to(vector.device)
 
 
 class ZeroInit(nn.Module):
-    """The one latent starts at zero."""
+    """Starts the one latent at zero."""
 
     def __init__(self, length: int, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -99,5 +106,5 @@ class ZeroInit(nn.Module):
         return (self.get_buffer("zeros").expand(batch, -1, -1),)
 
     def randomized(self, std: float) -> Start:
-        """Raises ValueError: there is nothing to vary."""
+        """Raises ValueError, since every start is the same zero."""
         raise ValueError("a feedforward model starts from zero, so different_init cannot be above 1")

@@ -1,8 +1,8 @@
-"""The feedforward baseline and the first rungs of the ladder from it to EqR: no hierarchy, no random starts.
+"""The feedforward baseline, and the first rungs of the ladder from it to EqR.
 
-A stack applied `repeats` times from zero, trained with gradient through all of it. Distinct blocks applied once
-are the baseline; two blocks applied 21 times are the weight-tied one; either goes on from its latent where
-training has more than one segment (halt_max_steps > 1: per-iteration supervision).
+It applies a stack `repeats` times, from zero, with gradient through all of it. The baseline applies distinct blocks
+once; the weight-tied rung applies two blocks 21 times. With halt_max_steps > 1 (per-iteration supervision) the next
+segment goes on from the latent.
 """
 
 import torch
@@ -15,7 +15,7 @@ from models.parts import Parts
 
 
 class Repeated(nn.Module):
-    """z = f(z, x), `repeats` times; the one latent starts at zero."""
+    """z = f(z, x), `repeats` times. The one latent starts at zero."""
 
     def __init__(self, L_level: Stack, length: int, dim: int, dtype: torch.dtype, repeats: int) -> None:
         super().__init__()

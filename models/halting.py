@@ -1,4 +1,4 @@
-"""Halting in training (adaptive computation time): which slots are done, and what q_continue should learn."""
+"""Halting in training (adaptive computation time): which slots are done, and the target of q_continue."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from models.reasoner import Readout, Reasoner, State
 
 
 def halt(state: State, readout: Readout, arch: Arch) -> State:
-    """Marks the slots that are done: at `halt_max_steps`, or when q_halt > 0 (HRM: > q_continue).
+    """Marks the slots that are done: at `halt_max_steps`, or when q_halt > 0 (HRM: q_halt > q_continue).
 
-    With probability `halt_exploration_prob`, drawn anew at every step, a slot goes on unless it has made a number of
-    steps drawn from [2, halt_max_steps].
+    With probability `halt_exploration_prob` a slot draws a minimum of steps from [2, halt_max_steps] and goes on until
+    it has made them. Every step draws anew.
     """
     steps, most = state.steps, arch.halt_max_steps
     halted = steps >= most
@@ -24,10 +24,10 @@ def halt(state: State, readout: Readout, arch: Arch) -> State:
 
 
 def continue_target(model: Reasoner, state: State, arch: Arch) -> Tensor:
-    """What q_continue should say [B]: the probability of being right after one more iteration, or later.
+    """The target of q_continue [B]: the probability of being right after one more iteration, or later.
 
-    sigmoid(q_halt') on the last step, sigmoid(max(q_halt', q_continue')) before, where ' is one more outer
-    iteration without gradient (HRM's Q-learning, without replay or target network).
+    It is sigmoid(q_halt') on the last step, and sigmoid(max(q_halt', q_continue')) before. The prime stands for one
+    more outer iteration without gradient. This is HRM's Q-learning, without replay or a target network.
     """
     with torch.no_grad():
         _, following = model.advance(state)

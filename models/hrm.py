@@ -12,7 +12,7 @@ from models.parts import Parts
 class Hierarchy(nn.Module):
     """H_cycles times: L_cycles times z_L = L(z_L, z_H + x), then z_H = H(z_H, z_L).
 
-    Gradient flows only through the very last update of z_L and the very last of z_H (the "one-step gradient").
+    Gradient flows only through the very last update of each latent (the paper's "one-step gradient").
     """
 
     def __init__(self, H_level: Stack, L_level: Stack, start: Start, H_cycles: int, L_cycles: int) -> None:

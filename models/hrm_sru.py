@@ -1,4 +1,7 @@
-"""HRM-SRU and HRM-SRU++: HRM's two levels as stacks of recurrent units over positions, without inner cycles."""
+"""HRM-SRU and HRM-SRU++: HRM's two levels as stacks of recurrent units over positions, without inner cycles.
+
+Shapes: B rows, L positions, D features; c_L and c_H are cells [B, layers, D].
+"""
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +14,24 @@ from models.sru import SRUStack
 
 
 class RandomCells(nn.Module):
-    """Cell states that every row draws anew, of std `std`, in the place of the stored ones of `fixed`."""
+    """Starts every row from random cells of the given std, instead of the stored cells of `fixed`."""
 
     def __init__(self, fixed: "CellInit", std: float) -> None:
         super().__init__()
         self.fixed, self.std = fixed, std
 
     def forward(self, batch: int) -> Latents:
-        """Latents as those of `fixed`."""
+        """Latents, with shapes as those of `fixed`."""
         output, *cells = self.fixed(batch)
         return (output, *(truncated_normal(*c.shape, std=self.std, device=c.device, dtype=c.dtype) for c in cells))
 
     def randomized(self, std: float) -> Start:
-        """The same starts, of another std."""
+        """The same starts, with another std."""
         return RandomCells(self.fixed, std)
 
 
 class CellInit(nn.Module):
-    """Stored starts of the cell states, [layers, 1, D] a level, behind an output of zeros."""
+    """Starts every row from stored cells, [layers, 1, D] for each level, and an output of zeros."""
 
     def __init__(self, H_layers: int, L_layers: int, length: int, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -45,12 +48,12 @@ class CellInit(nn.Module):
         return (zeros, *cells)
 
     def randomized(self, std: float) -> Start:
-        """Random starts in place of the stored ones, to give a model trained without them breadth."""
+        """Random starts instead of the stored one. They give breadth to a model trained without them."""
         return RandomCells(self, std)
 
 
 class RecurrentHierarchy(nn.Module):
-    """(y, c_L) = L(x, c_L); (y', c_H) = H(y, c_H). Carried are the cells; y' is only read out."""
+    """(y, c_L) = L(x, c_L); (y', c_H) = H(y, c_H). The cells carry over; y' is only read out."""
 
     def __init__(self, H_level: SRUStack, L_level: SRUStack, start: Start) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
-"""The layers all models share.
+"""The layers that models share.
 
-Shapes: B rows, S tokens of a puzzle, P puzzle-embedding tokens, L = P + S positions, D hidden size,
-H heads, K = D / H head size, V vocabulary. Parameters are float32 and are cast to the dtype of the
-activations where they are used.
+Shapes: B rows, S tokens of a puzzle, P puzzle-embedding tokens, L = P + S positions, D hidden size, H heads,
+K = D / H head size, V vocabulary. Parameters are float32; every use casts them to the dtype of the activations.
 """
 
 import math
@@ -16,7 +15,7 @@ from models.attention import AttentionFunction, sdpa
 from models.precision import product
 
 CUT = 2.0
-CUT_STD = 0.8796256610342398  # of N(0, 1) cut at +-2: dividing by it gives samples of the asked std
+CUT_STD = 0.8796256610342398  # std of N(0, 1) cut at +-2
 TAIL = math.erf(CUT / math.sqrt(2.0))
 EPS = 1e-5
 
@@ -24,9 +23,9 @@ EPS = 1e-5
 def truncated_normal(
     *shape: int, std: float, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Samples of N(0, std^2) cut at two standard deviations, rescaled so that their std is `std`.
+    """Samples of a normal distribution cut at two standard deviations and rescaled, so that their std is `std`.
 
-    Sampled by the inverse of the distribution function, which compiles into one graph.
+    Samples by the inverse of the distribution function, which compiles into one graph.
     """
     if std == 0:
         return torch.zeros(shape, device=device, dtype=dtype)
@@ -36,7 +35,7 @@ def truncated_normal(
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x * rsqrt(mean(x^2) + EPS) over the last axis, computed in float32; no gain."""
+    """x * rsqrt(mean(x^2) + EPS) over the last axis, computed in float32, without gain."""
     x32 = x.float()
     return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + EPS)).to(x.dtype)
 
@@ -54,10 +53,10 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A table [rows, D] of std D^-0.5, returned in `dtype`.
+    """A table [rows, D] of std D^-0.5. Looks up rows in `dtype`.
 
-    Looked up by a product with one-hot rows: for so few rows as cheap as an index, and its gradient is a product
-    too, which adds in a fixed order (an index's does not on a GPU).
+    A look-up is a product with one-hot rows. For few rows it costs no more than an index. Its gradient is a product
+    too, and adds in a fixed order. The gradient of an index does not, on a GPU.
     """
 
     def __init__(self, rows: int, dim: int, dtype: torch.dtype) -> None:
@@ -80,13 +79,13 @@ class SwiGLU(nn.Module):
         self.down_proj = Linear(inner, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        # two products, whose results lie in one piece: on a CPU a sixth faster than one, cut in two
+        # two products with contiguous results: on a CPU a sixth faster than one product, cut in two
         gate, up = (product(x, weight) for weight in self.gate_up_proj.weight.chunk(2))
         return self.down_proj(F.silu(gate) * up)
 
 
 def _angles(positions: Tensor, dim: int) -> Tensor:
-    """Rotation angles [L, dim] of a half-split rotation over `dim` features: frequencies, twice over."""
+    """Angles [L, dim] of a half-split rotation over `dim` features: one for each frequency, twice over."""
     frequencies = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     angles_LF = positions.float()[:, None] * frequencies
     return torch.cat((angles_LF, angles_LF), dim=-1)
@@ -100,7 +99,7 @@ def rope_1d(length: int, head_dim: int) -> Tensor:
 def rope_2d(height: int, width: int, prefix: int, head_dim: int) -> tuple[Tensor, Tensor]:
     """RoPE-2D angles (by row, by column), each [prefix + height*width, head_dim / 2].
 
-    The `prefix` puzzle-embedding tokens stand on no board cell and are not rotated.
+    The `prefix` puzzle-embedding tokens stand on no cell of the board, and do not turn.
     """
     cells = torch.arange(height * width)
     rows = F.pad(cells // width, (prefix, 0))
@@ -117,8 +116,8 @@ def _rotate(x_BLHK: Tensor, cos_LK: Tensor, sin_LK: Tensor) -> Tensor:
 class Rotary(nn.Module):
     """Rotates queries and keys by fixed angles, in float32.
 
-    `angles` holds one [L, K'] table per part of the head; the parts are rotated separately and their
-    widths K' add up to the head size K.
+    `angles` holds one table [L, K'] for each part of a head. Each part turns by its own table, and the widths K' add up
+    to the head size K.
     """
 
     def __init__(self, *angles: Tensor) -> None:
@@ -145,7 +144,7 @@ def sinusoids(length: int, dim: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Bidirectional multi-head attention over the positions; `rotary` turns queries and keys."""
+    """Bidirectional multi-head attention over the positions. `rotary` turns queries and keys."""
 
     def __init__(self, dim: int, heads: int, rotary: Rotary | None, attend: AttentionFunction = sdpa) -> None:
         super().__init__()
@@ -180,7 +179,7 @@ class Block(nn.Module):
 
 
 class MixerBlock(nn.Module):
-    """Post-norm block that mixes positions by a SwiGLU over them (`mlp_t`) in place of attention.
+    """Post-norm block that mixes positions by a SwiGLU over them (`mlp_t`) instead of attention.
 
     The first norm runs over the positions, while they are the last axis.
     """

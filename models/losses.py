@@ -1,4 +1,7 @@
-"""Token losses: stablemax and softmax cross entropy."""
+"""Token losses, the metrics of a row, and the loss of a training step.
+
+Shapes: B rows, S tokens, V vocabulary. A label below 0 is not scored.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,7 @@ def log_stablemax(logits: Tensor) -> Tensor:
     From "Grokking at the Edge of Numerical Stability" (arXiv 2501.04697).
     """
     x = logits.double()
-    # log s(x), written so that neither branch sees an argument at which its gradient is not finite
+    # log s(x): neither branch sees an argument where its gradient is not finite
     positive = x >= 0
     log_s = torch.where(positive, torch.log1p(torch.where(positive, x, 0)), -torch.log1p(-torch.where(positive, 0, x)))
     return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
@@ -40,16 +43,18 @@ TOKEN_LOSSES = {
 
 
 Metrics = dict[str, Tensor]
-"""Sums over rows: scalars, on the device."""
+"""Scalars on the device, each a sum over rows."""
 
 
 def row_metrics(readout: Readout, labels_BS: Tensor, loss_type: str, learned_halting: bool) -> dict[str, Tensor]:
-    """What is right, and the losses, each [B].
+    """Accuracies and losses, each [B].
 
-    `accuracy` is the share of the scored tokens that are right, `exact_accuracy` whether all are, `lm_loss` the token
-    loss averaged over them; a row without one has share and loss 0 and is exactly right. `q_halt_loss` is the binary
-    cross entropy of q_halt against "this answer is exactly right"; `total_loss` adds half of it, where halting is
-    learned.
+    - `accuracy`: the share of the scored tokens that are right; 0 in a row without scored tokens.
+    - `exact_accuracy`: whether all scored tokens are right; true in a row without them.
+    - `q_halt_accuracy`: whether q_halt says the same.
+    - `lm_loss`: the mean token loss of the scored tokens.
+    - `q_halt_loss`: the binary cross entropy of q_halt against "this answer is exactly right".
+    - `total_loss`: lm_loss, plus half of q_halt_loss if halting is learned.
     """
     scored = labels_BS >= 0
     tokens_B = scored.sum(-1)
@@ -71,11 +76,11 @@ def row_metrics(readout: Readout, labels_BS: Tensor, loss_type: str, learned_hal
 def step_loss(
     readout: Readout, state: State, arch: Arch, target_continue: Tensor | None = None
 ) -> tuple[Tensor, Metrics]:
-    """(loss summed over rows, metrics).
+    """(The loss of a training step, summed over rows; metrics).
 
-    The loss of a row is the total_loss of `row_metrics` and, where given, half the binary cross entropy of q_continue
-    against its target. Losses are summed over all rows; accuracy, exact_accuracy, q_halt_accuracy and steps over the
-    `count` rows that halted and have a scored token.
+    The loss of a row is its total_loss. A target of q_continue adds half the binary cross entropy of q_continue.
+    Metrics sum losses over all rows. They sum accuracy, exact_accuracy, q_halt_accuracy and steps over the `count` rows
+    that have halted and have a scored token.
     """
     values = row_metrics(readout, state.labels, arch.loss.loss_type, arch.learned_halting) | {"steps": state.steps}
     if target_continue is not None:

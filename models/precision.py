@@ -1,8 +1,7 @@
-"""Products of matrices in 16 bits, which a CPU that is slow in them computes in float32.
+"""Products of 16-bit matrices. Most CPUs are slow at them and compute them in float32 here.
 
-A CPU with Intel's AMX multiplies bfloat16 in hardware of its own; the others that were tried are 1.4 to 8 times faster
-in float32, and one that is not known is taken for such. It is no less exact: sums of 16-bit products, too, are kept in
-float32 and rounded once.
+Intel's AMX multiplies bfloat16 in hardware. All other CPUs that we tried are 1.4 to 8 times faster in float32, and an
+unknown CPU counts as one of these. Float32 is no less exact: 16-bit products also add up in float32 and round once.
 """
 
 from pathlib import Path
@@ -17,13 +16,13 @@ FAST_BFLOAT16 = _CPU.is_file() and "amx_bf16" in _CPU.read_text()
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """In which dtype products with `x` are computed; their results have that of `x`."""
+    """The dtype in which to compute products with `x`. Their results have the dtype of `x`."""
     slow = x.device.type == "cpu" and not (x.dtype == torch.bfloat16 and FAST_BFLOAT16)
     return torch.float32 if slow and x.dtype in (torch.bfloat16, torch.float16) else x.dtype
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b in the dtype of x, to which W [out, in] and b [out] are rounded: [..., in] -> [..., out]."""
+    """x W^T + b: [..., in] -> [..., out]. W [out, in] and b [out] are rounded to the dtype of x first."""
     dtype = product_dtype(x)
     bias = None if bias is None else bias.to(x.dtype).to(dtype)
     return F.linear(x.to(dtype), weight.to(x.dtype).to(dtype), bias).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Puzzle embeddings: a learned row per puzzle identifier, put before the puzzle's tokens."""
+"""Puzzle embeddings: one learned row for each puzzle identifier, which stands before the puzzle's tokens."""
 
 import torch
 import torch.nn.functional as F
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class PuzzleEmbedding(nn.Module):
-    """A table [N, E], zero at start; a row becomes P tokens of size D (zeros fill P*D - E places).
+    """A table [N, E] of zeros. A row becomes P tokens of size D; zeros fill the P*D - E places that are left.
 
-    Trained by sign-SGD (`training.optim.SignSGD`) on the rows that a batch used, never by the main optimizer.
+    Sign-SGD (`training.optim.SignSGD`) trains the rows that a batch used. The main optimizer never does.
     """
 
     def __init__(self, identifiers: int, dim: int, tokens: int, hidden_size: int, dtype: torch.dtype) -> None:

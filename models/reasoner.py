@@ -1,7 +1,9 @@
 """The reasoner: embeds a puzzle, recurs on its latents, reads out an answer and a halting logit.
 
-A State is a value: `step` returns a new one and never changes the one it was given. Who halts, what
-the loss is, how deep and how broad we search, are other modules' business.
+A State is a value: `step` returns a new one and leaves the old one as it was. Halting, losses, depth and breadth are
+the business of other modules.
+
+Shapes: B rows (slots), S tokens of a puzzle, L positions (S and the puzzle-embedding tokens), D features, V vocabulary.
 """
 
 import math
@@ -20,18 +22,18 @@ from models.puzzle_embedding import PuzzleEmbedding
 
 
 class State(NamedTuple):
-    """B slots, each with the puzzle it is working on."""
+    """B slots, each with its puzzle and how far it has come."""
 
-    latents: Latents  # [B, L, D] (recursion.py)
+    latents: Latents  # [B, L, D]
     inputs: Tensor  # [B, S] int32
     labels: Tensor  # [B, S] int32
     puzzle_ids: Tensor  # [B] int32
     steps: Tensor  # [B] int32: outer iterations made on this puzzle
-    halted: Tensor  # [B] bool: done, so the slot takes the next puzzle
+    halted: Tensor  # [B] bool: the slot is done and takes the next puzzle
 
 
 class Readout(NamedTuple):
-    """What an outer iteration says."""
+    """The answer after an outer iteration, and the halting logits."""
 
     logits: Tensor  # [B, S, V]
     q_halt: Tensor  # [B] float32: above 0 means "my answer is right"
@@ -39,11 +41,11 @@ class Readout(NamedTuple):
 
 
 Advance = Callable[[State], tuple[State, Readout]]
-"""An outer iteration of every slot."""
+"""Makes one outer iteration of every slot."""
 
 
 def where_rows(rows_B: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """`yes` in the rows where `rows_B` (bool [B]) holds, `no` in the others; both are [B, ...]."""
+    """`yes` [B, ...] in the rows that `rows_B` (bool [B]) marks, `no` [B, ...] in the others."""
     return torch.where(rows_B.view(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 
@@ -51,10 +53,11 @@ class Reasoner(nn.Module):
     """A core between an embedding and two heads.
 
     Args:
-        core: how latents start and what one outer iteration does to them.
+        core: starts latents, and makes an outer iteration on them.
         tokens: token embedding [V, D].
-        lm_head, q_head: what reads the answer [V] and (q_halt, q_continue) off a latent.
-        positions: [L, D] added to the tokens ("learned": an Embedding; "absolute": a Tensor), or None.
+        lm_head: reads the answer [V] off a latent.
+        q_head: reads (q_halt, q_continue) off a latent.
+        positions: [L, D] to add to the tokens, an Embedding ("learned") or a Tensor ("absolute"); or None.
         puzzle_emb: puzzle embedding, or None.
         graphed: makes iterations without gradient a CUDA graph (models/kernels/graph.py), or None.
     """
@@ -91,23 +94,23 @@ class Reasoner(nn.Module):
         return math.sqrt(x_BLD.shape[-1]) * x_BLD
 
     def read_out(self, z_BLD: Tensor, tokens: int) -> Readout:
-        """The answer from the last `tokens` positions and the halting logits from the first."""
+        """The answer, from the last `tokens` positions, and the halting logits, from the first position."""
         q_B2 = self.q_head(z_BLD[:, 0].float())
         return Readout(self.lm_head(z_BLD[:, -tokens:]), q_B2[:, 0], q_B2[:, 1])
 
     def start(self, batch: Batch) -> State:
-        """Fresh rows on `batch`, with no iteration made; marked halted, so that `step` fills them anew."""
+        """Fresh rows on `batch`, before their first iteration. They count as halted, so `step` fills them anew."""
         rows = batch.inputs.shape[0]
         steps = torch.zeros(rows, dtype=torch.int32, device=batch.inputs.device)
         return State(self.core.start(rows), *batch, steps=steps, halted=torch.ones_like(steps, dtype=torch.bool))
 
     def refill(self, state: State, batch: Batch) -> State:
-        """Slots that halted take their row of `batch`, fresh latents and zero steps; the others go on."""
+        """Gives slots that halted their row of `batch`, fresh latents and zero steps. The others go on."""
         filled: State = tree_map(partial(where_rows, state.halted), self.start(batch), state)
         return filled._replace(halted=torch.zeros_like(state.halted))
 
     def advance(self, state: State) -> tuple[State, Readout]:
-        """`iterate`, perhaps as a CUDA graph."""
+        """`iterate`, as a CUDA graph if the backend has one."""
         return self.iterate(state) if self._graphed is None else self._graphed(state)
 
     def iterate(self, state: State) -> tuple[State, Readout]:
@@ -118,5 +121,5 @@ class Reasoner(nn.Module):
         return state._replace(latents=tuple(z.detach() for z in latents), steps=state.steps + 1), readout
 
     def step(self, state: State, batch: Batch) -> tuple[State, Readout]:
-        """`refill`, then `advance`: one step of segment-wise online training (before halting)."""
+        """`refill`, then `advance`: one step of segment-wise online training, before halting."""
         return self.advance(self.refill(state, batch))

@@ -1,4 +1,7 @@
-"""The recursion that TRM and EqR share."""
+"""The recursion that TRM and EqR share.
+
+Shapes: B rows, L positions, D features.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +10,9 @@ from models.core import Latents, Start
 
 
 class Recursion(nn.Module):
-    """One network f on two latents: L_cycles times z_L = f(z_L, z_H + x), then z_H = f(z_H, z_L).
+    """One network f on two latents. A pass is L_cycles times z_L = f(z_L, z_H + x), then z_H = f(z_H, z_L).
 
-    That is one pass; an outer iteration makes H_cycles passes, and only the last carries gradient.
+    An outer iteration makes H_cycles passes. Only the last carries gradient.
     """
 
     def __init__(self, L_level: nn.Module, start: Start, H_cycles: int, L_cycles: int) -> None:

@@ -1,6 +1,7 @@
 """Simple Recurrent Units over positions (arXiv 1709.02755), and SRU++ (arXiv 2102.12459), which mixes by attention.
 
-Shapes: B rows, L positions (the recurrence's time), D hidden features; c is a layer's cell state [B, D].
+Shapes: B rows, L positions (the time of the recurrence), D features, I = D / 4 inner features, N layers. c is the cell
+state of a layer, [B, D].
 """
 
 from typing import Protocol
@@ -14,7 +15,7 @@ from models.layers import Linear
 
 
 class Scan(Protocol):
-    """What `sru_scan` is: the recurrence, on whatever computes it."""
+    """The recurrence over positions, as `sru_scan` has it."""
 
     def __call__(
         self,
@@ -30,7 +31,7 @@ class Scan(Protocol):
 def sru_scan(
     u_BLD3: Tensor, x_BLD: Tensor, c_BD: Tensor, weight_c: Tensor, bias: Tensor, c_mask_BD: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The recurrence over positions: outputs [B, L, D] and the last cell state [B, D].
+    """The recurrence over positions. Returns outputs [B, L, D] and the last cell state [B, D].
 
         forget = sigmoid(u1 + v_f c + b_f);  reset = sigmoid(u2 + v_r c + b_r)
         c = u0 + (c - u0) forget;  out = x + (c - x) reset
@@ -41,7 +42,7 @@ def sru_scan(
     u0, u1, u2 = u_BLD3.unbind(-1)
     (v_f, v_r), (b_f, b_r) = weight_c.chunk(2), bias.chunk(2)
     outputs = []
-    # unbind, because the gradient of one position taken out by its index is as large as all positions
+    # unbind, because an index would make the gradient of every position as large as all positions
     for u0_BD, f_BD, r_BD, x_BD in zip(*(t.unbind(1) for t in (u0, u1 + b_f, u2 + b_r, x_BLD)), strict=True):
         forget = torch.sigmoid(torch.addcmul(f_BD, v_f, c_BD))
         reset = torch.sigmoid(torch.addcmul(r_BD, v_r, c_BD))
@@ -52,7 +53,7 @@ def sru_scan(
 
 
 class AttentionTransform(nn.Module):
-    """SRU++'s u = W3 LayerNorm(alpha attn(q, k, v) + z), with z = q = W1 x and (k, v) = W2 z, in D / 4 features."""
+    """u = W3 LayerNorm(alpha attention(q, k, v) + z) of SRU++, with z = q = W1 x and (k, v) = W2 z in I features."""
 
     def __init__(self, dim: int, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
@@ -74,10 +75,13 @@ class AttentionTransform(nn.Module):
 
 
 class SRULayer(nn.Module):
-    """One layer. `plusplus` replaces W by attention and normalises the input of the gates, not of the highway.
+    """One layer.
 
-    `drop_cell` is the dropout, one draw a row and feature, on the cell's part of the output. `scan` runs the
-    recurrence.
+    Args:
+        dim: D.
+        plusplus: SRU++: attention replaces W, and a LayerNorm comes before the gates, but not before the highway.
+        drop_cell: dropout on the cell's part of the output, with one draw for each row and feature.
+        scan: runs the recurrence.
     """
 
     def __init__(self, dim: int, plusplus: bool, drop_cell: float = 0.0, scan: Scan = sru_scan) -> None:
@@ -102,7 +106,7 @@ class SRULayer(nn.Module):
 
 
 class SRUStack(nn.Module):
-    """Layers one above the other: (x [B, L, D], c [B, layers, D]) -> (output, new c)."""
+    """Layers on top of each other: (x [B, L, D], c [B, N, D]) -> (output, new c)."""
 
     def __init__(self, layers: int, dim: int, plusplus: bool, scan: Scan = sru_scan) -> None:
         super().__init__()

@@ -107,7 +107,7 @@ def test_a_gpu_without_kernels_compiles_where_it_can(machine, here, words, compi
     if compiled:
         assert choose("auto", "auto", True, model, GPU).compiled
     else:
-        with pytest.raises(ValueError, match="^compile=true cannot be had here: torch.compile"):
+        with pytest.raises(ValueError, match="^compile=true cannot run here: torch.compile"):
             choose("auto", "auto", True, model, GPU)
 
 
@@ -124,7 +124,7 @@ def test_float8_is_had_by_name_alone(machine):
     assert choose("float8", "auto", "auto", sudoku, GPU, graphs=False) == expected
     assert not choose("auto", "auto", "auto", sudoku, GPU).float8
     for words, why in ((MAZE, "more than 128 features"), (["train=hrm_sru"], "it is for blocks")):
-        with pytest.raises(ValueError, match=f"^kernels=float8 cannot be had here: .*{why}"):
+        with pytest.raises(ValueError, match=f"^kernels=float8 cannot run here: .*{why}"):
             choose("float8", "auto", "auto", arch(*words), GPU)
     with pytest.raises(ValueError, match="the device is cpu"):
         choose("float8", "auto", "auto", sudoku, CPU)

@@ -24,7 +24,7 @@ def test_they_say_how_they_are_used(name, tmp_path):
 @pytest.mark.parametrize(
     "name, words, why",
     [
-        ("speed", ["quickstart", "--how", "float8"], "kernels=float8 cannot be had here"),
+        ("speed", ["quickstart", "--how", "float8"], "kernels=float8 cannot run here"),
         ("speed", ["nosuch"], "nosuch"),
         ("compute_curve", ["nosuch", "--depth", "0"], "--depth, --breadth and --rows should be at least 1"),
         ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
