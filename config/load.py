@@ -14,12 +14,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from config.fields import Role, keys
 from config.schema import EvalConfig, PretrainConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent
 GROUPS = ("arch", "dataset", "train", "eval")
-KEPT = ("arch", "global_batch_size", "join_epochs", "seed", "optimizer", "ema", "run_name", "checkpoint_path")
-"""What cannot change when a run goes on."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -194,7 +193,7 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     changed = validate(PretrainConfig, _container(values))
     if changed.load_checkpoint not in (None, base.load_checkpoint):
         raise ValueError("give resume (go on with a run) or load_checkpoint (start from weights), not both")
-    for key in KEPT:
+    for key in keys(PretrainConfig, Role.FIXED):
         if changed.model_dump()[key] != base.model_dump()[key]:
             raise ValueError(f"{key} cannot change when a run goes on; the checkpoint's configuration has its own")
     there, here = (config.dataset.data_path for config in (base, changed))

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from config.schema import Arch, EvalConfig
+from config.architectures import Arch
+from config.fields import Role, keys
+from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.settings import Settings
 from evaluation.units import Plan
 from models.backend import Backend
 from runtime.load import Loaded
 from runtime.versions import versions
-
-_FREE = {"checkpoint", "dataset_data_path", "eval_dir", "shard", "device", "max_eval_steps"}
-"""Keys that may differ between parts: they change no number, or `same` holds what they stand for."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def describe(
     """What this evaluation is about."""
     data_path = config.dataset_data_path or loaded.data_path
     metadata = (Path(data_path) / config.split / "dataset.json").read_bytes()
-    asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
+    local = keys(EvalConfig, Role.LOCAL)  # `same` holds what they stand for
+    asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in local}
     same = {
         "halt_max_steps": settings.depths,
         "max_puzzles": len(plan.examples_N),

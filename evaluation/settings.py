@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from config.schema import Arch, EvalConfig
+from config.architectures import Arch
+from config.schema import EvalConfig
 from evaluation.halting import Halting
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from config.schema import Arch, BlockArch, EvalConfig, PretrainConfig
+from config.architectures import Arch, BlockArch
+from config.schema import EvalConfig, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
 from models.kernels.limits import WIDEST_HEAD, WIDEST_KERNEL_ROW
 from models.parts import Parts, plain

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from config.schema import Arch
+from config.architectures import Arch
 from dataset.puzzles import PuzzleShape
 from models.backend import PLAIN, Backend
 from models.core import Core

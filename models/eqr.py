@@ -2,7 +2,7 @@
 
 import torch
 
-from config.schema import EqRArch
+from config.architectures import EqRArch
 from models.core import RandomInit
 from models.parts import Parts
 from models.recursion import Recursion

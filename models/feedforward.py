@@ -8,7 +8,7 @@ segment goes on from the latent.
 import torch
 from torch import Tensor, nn
 
-from config.schema import FeedforwardArch
+from config.architectures import FeedforwardArch
 from models.core import Latents, Start, ZeroInit
 from models.layers import Stack
 from models.parts import Parts

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from config.schema import Arch
+from config.architectures import Arch
 from models.reasoner import Readout, Reasoner, State
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from config.schema import HRMArch
+from config.architectures import HRMArch
 from models.core import FixedInit, Latents, Start
 from models.layers import Stack
 from models.parts import Parts

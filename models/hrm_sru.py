@@ -6,7 +6,7 @@ Shapes: B rows, L positions, D features; c_L and c_H are cells [B, layers, D].
 import torch
 from torch import Tensor, nn
 
-from config.schema import HRMSRUArch
+from config.architectures import HRMSRUArch
 from models.core import Latents, Start
 from models.layers import truncated_normal
 from models.parts import Parts

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from config.schema import Arch
+from config.architectures import Arch
 from models.reasoner import Readout, State
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from config.schema import BlockArch
+from config.architectures import BlockArch
 from models.attention import AttentionFunction, sdpa
 from models.core import Draw
 from models.layers import Block, MixerBlock, Rotary, Stack, rope_1d, rope_2d, truncated_normal

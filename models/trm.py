@@ -2,7 +2,7 @@
 
 import torch
 
-from config.schema import TRMArch
+from config.architectures import TRMArch
 from models.core import FixedInit
 from models.parts import Parts
 from models.recursion import Recursion

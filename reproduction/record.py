@@ -19,8 +19,9 @@ from typing import Any
 import yaml
 
 from config.command import command
+from config.fields import Role, keys
 from config.load import choices
-from config.schema import PretrainConfig
+from config.schema import EvalConfig, PretrainConfig
 from evaluation.results import read_results
 from reproduction.records import (
     FROM_ARCH,
@@ -40,11 +41,6 @@ from runtime.files import write_whole
 
 POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
-_NO_NUMBER_CHANGES = {
-    *("checkpoint", "dataset_data_path", "eval_dir", "shard", "max_eval_steps"),
-    *("device", "attention", "compile", "cuda_graphs"),
-}
-"""Settings of an evaluation that are places, or ways to compute the same. Of `kernels` only float8 is kept."""
 _AS_THEY_ARE = ("step", "weights", "device", "processes", "backend", "versions", "seconds", "work")
 """What a record repeats from results.json."""
 
@@ -134,7 +130,8 @@ def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
     arch = results["arch"]
     if {**arch, **{name: trained[name] for name in FROM_ARCH if name in trained}} != trained:
         raise ValueError(f"{directory} evaluates another model than this run's")
-    settings = {name: value for name, value in results["settings"].items() if name not in _NO_NUMBER_CHANGES}
+    dropped = keys(EvalConfig, Role.LOCAL, Role.COMPUTE)
+    settings = {name: value for name, value in results["settings"].items() if name not in dropped}
     settings |= {name: arch.get(name) for name in FROM_ARCH}
     if settings.pop("kernels", None) == "float8":
         settings["kernels"] = "float8"

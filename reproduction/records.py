@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
-from config.load import KEPT, validate
+from config.fields import Role, keys
+from config.load import validate
 from config.schema import EvalConfig, PretrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "runs"
 
-FROM_ARCH = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
+FROM_ARCH = keys(EvalConfig, Role.MODEL)
 """Settings of an evaluation that default to the model's own."""
 
 STARTS_STD: float = EvalConfig.model_fields["different_init_reset_std"].default
@@ -180,7 +181,7 @@ def portable(config: PretrainConfig) -> PretrainConfig:
     values = config.model_dump()
     values["dataset"]["data_path"] = f"data/{Path(config.dataset.data_path).name}"
     values["load_checkpoint"] = config.load_checkpoint and Path(config.load_checkpoint).name
-    for name in ("checkpoint_path", "resume", "max_seconds", "project_name", "entity", "wandb_mode", "device"):
+    for name in keys(PretrainConfig, Role.LOCAL):
         values[name] = PretrainConfig.model_fields[name].default
     return validate(PretrainConfig, values)
 
@@ -203,7 +204,7 @@ def chain(record: Record, records: Sequence[Record]) -> list[Record]:
 def from_weights(record: Record, earlier: Record) -> bool:
     """Whether a run began anew from the weights of the earlier run, instead of resuming it."""
     config, before = record.config.model_dump(), earlier.config.model_dump()
-    kept = all(config[name] == before[name] for name in (*KEPT, "load_checkpoint"))
+    kept = all(config[name] == before[name] for name in (*keys(PretrainConfig, Role.FIXED), "load_checkpoint"))
     return config["load_checkpoint"] is not None and not (kept and record.steps > earlier.steps)
 
 

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from config.architectures import HRMSRUArch
 from config.load import validate
-from config.schema import HRMSRUArch, PretrainConfig
+from config.schema import PretrainConfig
 from dataset.puzzles import PuzzleShape
 from models.reasoner import State
 from runtime.files import whole

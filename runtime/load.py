@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from config.architectures import Arch
+from config.fields import Role, keys
 from config.load import validate
-from config.schema import Arch, EvalConfig
+from config.schema import EvalConfig
 from dataset.puzzles import PuzzleShape
 from models.backend import Backend, choose
 from models.build import build, place
@@ -90,8 +92,8 @@ def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
     Raises:
         ValueError: a setting that this model does not have.
     """
-    names = ("lambda_", "noise_scale", "H_init_std", "L_init_std", "forward_dtype")
-    asked = {name: value for name in names if (value := config.model_dump()[name]) is not None}
+    values = config.model_dump()
+    asked = {name: values[name] for name in keys(EvalConfig, Role.MODEL) if values[name] is not None}
     for name in asked:
         if name not in type(arch).model_fields:
             raise ValueError(f"{name} is a setting of EqR, but the checkpoint's model is {arch.name}")
@@ -130,7 +132,7 @@ def build_for_evaluation(loaded: Loaded, config: EvalConfig, shape: PuzzleShape,
     if config.halt_q is not None and not loaded.arch.learned_halting:
         raise ValueError(f"halt_q={config.halt_q} needs a model that has learned to halt; {loaded.origin} has not")
     arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
-    if arch.name == "eqr" and std != EvalConfig.model_fields["different_init_reset_std"].default:
+    if arch.name == "eqr" and config.asks_for("different_init_reset_std"):
         raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")
     backend = choose(config, arch, device)
     model = build(arch, shape, backend)

@@ -19,8 +19,8 @@ import yaml
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from config.architectures import Arch, EqRArch, HRMArch, TRMArch
 from config.load import validate
-from config.schema import Arch, EqRArch, HRMArch, TRMArch
 from models.layers import sinusoids
 from runtime import checkpoint as ours
 from runtime.files import whole

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import models.eqr
+from config.architectures import Arch
 from config.load import load_eval, load_pretrain
-from config.schema import Arch, PretrainConfig
+from config.schema import PretrainConfig
 from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
 from evaluation.settings import Settings
 from evaluation.units import evaluate

@@ -4,8 +4,10 @@ import pytest
 import torch
 import yaml
 
+from config.architectures import EqRArch, TRMArch
+from config.fields import Role, keys
 from config.load import choices, load_eval, load_pretrain, resume_config, to_yaml
-from config.schema import EqRArch, EvalConfig, PretrainConfig, TRMArch
+from config.schema import EvalConfig, PretrainConfig
 from dataset.puzzles import PuzzleShape
 from models.build import build
 
@@ -176,6 +178,34 @@ def test_a_configuration_cannot_be_changed():
 @pytest.mark.parametrize("word, depths", [("4", [4]), ("[16,1,4]", [16, 1, 4]), ("[8]", [8]), ("null", None)])
 def test_depth_is_a_number_or_a_list(word, depths):
     assert load_eval(["checkpoint=x", f"halt_max_steps={word}"]).halt_max_steps == depths
+
+
+# -- roles of keys --------------------------------------------------------------------------------------------
+
+MODEL = "lambda_ noise_scale H_init_std L_init_std forward_dtype"
+STREAMING = "streaming halt_q halt_residual halt_patience halt_min_steps agree look_interval"
+EXTENT = "halt_max_steps different_init convergence_top_k max_eval_steps max_puzzles"
+
+
+@pytest.mark.parametrize(
+    "config, role, names",
+    [
+        (PretrainConfig, Role.FIXED, "arch seed global_batch_size join_epochs optimizer ema checkpoint_path run_name"),
+        (PretrainConfig, Role.LOCAL, "max_seconds checkpoint_path project_name entity wandb_mode resume device"),
+        (EvalConfig, Role.LOCAL, "checkpoint dataset_data_path max_eval_steps eval_dir shard device"),
+        (EvalConfig, Role.COMPUTE, "attention compile cuda_graphs"),
+        (EvalConfig, Role.MODEL, MODEL),
+        (EvalConfig, Role.STREAMING, STREAMING),
+        (EvalConfig, Role.EXTENT, EXTENT),
+    ],
+)
+def test_what_depends_on_a_role_is_said_here(config, role, names):
+    """FIXED: what a resumed run keeps. LOCAL: what parts of an evaluation may differ in. Both are promises to users."""
+    assert keys(config, role) == tuple(names.split())
+
+
+def test_a_model_setting_has_the_name_that_the_model_gives_it():
+    assert set(keys(EvalConfig, Role.MODEL)) < set(EqRArch.model_fields)
 
 
 # -- mistakes -------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.architectures import Arch
 from config.load import choices, load_pretrain
-from config.schema import Arch
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Batch, Puzzles, PuzzleShape, TrainingBatches
 from models import precision

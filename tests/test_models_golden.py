@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from config.schema import Arch
+from config.architectures import Arch
 from dataset.puzzles import Batch, PuzzleShape
 from models.build import build
 from models.halting import continue_target, halt

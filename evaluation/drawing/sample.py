@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from config.fields import Role, keys
 from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
@@ -28,10 +29,6 @@ from runtime.load import build_for_evaluation, load_model
 DEPTH, BREADTH = 16, 8
 ROWS = 64
 """Trajectories at a time, unless an evaluation says how many. Few, so that progress shows."""
-_KEPT = (
-    "dataset_data_path split different_init_reset_std perturb_std convergence_window global_batch_size seed ema "
-    "lambda_ noise_scale H_init_std L_init_std forward_dtype kernels attention device"
-).split()
 
 
 class Paths(NamedTuple):
@@ -86,7 +83,8 @@ def config_of(checkpoint: Path, results: dict[str, Any] | None) -> EvalConfig:
         "different_init": min(breadth, BREADTH) if breadth > 1 else BREADTH,
         "compile": False,
     }
-    return validate(EvalConfig, {key: settings[key] for key in _KEPT if key in settings} | changes)
+    kept = EvalConfig.model_fields.keys() - keys(EvalConfig, Role.EXTENT, Role.STREAMING)
+    return validate(EvalConfig, {key: settings[key] for key in kept & settings.keys()} | changes)
 
 
 def _build(config: EvalConfig) -> tuple[Settings, Reasoner, Start, Puzzles, dict[str, str]]:
