@@ -1,4 +1,4 @@
-"""What computes a model: every combination of choices, device, precision and model, with devices that are not here."""
+"""The choice of a backend: all combinations of settings, precisions and models, on devices that are not here."""
 
 import importlib.util
 import itertools

@@ -32,7 +32,7 @@ RUNS = {
 
 
 def test_training_and_evaluation_share_no_graph(monkeypatch):
-    """Dropout is in one of them."""
+    """Only training has dropout."""
     model, modes = torch.nn.Dropout(), []
     graphed = Graphed(lambda x: modes.append(model.training) or x, model)
     monkeypatch.setattr(graphed, "_record", lambda _: pytest.fail("it would be recorded"))
@@ -43,7 +43,7 @@ def test_training_and_evaluation_share_no_graph(monkeypatch):
 
 
 def test_only_iterations_without_gradient_are_recorded(monkeypatch):
-    """Nor are those within a recording, HRM's look ahead in training."""
+    """Nor are iterations inside another recording, such as HRM's look ahead in training."""
     ways, recording = [], False
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recording)
     monkeypatch.setattr(Graphed, "__call__", lambda self, x: ways.append("a graph") or x)
@@ -96,7 +96,7 @@ def test_training(name, tiny_data):
 
 @on_a_gpu
 def test_evaluation(tiny_data):
-    """Also of fewer rows in between, and of weights that have changed since."""
+    """Also with fewer rows in between, and after the weights have changed."""
     config = load_pretrain(["train=eqr_maze_unique", f"dataset.data_path={tiny_data}"])
     puzzles = Puzzles(str(tiny_data), "test", DEVICE)
     torch.manual_seed(0)
@@ -129,7 +129,7 @@ def test_code_that_waits_for_the_device_is_told_how_to_do_without():
 
 @on_a_gpu
 def test_tensors_that_move_are_followed(tiny_data):
-    """Weights put in other places, and gradients that were taken away, as zero_grad() does."""
+    """Weights move to other places, and zero_grad() takes gradients away."""
     config = load_pretrain(["train=eqr_maze_unique", *SMALL, f"dataset.data_path={tiny_data}"])
     puzzles = Puzzles(str(tiny_data), "train", DEVICE)
     found = []
@@ -170,7 +170,7 @@ def test_evaluations_between_steps_of_training(tiny_data):
 
 
 class Recording:
-    """Stands in for a CUDA graph, without a GPU: a replay does the arithmetic anew, into the recording's tensors."""
+    """Stands in for a CUDA graph, without a GPU. A replay computes anew and writes into the recording's tensors."""
 
     def __init__(self) -> None:
         self.function, self.parameters = Recording.of

@@ -1,4 +1,4 @@
-"""docs/how_it_thinks.md: its snippets are those of the code, and its numbers those of the models it describes."""
+"""docs/how_it_thinks.md: its snippets stand in the code, and its numbers are those of the models."""
 
 import math
 import os
@@ -40,7 +40,7 @@ def load(name: str):
 
 
 class Run:
-    """One outer iteration of a configuration's model on the page's puzzle, with its networks and blocks counted."""
+    """One outer iteration of a configuration's model on the page's puzzle. Counts its networks and blocks."""
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
@@ -80,7 +80,7 @@ def snippets(root, *words):
 
 @pytest.fixture
 def copy(tmp_path):
-    """What the page is made of, to be changed."""
+    """A copy of the page and its sources, for tests to change."""
     for folder in ("docs", "config", "models", "training", "evaluation"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
     return tmp_path
@@ -240,7 +240,7 @@ def test_where_gradient_flows(runs):
 
 
 def test_memory_is_that_of_one_pass(runs):
-    """What backpropagation keeps of 3 passes is what it keeps of 1."""
+    """Backpropagation keeps as much of 3 passes as of 1."""
     run, kept = runs["TRM"], []
 
     def pack(t):

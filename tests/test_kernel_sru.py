@@ -1,4 +1,4 @@
-"""The kernel of the SRU recurrence against the loop over positions; where there is no GPU, as Triton interprets it."""
+"""The kernel of the SRU recurrence against the loop over positions. Without a GPU, Triton interprets it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -42,7 +42,7 @@ def assert_close(found: Sequence[Tensor], wanted: Sequence[Tensor], error: float
 
 @pytest.fixture
 def poisoned() -> Iterator[None]:
-    """New memory is filled with NaN, so that what nobody wrote shows."""
+    """Fills new memory with NaN, so that unwritten numbers show."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -86,7 +86,7 @@ def test_half_precision_errs_little_more_than_its_rounding() -> None:
     assert [t.dtype for t in ours] == [t.dtype for t in loop]
     for mine, plain, right in zip(ours, loop, exact, strict=True):
         assert (mine - right).norm() < 0.01 * right.norm()
-        assert (mine - right).norm() < 1.5 * (plain - right).norm()  # the interpreter cuts off where a GPU rounds
+        assert (mine - right).norm() < 1.5 * (plain - right).norm()  # the interpreter cuts off, a GPU rounds
 
 
 def test_gradients_repeat_to_the_bit() -> None:

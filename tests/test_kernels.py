@@ -1,6 +1,6 @@
-"""Kernels against the plain code that they stand for: float32, odd shapes, forward and backward.
+"""Kernels against the plain code whose results they compute: float32, odd shapes, forward and backward.
 
-Where there is no GPU they run in Triton's interpreter (conftest.py). Whatever they write into is poisoned first.
+Without a GPU they run in Triton's interpreter (conftest.py). Memory is poisoned before they write to it.
 """
 
 import math
@@ -61,7 +61,7 @@ FUSED = Backend(kernels=True, attention=None)
 
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
-    """What the kernels' launchers allocate is NaN until it is written, and has room behind it that nobody writes to."""
+    """Fills what the launchers allocate with NaN, and checks that nothing writes into the room behind it."""
     behind, new = [], torch.empty
     for place, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         original = getattr(place, name)
@@ -80,7 +80,7 @@ def poisoned(monkeypatch):
 
 
 def agree(fused, plain, *leaves: torch.Tensor, tolerance: float = 2e-6) -> None:
-    """Both functions give the same, and the same gradients with respect to the leaves."""
+    """Both functions give the same result, and the same gradients of the leaves."""
     results = []
     for function in (fused, plain):
         out = function()
@@ -104,7 +104,7 @@ def test_mlp_over_features(B, L, D):
 
 
 def test_products_in_float8():
-    """Into float32: the interpreter rounds a number just below a power of two to half of it, where it is float8."""
+    """Results are float32. In float8 the interpreter rounds a number just below a power of two to half of it."""
     torch.manual_seed(0)
     x, layer = rms_norm(torch.randn(70, 192, device=DEVICE)), SwiGLU(192, 4).to(DEVICE)
     weight, scale, _ = weights.in_float8(layer.gate_up_proj.weight)
@@ -247,7 +247,7 @@ def test_the_longest_keys_are_known_and_change_nothing_where_they_are_short(H, K
     assert (keys <= each * 1.00001).all() and (each <= keys.sum(1).max() * 1.00001).all()
     for bounded, plain in zip(attend(qkv, H, longest), attend(qkv, H), strict=True):
         torch.testing.assert_close(bounded, plain, rtol=2e-6, atol=2e-6)
-    assert not torch.equal(attend(qkv, H, longest)[1], attend(qkv, H)[1])  # they went different ways
+    assert not torch.equal(attend(qkv, H, longest)[1], attend(qkv, H)[1])  # they took different ways
 
 
 def test_large_scores_do_not_overflow():
@@ -279,7 +279,7 @@ def test_rotation_there_and_back_keeps_to_its_memory(H, K):
 @pytest.mark.parametrize("H", [2, 8])
 @pytest.mark.parametrize("large", [0, 69])
 def test_one_large_key_among_small_ones_does_not_overflow(large, H):
-    """Where scores are bounded the softmax takes no maximum. This key breaks its row's bound; the queries do not."""
+    """Bounded scores need no maximum in the softmax. This key breaks the bound of its row; the queries do not."""
     torch.manual_seed(0)
     rotary, D = Rotary(rope_1d(70, 16)), H * 16
     layer, h = Attention(D, H, rotary).to(DEVICE), leaf(3, 70, D)
@@ -294,7 +294,7 @@ def test_one_large_key_among_small_ones_does_not_overflow(large, H):
 
 @pytest.mark.parametrize("K", [24, 32])
 def test_sums_that_float16_cannot_hold_leave_gradients_finite(K):
-    """Output times its gradient, summed over a head, passes 65504; that of the softmax does not."""
+    """Output times gradient, summed over a head, passes 65504. The gradients of the scores do not."""
     torch.manual_seed(0)
     qkv = 0.3 * torch.randn(1, 20, 3 * K, device=DEVICE)
     qkv[..., 2 * K :] += 100.0
@@ -306,7 +306,7 @@ def test_sums_that_float16_cannot_hold_leave_gradients_finite(K):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_scores_of_one_sign(sign):
-    """All scores far above or far below zero: neither may be mistaken for the padding's, which are zero."""
+    """All scores lie far above or far below zero. The scores of the padding are zero and must not mix in."""
     torch.manual_seed(0)
     layer, h = Attention(16, 1, None).to(DEVICE), leaf(1, 70, 16)
     with torch.no_grad():
@@ -356,7 +356,7 @@ def test_noise_is_normal_and_independent_and_repeats_with_the_seed(D):
     assert abs(x.mean()) < 5 / n**0.5
     assert abs(x.var() - 1) < 5 * (2 / n) ** 0.5
     assert abs(x.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
-    assert x.unique().numel() > 0.97 * n  # the few equal ones are those that float32 cannot tell apart
+    assert x.unique().numel() > 0.97 * n  # float32 cannot tell a few of them apart
     for lines in (x, x.T):  # rows of both calls; columns
         between = torch.corrcoef(lines) - torch.eye(len(lines), device=x.device)
         assert between.abs().max() < 6 / lines.shape[1] ** 0.5
@@ -434,7 +434,7 @@ def test_weights_are_made_once_an_update():
     same = weights.kernel_copy(weight, torch.float32)
     with torch.no_grad():
         weight.zero_()
-    assert same.any()  # a copy, also where nothing had to change
+    assert same.any()  # a copy, even though nothing had to change
 
 
 def test_weights_follow_optimizers_that_count_no_version():
@@ -461,7 +461,7 @@ def test_training_after_inference_mode_and_inference_tensors():
     with torch.inference_mode():
         seen = mlp_norm(x, layer.gate_up_proj.weight, layer.down_proj.weight)
         made_here = SwiGLU(24, 4).to(DEVICE)
-        for _ in range(2):  # changed without a count
+        for _ in range(2):  # PyTorch does not count these changes
             found = mlp_norm(x, made_here.gate_up_proj.weight, made_here.down_proj.weight)
             torch.testing.assert_close(found, rms_norm(x + made_here(x)))
             made_here.down_proj.weight.mul_(2.0)
@@ -480,7 +480,7 @@ def test_second_derivatives_are_refused(D):
 
 
 def test_every_kernel_compiles_for_a_gpu_that_is_not_here():
-    """For an H100, in bfloat16: what the interpreter lets pass, a compiler may not. Nothing is kept in local memory."""
+    """For an H100 in bfloat16. A compiler may refuse what the interpreter accepts. Nothing goes to local memory."""
     environment = os.environ | {"TRITON_INTERPRET": "0"}
     program = [sys.executable, "-m", "tests.compile_kernels"]
     done = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300)
@@ -537,7 +537,7 @@ def test_whole_models(name):
 
 
 def test_the_check_for_a_gpu_finds_faults():
-    """benchmarks/check_kernels.py, in float32 on whatever is here."""
+    """benchmarks/check_kernels.py, in float32 on any device."""
     cases = {case.name: case for case in check_kernels.cases(rows=1)}
     assert max(check_kernels.errors(cases["mlp_norm with a step, D 44"], torch.float32, DEVICE)) < 1e-6
     case = cases["linear_norm, D 128"]

@@ -71,7 +71,7 @@ def random_batch(rows: int = 5, shape: PuzzleShape = SHAPE) -> Batch:
 
 
 def halting(max_steps: int, exploration: float) -> Arch:
-    """An architecture of which only the halting matters."""
+    """An architecture for tests of halting alone."""
     words = [f"arch.halt_max_steps={max_steps}", f"arch.halt_exploration_prob={exploration}"]
     return load_pretrain(["train=trm_sudoku", *words]).arch
 
@@ -90,7 +90,7 @@ def state_of(steps: torch.Tensor) -> State:
 
 @pytest.fixture(scope="module")
 def shaped_data(tmp_path_factory):
-    """data path -> a few random puzzles of the shape that an experiment is for."""
+    """A function: an experiment's data path -> a folder with a few random puzzles of its shape."""
     made = {}
     shapes = {
         "sudoku-extreme": (81, 11),
@@ -116,7 +116,7 @@ def shaped_data(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [*choices("train"), "hrm_sudoku arch.learned_halting=false"])
 def test_every_experiment_trains_a_step(name, shaped_data):
-    """In its own shape but for the batch, the precision and, where it is wide, the width."""
+    """As shipped, but for the batch, the precision, and the width of wide models."""
     words = [*f"train={name}".split(), "global_batch_size=2", "arch.forward_dtype=float32", "lr_warmup_steps=1"]
     config = load_pretrain(words)
     if config.arch.hidden_size > 64:
@@ -159,7 +159,7 @@ def test_a_step_in_bfloat16_is_finite(name):
 
 @pytest.mark.parametrize("name", ["eqr_maze_unique", "trm_maze_unique"])
 def test_without_positions_order_does_not_matter(name):
-    """Permuting tokens (and what they start from) permutes the answer, and nothing else."""
+    """Permuting the tokens and their starts permutes the answer, and changes nothing else."""
     noise = ["arch.noise_scale=0"] if name.startswith("eqr") else []
     _, model = small(name, "arch.pos_encodings=none", *noise)
     batch = random_batch()
@@ -196,7 +196,7 @@ def test_the_mixer_knows_positions():
 
 
 def products(rotary: Rotary, length: int, head_dim: int) -> torch.Tensor:
-    """q.k [L, L] of one query and one key vector, put at all pairs of positions."""
+    """q.k [L, L] of one query and one key, at all pairs of positions."""
     q, k = (torch.randn(head_dim).expand(1, length, 1, head_dim) for _ in range(2))
     return torch.einsum("blhk,bmhk->lm", rotary(q), rotary(k))
 
@@ -256,7 +256,7 @@ def test_truncated_normal_has_the_asked_std_and_is_cut():
     assert float(x.std()) == pytest.approx(0.5, rel=5 / math.sqrt(2 * n))
     edge = 2 * 0.5 / std_cut
     assert float(x.abs().max()) <= edge * (1 + 1e-6) and float(x.abs().max()) > 0.99 * edge
-    # its distribution is the normal one between the cuts: nothing piles up at them
+    # the distribution is normal between the cuts; nothing piles up at them
     points = torch.linspace(-1.9, 1.9, 39, dtype=torch.float64)
     phi = 0.5 * (1 + torch.erf(torch.cat((points, torch.tensor([-2.0, 2.0]))) / math.sqrt(2)))
     expected = (phi[:-2] - phi[-2]) / (phi[-1] - phi[-2])
@@ -330,7 +330,7 @@ def test_rms_norm():
     torch.testing.assert_close(rms_norm(x).square().mean(-1), torch.ones(4, 5), rtol=1e-4, atol=0)
     torch.testing.assert_close(rms_norm(7 * x), rms_norm(x), rtol=1e-4, atol=1e-5)
     assert torch.equal(rms_norm(torch.zeros(2, 3)), torch.zeros(2, 3))
-    # in float32 whatever comes in: these squares overflow float16, and bfloat16 would round them
+    # computes in float32: these squares overflow float16, and bfloat16 would round them
     large = torch.full((2, 8), 1000.0, dtype=torch.float16)
     torch.testing.assert_close(rms_norm(large), torch.ones(2, 8, dtype=torch.float16))
     low = x.bfloat16()
@@ -425,7 +425,7 @@ def test_what_is_not_scored_costs_nothing(loss):
 
 
 def test_the_loss_of_a_row():
-    """lm_loss is a mean over the scored tokens of a row, summed over rows; q_halt is taught exact correctness."""
+    """lm_loss is the mean over a row's scored tokens, summed over rows. q_halt learns whether a row is all right."""
     logits = torch.randn(3, 4, 5)
     labels = logits.argmax(-1)
     labels[1, 0] = (labels[1, 0] + 1) % 5
@@ -526,7 +526,7 @@ def test_noise_is_normal_and_fresh_at_every_call_and_row():
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_noise_enters_at_every_application_also_in_evaluation(mode):
     _, model = small("eqr_sudoku", "arch.noise_scale=0.1", "arch.lambda_=0.5")
-    getattr(model, mode)()
+    model.train(mode == "train")
     f, network, applied = model.core.L_level.f, model.core.L_level, []
 
     def watch(_, arguments, output):
@@ -556,7 +556,7 @@ def test_without_noise_and_damping_eqr_is_trm():
 
 @pytest.mark.parametrize("name", ["eqr_maze_unique", "trm_sudoku"])
 def test_gradient_flows_through_the_last_pass_only(name):
-    """Against a recursion written out by hand whose earlier passes are detached, or not."""
+    """Compares with a recursion written by hand, whose earlier passes are detached or not."""
     noise = ["arch.noise_scale=0"] if name.startswith("eqr") else []
     arch, model = small(name, *noise)
     batch = random_batch()
