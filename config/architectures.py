@@ -86,9 +86,10 @@ class RecursionArch(BlockArch):
 
 
 class TRMArch(RecursionArch):
-    """TRM: the plain recursion from stored starts."""
+    """TRM: the plain recursion from stored starts. With `H_layers` above 0, a second network updates z_H."""
 
     name: Literal["trm"]
+    H_layers: Count = 0
 
 
 class EqRArch(RecursionArch):

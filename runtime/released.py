@@ -200,6 +200,8 @@ def export(source: str | Path, target: Path) -> None:
     kind = kinds.get(checkpoint.config.arch.name)
     if kind is None:
         raise ValueError(f"{source} holds a {checkpoint.config.arch.name} model, but only eqr and trm can be exported")
+    if config["arch"].get("H_layers"):
+        raise ValueError(f"{source} has a second network (arch.H_layers), which the released programs do not have")
     config["arch"] |= {"name": kind[0], "short_name": kind[1], "H_layers": 0}
     config["arch"]["loss"] |= {"name": "losses@ACTLossHead"}
     content: dict[str, Any] = {

@@ -31,41 +31,6 @@ EXPERIMENTS = {
     "trm_sudoku": (TRMArch, SUDOKU, 4_855_298, SUDOKU_ARCH, {"epochs": 50_000}),
     "eqr_maze_unique": (EqRArch, MAZE, 263_938, MAZE_ARCH | NOISE, {"epochs": 100_000}),
     "trm_maze_unique": (TRMArch, MAZE, 263_938, MAZE_ARCH, {"epochs": 100_000}),
-    "eqr_maze_unique_tuned": (
-        EqRArch,
-        MAZE,
-        263_938,
-        MAZE_ARCH | TUNED,
-        {"epochs": 150_000, "lr": 3e-4, "weight_decay": 0.5},
-    ),
-    "trm_maze_unique_tuned": (
-        TRMArch,
-        MAZE,
-        263_938,
-        MAZE_ARCH,
-        {"epochs": 150_000, "lr": 3e-4, "weight_decay": 0.5},
-    ),
-    "eqr_maze_unique_d64_tuned": (
-        EqRArch,
-        MAZE,
-        66_434,
-        MAZE_ARCH | TUNED | {"hidden_size": 64},
-        {"epochs": 150_000, "lr": 1.5e-3, "weight_decay": 0.1},
-    ),
-    "eqr_maze_unique_d44_tuned": (
-        EqRArch,
-        MAZE,
-        42_154,
-        MAZE_ARCH | TUNED | {"hidden_size": 44, "num_heads": 2},
-        {"epochs": 150_000, "lr": 1e-3, "weight_decay": 0.1},
-    ),
-    "trm_maze_unique_d44_tuned": (
-        TRMArch,
-        MAZE,
-        42_154,
-        MAZE_ARCH | {"hidden_size": 44, "num_heads": 2},
-        {"epochs": 150_000, "lr": 1e-3, "weight_decay": 0.1},
-    ),
 }
 COMMON = {
     "global_batch_size": 768,
@@ -109,7 +74,7 @@ def failure(load, *words: str) -> str:
 
 
 def test_every_experiment_is_described_here():
-    assert set(choices("train")) >= {*EXPERIMENTS, "quickstart"}
+    assert set(choices("train")) >= {*EXPERIMENTS, *STUDY, "quickstart"}
 
 
 @pytest.mark.parametrize("name", choices("train"))
@@ -234,7 +199,7 @@ def test_a_key_of_another_architecture_is_unknown():
     assert sentence.startswith("unknown key arch.noise_scale: arch.name=trm has none; ")
     sentence = failure(load_pretrain, "train=quickstart", "arch=feedforward")
     assert sentence.startswith("unknown key arch.H_cycles: arch.name=feedforward has none; where train=NAME sets it")
-    sentence = failure(load_pretrain, "train=hrm_srupp", "arch=trm")
+    sentence = failure(load_pretrain, "train=hrm_srupp", "arch=eqr")
     assert sentence == "arch.H_layers is missing, which arch.name=hrm_srupp needs"
 
 
@@ -453,3 +418,34 @@ def test_a_run_that_started_from_weights_goes_on():
     assert (resumed.resume, resumed.load_checkpoint) == ("there", "weights.safetensors"), "it still says so"
     sentence = failure(lambda words: resume_config(base, words), "resume=x", "+load_checkpoint=y")
     assert sentence == "give resume (go on with a run) or load_checkpoint (start from weights), not both"
+
+
+STUDY = {  # arch, hidden size, heads, parameters, lr, weight decay, noise
+    "eqr_maze_unique_d36_tuned": (EqRArch, 36, 2, 33_338, 2e-3, 0.1, 0.01),
+    "eqr_maze_unique_d40_tuned": (EqRArch, 40, 2, 37_682, 3e-3, 0.1, 0.01),
+    "eqr_maze_unique_d42_tuned": (EqRArch, 42, 3, 39_902, 1e-3, 0.1, 0.01),
+    "eqr_maze_unique_d44_tuned": (EqRArch, 44, 2, 42_154, 1e-3, 0.1, 0.01),
+    "eqr_maze_unique_d64_tuned": (EqRArch, 64, 8, 66_434, 1.5e-3, 0.1, 0.01),
+    "eqr_maze_unique_tuned": (EqRArch, 128, 8, 263_938, 3e-4, 0.5, 0.1),
+    "eqr_maze_unique_published": (EqRArch, 128, 8, 263_938, 1e-4, 1.0, 0.01),
+    "trm_maze_unique_d42_tuned": (TRMArch, 42, 3, 39_902, 1e-3, 0.1, None),
+    "trm_maze_unique_d44_tuned": (TRMArch, 44, 2, 42_154, 1e-3, 0.1, None),
+    "trm_maze_unique_tuned": (TRMArch, 128, 8, 263_938, 3e-4, 0.5, None),
+    "hrm_maze_unique": (TRMArch, 24, 3, 41_810, 5e-4, 0.01, None),
+}
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_maze_models_are_as_the_authors_have_them(name):
+    """All have 16 puzzle-embedding tokens. The authors do not count their table either."""
+    kind, hidden_size, heads, parameters, lr, weight_decay, noise_scale = STUDY[name]
+    config = load_pretrain([f"train={name}"])
+    arch = config.arch
+    assert (type(arch), arch.hidden_size, arch.num_heads) == (kind, hidden_size, heads)
+    assert (config.lr, config.weight_decay, config.epochs) == (lr, weight_decay, 150_000)
+    assert (arch.puzzle_emb_len, arch.puzzle_emb_ndim, arch.L_layers, arch.L_cycles) == (16, hidden_size, 1, 4)
+    assert (config.puzzle_emb_lr, config.puzzle_emb_weight_decay) == (1e-4, 1.0)
+    assert arch.model_dump().get("noise_scale") == noise_scale
+    with torch.device("meta"):
+        model = build(arch, MAZE)
+    assert sum(p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights") == parameters

@@ -114,6 +114,22 @@ def shaped_data(tmp_path_factory):
     return make
 
 
+def test_a_second_network_updates_z_H():
+    """With the first network's weights it computes what one network does; with its own, something else."""
+    _, one = small("trm_sudoku")
+    _, two = small("trm_sudoku", "arch.H_layers=2")
+    shared = one.state_dict()
+    own = {key: tensor.clone() for key, tensor in two.state_dict().items()}
+    assert own.keys() - shared.keys() == {key for key in own if key.startswith("core.H_level.")} != set()
+    copied = {key: shared[key.replace("core.H_level.", "core.L_level.")] for key in own}
+    two.load_state_dict(copied)
+    state = one.start(random_batch())
+    expected = one.advance(state)[1].logits
+    assert torch.equal(two.advance(state)[1].logits, expected)
+    two.load_state_dict(copied | {key: own[key] for key in own if key.startswith("core.H_level.")})
+    assert not torch.allclose(two.advance(state)[1].logits, expected)
+
+
 @pytest.mark.parametrize("name", [*choices("train"), "hrm_sudoku arch.learned_halting=false"])
 def test_every_experiment_trains_a_step(name, shaped_data):
     """As shipped, but for the batch, the precision, and the width of wide models."""
