@@ -12,7 +12,8 @@ from models.core import Latents, Start
 class Recursion(nn.Module):
     """One network f on two latents. A pass is L_cycles times z_L = f(z_L, z_H + x), then z_H = f(z_H, z_L).
 
-    An outer iteration makes H_cycles passes. Only the last carries gradient. With `H_level`, a second network updates z_H.
+    An outer iteration makes H_cycles passes. Only the last carries gradient.
+    With `H_level`, a second network updates z_H.
     """
 
     def __init__(

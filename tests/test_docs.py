@@ -2,7 +2,8 @@
 
 docs/paper_to_code.md quotes code. A quote is a ```python block whose first line is `# path`: its lines must stand in
 that file, in that order (lines between them may be left out, indentation does not count). A reference is
-`path::name` or `path::Class.name` in backticks. Keys in the symbol table's third column must be in config/schema.py.
+`path::name` or `path::Class.name` in backticks. Keys in the symbol table's third column must be
+in config/schema.py or config/architectures.py.
 """
 
 import ast
@@ -99,7 +100,8 @@ def configurable(key: str) -> bool:
     """`arch.x` in a class of that name's ending (EqRArch), a bare key in a training or an evaluation."""
     *groups, name = key.split(".")
     owners = (groups[-1].capitalize(),) if groups else ("PretrainConfig", "EvalConfig")
-    members = (member.split(".") for member in names("config/schema.py") if member.count(".") == 1)
+    files = ("config/schema.py", "config/architectures.py")
+    members = (member.split(".") for file in files for member in names(file) if member.count(".") == 1)
     return any(member == name and owner.endswith(owners) for owner, member in members)
 
 
