@@ -70,9 +70,9 @@ class PretrainConfig(Strict):
     ema_rate: Decay = 0.999
 
     log_interval_steps: Positive = 10
-    eval_interval_steps: Positive | None = None
+    eval_interval_steps: Positive | None = 2500
     eval_puzzles: Positive = 1024
-    checkpoint_interval_steps: Positive | None = None
+    checkpoint_interval_steps: Positive | None = 2500
     checkpoint_latents: bool = True
     checkpoint_path: Fixed[Local[str]] = "outputs"
     run_name: Fixed[Annotated[str, Field(pattern=r"^[\w.+-]*[\w+-][\w.+-]*$")]]

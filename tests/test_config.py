@@ -1,12 +1,16 @@
 """Configuration: every shipped one composes and says what the paper says; every mistake is one sentence."""
 
+from typing import get_args
+
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
+from pydantic import BaseModel
 
-from config.architectures import EqRArch, TRMArch
+from config.architectures import Arch, EqRArch, TRMArch
 from config.fields import Role, keys
-from config.load import choices, load_eval, load_pretrain, resume_config, to_yaml
+from config.load import CONFIG_DIR, choices, load_eval, load_pretrain, resume_config, to_yaml
 from config.schema import EvalConfig, PretrainConfig
 from dataset.puzzles import PuzzleShape
 from models.build import build
@@ -124,6 +128,33 @@ def test_evaluations_are_those_of_the_paper():
     plain = load_eval(["checkpoint=x"])
     assert plain.convergence_window == 3 and plain.different_init == 1 and plain.halt_max_steps is None
     assert (plain.noise_scale, plain.lambda_, plain.H_init_std, plain.L_init_std) == (None,) * 4
+
+
+ARCHS = {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in get_args(Arch)}
+OWN_RECIPES = {
+    "hrm": {"puzzle_emb_ndim": 512},
+    "hrm_sru": {"puzzle_emb_ndim": 512},
+    "feedforward": {"halt_max_steps": 1, "halt_exploration_prob": 0.0, "learned_halting": False},
+}
+"""What a new model gets. A released configuration that lacks the key means the schema's default."""
+
+
+@pytest.mark.parametrize(
+    "file, model, own",
+    [
+        ("cfg_pretrain", PretrainConfig, {}),
+        ("cfg_eval", EvalConfig, {}),
+        *((f"arch/{name}", kind, OWN_RECIPES.get(name, {})) for name, kind in ARCHS.items()),
+    ],
+)
+def test_yaml_and_schema_have_the_same_keys_and_defaults(file, model, own):
+    """A user reads the YAML. A checkpoint that is older than a key takes the schema's default."""
+    values = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / f"{file}.yaml"))
+    groups = {"arch", "dataset"}  # files of their own
+    assert values.keys() - {"defaults"} == model.model_fields.keys() - groups
+    default = {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
+    default = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in default.items()}
+    assert {name: values[name] for name in default if values[name] != default[name]} == own
 
 
 def test_overrides_win():
