@@ -1,10 +1,13 @@
 """The house rules of the code: imports point one way, one file knows attention's backends, names are explained."""
 
 import ast
+import platform
+import resource
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
 PACKAGES = ["config", "dataset", "models", "runtime", "training", "evaluation", "solving", "reproduction"]
@@ -133,12 +136,22 @@ def test_threads_are_told_how_to_wait_before_torch_is_imported():
     """By `config`, which every program and every package imports before anything else."""
     assert "OMP_WAIT_POLICY" in (ROOT / "config/__init__.py").read_text() and not imports(
         tree(ROOT / "config/__init__.py")
-    ) - {"os"}
+    ) - {"os", "ctypes", "contextlib"}
     for package in [*PACKAGES[1:], "benchmarks"]:
         assert first_import(tree(ROOT / package / "__init__.py")) == "config", package
     for program in PROGRAMS:
         assert first_import(tree(program)).split(".")[0] in PACKAGES, program
     assert first_import(ast.parse("import os\nimport numpy\nfrom config import load")) == "numpy"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries of C keep memory as they like")
+def test_memory_of_large_tensors_is_kept_for_the_next_ones():
+    new_pages = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)
+        new_pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(new_pages) < 100, new_pages  # handed back to the system, they would be 16384 every time
 
 
 def test_files_do_not_hide_the_standard_library():
