@@ -213,7 +213,19 @@ def load_eval(words: list[str]) -> EvalConfig:
     """
     if not any(word.lstrip("+").startswith("checkpoint=") for word in words):
         raise ValueError("say what to evaluate: bash scripts/eval.sh CHECKPOINT, a run's folder or a file")
-    return validate(EvalConfig, _compose("cfg_eval", words))
+    config = validate(EvalConfig, _compose("cfg_eval", words))
+    names = [word.removeprefix("eval=") for word in words if word.startswith("eval=")]
+    return config.model_copy(update={"recipe": _recipe(names[-1], config)}) if names else config
+
+
+def _recipe(name: str, config: EvalConfig) -> str:
+    """The name of a recipe in config/eval/, and which of its settings `config` changes."""
+    unchanged = validate(EvalConfig, _compose("cfg_eval", ["checkpoint=none", f"eval={name}"])).model_dump()
+    apart = keys(EvalConfig, Role.LOCAL, Role.COMPUTE)
+    changes = [
+        f"{key}={value}" for key, value in config.model_dump().items() if key not in apart and value != unchanged[key]
+    ]
+    return f"{name}, but {', '.join(changes)}" if changes else name
 
 
 def to_yaml(config: BaseModel) -> str:

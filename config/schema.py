@@ -148,6 +148,8 @@ class EvalConfig(Strict):
     L_init_std: Model[NonNegative | None] = None
     forward_dtype: Model[Precision | None] = None
 
+    recipe: Local[str | None] = None
+    note: Local[str | None] = None
     eval_dir: Local[str | None] = None
     per_puzzle: bool = False
     shard: Local[str | None] = None

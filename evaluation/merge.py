@@ -41,7 +41,8 @@ def conclude(
         "puzzles_per_process_second": round(about.puzzles / process_seconds, 3),
     }
     columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
-    print(results_table(metrics, columns))
+    settings = about.facts["settings"]
+    print(results_table(metrics, columns, settings.get("recipe"), settings.get("note")))
     print(
         f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
         f"{work['puzzles_per_process_second']} puzzles/s"

@@ -49,10 +49,16 @@ def _lines_below(values: dict[str, float]) -> list[str]:
     return ([f"exact, by selection: {', '.join(selected)}"] if selected else []) + [f"q_halt: {', '.join(q_halt)}"]
 
 
-def results_table(metrics: dict[int, dict[str, float]], observed: Mapping[str, str]) -> str:
+def results_table(
+    metrics: dict[int, dict[str, float]],
+    observed: Mapping[str, str],
+    recipe: str | None = None,
+    note: str | None = None,
+) -> str:
     """A line for each depth, then selection rules and calibration at the largest.
 
     `observed` holds the columns of observers: metrics by heading. A column without a value at any depth is left out.
+    The recipe's name stands above the table, and its note below.
     """
     columns = _FIRST_COLUMN | dict(observed) | _COLUMNS
     if any("all/forced" in values for values in metrics.values()):
@@ -65,9 +71,8 @@ def results_table(metrics: dict[int, dict[str, float]], observed: Mapping[str, s
     rows = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     first = next(iter(metrics.values()))
     breadth = int(first.get("different_init/n", 1))
-    return "\n".join(
-        [f"{int(first['puzzles'])} puzzles, breadth {breadth}", *rows, *_lines_below(list(metrics.values())[-1])]
-    )
+    title = f"{int(first['puzzles'])} puzzles, breadth {breadth}" + (f", recipe {recipe}" if recipe else "")
+    return "\n".join([title, *rows, *_lines_below(list(metrics.values())[-1]), *([note] if note else [])])
 
 
 def new_evaluation_directory(checkpoint: Path) -> Path:

@@ -118,11 +118,26 @@ def test_every_evaluation_composes(name):
     assert EvalConfig.model_validate(yaml.safe_load(to_yaml(config))) == config
 
 
+def test_a_recipe_is_named_with_what_the_command_changes():
+    words = ["checkpoint=x", "eval=sudoku_full"]
+    assert load_eval(words).recipe == load_eval([*words, "device=cpu", "compile=false"]).recipe == "sudoku_full"
+    changed = load_eval([*words, "noise_scale=0.01", "max_puzzles=7"])
+    assert changed.recipe == "sudoku_full, but max_puzzles=7, noise_scale=0.01"
+    assert load_eval(["checkpoint=x"]).recipe is None
+
+
 def test_evaluations_are_those_of_the_paper():
     full = load_eval(["checkpoint=x", "eval=sudoku_full"])
     assert (full.halt_max_steps, full.different_init, full.convergence_top_k) == ([64], 128, 4)
     assert (full.noise_scale, full.H_init_std, full.L_init_std) == (0.5, 1.0, 1.0)
     assert full.max_eval_steps is None
+    for name, puzzles in (("sudoku_full_noise05", None), ("sudoku_lite_noise05", 2048)):
+        theirs = load_eval(["checkpoint=x", f"eval={name}"])
+        same = {"global_batch_size": 768, "max_puzzles": puzzles, "recipe": name, "note": theirs.note}
+        assert theirs == full.model_copy(update=same) and "99.20%" in theirs.note or "99.79%" in theirs.note
+        streaming = load_eval(["checkpoint=x", f"eval={name.replace('noise05', 'act_streaming_noise05')}"])
+        same = {"recipe": streaming.recipe, "note": streaming.note}
+        assert streaming == theirs.model_copy(update=same | {"streaming": True, "halt_q": 0.5, "halt_min_steps": 1})
     lite = load_eval(["checkpoint=x", "eval=sudoku_lite"])
     assert lite.max_puzzles == 2048 and lite.max_eval_steps is None
     plain = load_eval(["checkpoint=x"])
@@ -188,7 +203,7 @@ EXTENT = "halt_max_steps different_init convergence_top_k max_eval_steps max_puz
     [
         (PretrainConfig, Role.FIXED, "arch seed global_batch_size join_epochs optimizer ema checkpoint_path run_name"),
         (PretrainConfig, Role.LOCAL, "max_seconds checkpoint_path project_name entity wandb_mode resume device"),
-        (EvalConfig, Role.LOCAL, "checkpoint dataset_data_path max_eval_steps eval_dir shard device"),
+        (EvalConfig, Role.LOCAL, "checkpoint dataset_data_path max_eval_steps recipe note eval_dir shard device"),
         (EvalConfig, Role.COMPUTE, "attention compile cuda_graphs"),
         (EvalConfig, Role.MODEL, MODEL),
         (EvalConfig, Role.STREAMING, STREAMING),
