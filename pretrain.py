@@ -16,7 +16,8 @@ from runtime import checkpoint, distributed
 from runtime.command import computing
 from runtime.distributed import World
 from runtime.load import load_model, weights_into
-from training.log import new_run_directory, wandb_mode, write_final
+from runtime.run_log import write_final
+from training.log import new_run_directory, wandb_mode
 from training.loop import Stopped, resume, train
 from training.trainer import Trainer, seed_step
 

@@ -5,7 +5,6 @@ S = 900 in reading order. Colour c is token c + 2. A row of END tokens below the
 close the grid, if they fit. All other tokens are PAD. K counts augmentations of one task, N boards.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from config.json_file import read_json
 from dataset.dihedral import INVERSES, SYMMETRIES, dihedral
 
 SIDE, COLOURS = 30, 10
@@ -65,13 +65,8 @@ def read_subset(prefix: str, subset: str) -> list[Task]:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file}: is not JSON ({error})") from error
-    if not isinstance(content, dict) or not content:
+    content = read_json(file, dict)
+    if not content:
         raise ValueError(f"{file}: holds no tasks by name")
     return content
 

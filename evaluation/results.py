@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from config.json_file import read_json
 from runtime.files import fit_for_json, new_directory, write_whole
 
 # column heading -> metric; what observers add comes between the two
@@ -106,10 +107,7 @@ def read_results(directory: Path) -> dict[str, Any]:
     file = directory / "results.json"
     if not file.is_file():
         raise ValueError(f"{file} does not exist: evaluate into this folder first (eval_dir={directory})")
-    try:
-        results: dict[str, Any] = json.loads(file.read_text())
-    except ValueError:
-        results = {}
-    if not isinstance(results, dict) or not results.get("metrics"):
+    results = read_json(file, dict)
+    if not results.get("metrics"):
         raise ValueError(f"{file} holds no results of an evaluation")
     return results

@@ -5,9 +5,10 @@ Prints how far the two lie from each other for the same seed, beside how far two
 
 import numpy as np
 
+from config.json_file import read_json
 from evaluation.drawing import pictures
 from reproduction.draw_loss_curves import read_curves, rms
-from reproduction.records import ROOT, read_json
+from reproduction.records import ROOT
 
 RECIPES = ("eqr_sudoku", "eqr_maze_unique_tuned")
 LOOKS = ((pictures.BLUE, "-", 1), (pictures.GREEN, "-", 1), (pictures.VERMILLION, ":", 2), (pictures.ORANGE, ":", 2))
@@ -33,7 +34,8 @@ def main() -> None:
     for axes, recipe in zip(figure.subplots(1, 2), RECIPES, strict=True):
         file = ROOT / "results" / "kernels" / f"{recipe}.json"
         step, *losses = read_curves(file).T
-        for curve, label, (colour, style, width) in zip(losses, read_json(file)["columns"][1:], LOOKS, strict=True):
+        labels = read_json(file, dict)["columns"][1:]
+        for curve, label, (colour, style, width) in zip(losses, labels, LOOKS, strict=True):
             axes.plot(step, curve, label=label, color=colour, linestyle=style, linewidth=width)
         axes.set(title=recipe, xlabel="training step", ylabel="token loss per row")
         axes.grid(alpha=0.3)

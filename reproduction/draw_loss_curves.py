@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from config.json_file import read_json
 from evaluation.drawing import pictures
-from reproduction.records import ROOT, read_json
+from reproduction.records import ROOT
 
 RELEASED = {
     "eqr_sudoku": "eqr_sudoku_first_3150_steps",
@@ -21,7 +22,7 @@ SPANS = ((0, 500), (500, None))
 
 def read_curves(file: Path) -> np.ndarray:
     """The rows of a file of curves: step, then a loss for every curve. NaN where a run was shorter."""
-    return np.array(read_json(file)["rows"], float)
+    return np.array(read_json(file, dict)["rows"], float)
 
 
 def rms(x: np.ndarray) -> float:

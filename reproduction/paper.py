@@ -1,6 +1,7 @@
 """results/paper.json: the numbers that ours are compared with, the test sets, and what tables and figures show."""
 
-from reproduction.records import ROOT, Evaluation, Stored, read_json, typed
+from config.json_file import read_json
+from reproduction.records import ROOT, Evaluation, Stored, typed
 
 FILE = ROOT / "results" / "paper.json"
 
@@ -93,4 +94,4 @@ class Paper(Stored):
 
 def read_paper() -> Paper:
     """The paper's numbers. Raises ValueError, in one sentence, if the file does not hold them."""
-    return typed(Paper, read_json(FILE), FILE)
+    return typed(Paper, read_json(FILE, dict), FILE)

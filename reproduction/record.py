@@ -20,6 +20,7 @@ import yaml
 
 from config.command import command
 from config.fields import Role, keys
+from config.json_file import read_json
 from config.load import choices
 from config.schema import EvalConfig, PretrainConfig
 from evaluation.results import read_results
@@ -31,13 +32,13 @@ from reproduction.records import (
     Record,
     chain,
     portable,
-    read_json,
     read_record,
     read_records,
     to_text,
     typed,
 )
 from runtime.files import write_whole
+from runtime.run_log import METRICS, read_metrics
 
 POINTS = 300
 """The training curve has at most so many points; each is the mean over the log lines up to its step."""
@@ -46,15 +47,10 @@ _AS_THEY_ARE = ("step", "weights", "device", "processes", "backend", "versions",
 
 
 def _log(directory: Path) -> list[dict[str, float]]:
-    file = directory / "metrics.jsonl"
+    file = directory / METRICS
     if not file.is_file():
-        raise ValueError(f"{directory} is no run's folder: it has no metrics.jsonl")
-    try:
-        lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error})") from None
-    if not all("step" in line for line in lines):
-        raise ValueError(f"{file} is damaged (a line without a step)")
+        raise ValueError(f"{directory} is no run's folder: it has no {METRICS}")
+    lines = read_metrics(file)
     if not any("train/lm_loss" in line for line in lines):
         raise ValueError(f"{file} has no training steps yet")
     return lines
@@ -142,7 +138,7 @@ def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
         depth: {name: value for name, value in values.items() if not re.match("all/z[HL]_", name)}
         for depth, values in results["metrics"].items()
     }
-    by = {group.stem.removeprefix("by_"): read_json(group) for group in sorted(directory.glob("by_*.json"))}
+    by = {group.stem.removeprefix("by_"): read_json(group, dict) for group in sorted(directory.glob("by_*.json"))}
     facts = {name: results[name] for name in _AS_THEY_ARE}
     facts |= {"dataset": Path(results["dataset"]).name, "puzzles": puzzles, "settings": settings}
     return typed(Evaluation, facts | {"metrics": metrics, "by": by}, file)
@@ -194,7 +190,7 @@ def record(
     log, config = _log(directory), run_config(directory)
     if earlier is not None and portable(earlier.config) != config:
         raise ValueError(f"{directory} is another run than the one recorded as {earlier.name}: give another name")
-    versions = read_json(file := directory / "versions.json")
+    versions = read_json(file := directory / "versions.json", dict)
     if "commit" not in versions:
         raise ValueError(f"{file} should hold 'commit', but it does not")
     if (known := versions.pop("commit")) == "unknown":

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from config.fields import Role, keys
+from config.json_file import read_json
 from config.load import validate
 from config.schema import EvalConfig, PretrainConfig
 
@@ -149,20 +150,9 @@ def typed(model: type[Model], values: dict[str, Any], file: Path) -> Model:
         raise ValueError(f"{file}: {error}") from None
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises ValueError, in one sentence, if there is none."""
-    try:
-        values = json.loads(file.read_text())
-    except (OSError, ValueError):
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} is missing, or holds no JSON object")
-    return values
-
-
 def read_record(file: Path) -> Record:
     """The record in a file. Raises ValueError, in one sentence, if there is none."""
-    return typed(Record, read_json(file), file)
+    return typed(Record, read_json(file, dict), file)
 
 
 def read_records(folder: Path = RUNS) -> list[Record]:

@@ -50,7 +50,7 @@ def test_every_record_is_read_and_written_as_it_is():
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("{", "holds no JSON object"), ("{}", "name is missing"), ('{"colour": 1}', "unknown key colour")],
+    [("{", "is not JSON"), ("{}", "name is missing"), ('{"colour": 1}', "unknown key colour")],
 )
 def test_a_damaged_record_is_one_sentence(text, sentence, tiny_values, tmp_path):
     whole = tiny_values if "colour" in text else {}

@@ -5,14 +5,14 @@ import netrc
 import os
 import sys
 import time
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from config.load import to_yaml
 from config.schema import PretrainConfig
-from runtime.files import claim, fit_for_json, new_directory, write_whole
+from runtime.files import claim, new_directory, write_whole
+from runtime.run_log import METRICS, drop_after, to_line
 from runtime.versions import versions
 
 
@@ -64,11 +64,6 @@ def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
         return _start_wandb(directory, config, "offline")
 
 
-def write_final(directory: Path, step: int, values: dict[str, float]) -> None:
-    """final.json: the last evaluation, which says that the run has ended."""
-    write_whole(directory / "final.json", json.dumps({"step": step, **fit_for_json(values)}, indent=1) + "\n")
-
-
 class MetricsLog:
     """Describes the run in its folder, and appends to metrics.jsonl and W&B.
 
@@ -79,20 +74,18 @@ class MetricsLog:
     """
 
     def __init__(self, directory: Path, config: PretrainConfig, step: int) -> None:
-        self.file = directory / "metrics.jsonl"
+        self.file = directory / METRICS
         self._lines = open(self.file, "a")
         claim(self._lines, f"another training goes on in {directory}: wait for it, or end it")
         write_whole(directory / "config.yaml", to_yaml(config))
         write_whole(directory / "versions.json", json.dumps(versions(), indent=1) + "\n")
-        lines = self.file.read_bytes().splitlines(keepends=True)
-        kept = takewhile(lambda line: line.endswith(b"}\n") and json.loads(line)["step"] <= step, lines)
-        os.truncate(self.file, sum(map(len, kept)))
+        drop_after(self.file, step)
         mode = wandb_mode(config)
         self._wandb: Any = None if mode == "disabled" else _start_wandb(directory, config, mode)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line: the step and its values."""
-        self._lines.write(json.dumps({"step": step, **fit_for_json(values)}) + "\n")
+        self._lines.write(to_line(step, values))
         self._lines.flush()
         if self._wandb is not None:
             self._wandb.log(values, step=step)

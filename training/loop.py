@@ -1,6 +1,5 @@
 """The training loop. One step is one outer iteration of every slot ("segment-wise online training")."""
 
-import json
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from models.losses import Metrics
 from runtime import checkpoint
+from runtime.run_log import final_step, read_metrics
 from training.log import MetricsLog
 from training.trainer import NotFinite, Trainer
 
@@ -73,8 +73,8 @@ def resume(trainer: Trainer, file: Path) -> Path:
     saved = checkpoint.load(file)
     if not saved.optimizer:
         raise ValueError(f"{file} holds weights alone, from which no run goes on: give load_checkpoint={file.parent}")
-    final = file.with_name("final.json")  # which the last evaluation leaves, that may have been stopped
-    if saved.step >= trainer.total_steps and final.is_file() and json.loads(final.read_text())["step"] >= saved.step:
+    ended = final_step(file.parent)  # None also for a run whose last evaluation was stopped
+    if saved.step >= trainer.total_steps and ended is not None and ended >= saved.step:
         raise ValueError(f"{file} is at step {saved.step} of {trainer.total_steps}: give more epochs or max_steps")
     newest = file.with_name("last.safetensors")
     if newest.is_file() and (step := checkpoint.load(newest, weights_only=True).step) > saved.step:
@@ -239,7 +239,7 @@ class _Run:
         """Of a run that goes on, from its log: the best accuracy on as many puzzles, and the step last evaluated."""
         best, step = -1.0, 0
         if self.log is not None:
-            for values in map(json.loads, self.log.file.read_text().splitlines()):
+            for values in read_metrics(self.log.file):
                 if "eval/best" in values:
                     step = values["step"]
                 for group in ("eval", "final"):

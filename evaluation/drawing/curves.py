@@ -3,13 +3,13 @@
 Shapes: N puzzles, B starts per puzzle, D iterations, S tokens; X is any number of things.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from evaluation.metrics import best_converged
+from runtime.run_log import read_metrics
 
 if TYPE_CHECKING:
     from evaluation.drawing.sample import Sample
@@ -156,15 +156,12 @@ Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def training(file: Path) -> Series:
-    """Everything in a metrics.jsonl, but for a line that a kill cut short."""
+    """The numbers in a metrics.jsonl."""
     points: dict[str, list[tuple[int, float]]] = {}
-    for line in file.read_text().splitlines():
-        if line.endswith("}"):
-            values = json.loads(line)
-            step = values.pop("step")
-            for name, value in values.items():
-                if value is not None:
-                    points.setdefault(name, []).append((step, value))
+    for line in read_metrics(file):
+        for name, value in line.items():
+            if name != "step" and value is not None:
+                points.setdefault(name, []).append((line["step"], value))
     return {name: (np.array([s for s, _ in some]), np.array([v for _, v in some])) for name, some in points.items()}
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from config.json_file import read_json
 from config.schema import EvalConfig
 from dataset.arc import Task, crop, pack, parse_task, split_name, unpack
 from dataset.puzzles import Puzzles
@@ -89,18 +90,11 @@ class Votes:
             ValueError: an ARC file is missing or wrong; says which and why.
         """
         names_file, tasks_file = (Path(directory) / name for name in ("identifiers.json", TASKS))
-        content = []
-        for file, kind in ((names_file, list), (tasks_file, dict)):
+        for file in (names_file, tasks_file):
             if not file.is_file():
                 raise ValueError(f"{file}: no such file; ARC data is built by `python -m dataset.build_arc_dataset`")
-            try:
-                content.append(json.loads(file.read_bytes()))
-            except ValueError as error:
-                raise ValueError(f"{file}: is not JSON ({error})") from error
-            if not isinstance(content[-1], kind):
-                raise ValueError(f"{file}: holds no {kind.__name__}")
-        names, tasks = content
-        return cls(names, {name: parse_task(tasks_file, name, fields) for name, fields in tasks.items()})
+        tasks = read_json(tasks_file, dict).items()
+        return cls(read_json(names_file, list), {name: parse_task(tasks_file, name, fields) for name, fields in tasks})
 
     def add(
         self, inputs_NS: np.ndarray, predictions_NS: np.ndarray, puzzle_ids_N: np.ndarray, q_halt_N: np.ndarray

@@ -1,0 +1,59 @@
+"""What a run's folder says about its progress, and JSON files."""
+
+import json
+
+import pytest
+
+from config.json_file import read_json
+from runtime.run_log import drop_after, final_step, read_metrics, to_line, write_final
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Lines of steps 1 to 4. A kill cut the last one short."""
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(to_line(step, {"loss": 1 / step, "rate": float("nan")}) for step in range(1, 5))[:-9])
+    return file
+
+
+def test_a_log_is_read_but_for_a_line_that_was_cut_short(log):
+    assert [line["step"] for line in read_metrics(log)] == [1, 2, 3]
+    assert read_metrics(log)[1] == {"step": 2, "loss": 0.5, "rate": None}
+
+
+def test_later_lines_are_dropped(log):
+    whole = read_metrics(log)
+    drop_after(log, 3)
+    assert read_metrics(log) == whole and log.read_text().endswith("}\n")
+    drop_after(log, 1)
+    assert read_metrics(log) == whole[:1]
+    drop_after(log, 0)
+    assert log.read_bytes() == b""
+
+
+@pytest.mark.parametrize("line, fault", [('{"step" 1}', "damaged in line 4"), ('{"loss": 1}', "line 4 has no step")])
+def test_a_damaged_log_names_the_line(log, line, fault):
+    drop_after(log, 3)
+    with open(log, "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=f"^[^\n]*metrics.jsonl[^\n]*{fault}[^\n]*$"):
+        read_metrics(log)
+
+
+def test_a_run_that_has_ended_says_so(tmp_path):
+    assert final_step(tmp_path) is None
+    write_final(tmp_path, 7, {"exact": float("inf")})
+    assert final_step(tmp_path) == 7
+    assert json.loads((tmp_path / "final.json").read_text()) == {"step": 7, "exact": None}
+
+
+@pytest.mark.parametrize(
+    "text, kind, fault",
+    [(None, dict, "no such file"), ("{", dict, "is not JSON"), ("[]", dict, "no object"), ("{}", list, "no list")],
+)
+def test_a_wrong_json_file_is_one_sentence(text, kind, fault, tmp_path):
+    file = tmp_path / "a.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=f"^{file}: [^\n]*{fault}[^\n]*$"):
+        read_json(file, kind)
