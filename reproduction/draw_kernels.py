@@ -5,6 +5,7 @@ Prints how far the two lie from each other for the same seed, beside how far two
 
 import numpy as np
 
+from config.command import command
 from config.json_file import read_json
 from evaluation.drawing import pictures
 from reproduction.draw_loss_curves import read_curves, rms
@@ -26,6 +27,7 @@ def comparison(recipe: str, losses: np.ndarray) -> str:
     )
 
 
+@command()
 def main() -> None:
     """Draws docs/kernels_loss.png."""
     from matplotlib.figure import Figure

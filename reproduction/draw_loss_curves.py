@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from config.command import command
 from config.json_file import read_json
 from evaluation.drawing import pictures
 from reproduction.records import ROOT
@@ -46,6 +47,7 @@ def comparison(recipe: str, seeds: np.ndarray, released: np.ndarray) -> list[str
     return lines
 
 
+@command()
 def main() -> None:
     """Draws docs/loss_curves.png."""
     from matplotlib.figure import Figure
