@@ -10,7 +10,7 @@ from conftest import ROOT
 from dataset.boards import Maze, Sudoku
 from dataset.layout import read_split
 from evaluation.drawing import board_pictures, curves, pictures
-from evaluation.drawing.sample import Paths, Sample
+from evaluation.drawing.sample import Paths, Sample, cells_to_fill_in, principal, settled_at, telling
 
 pytest.importorskip("matplotlib")
 MAZES = ROOT / "tests" / "golden" / "checkpoints" / "maze9"
@@ -36,7 +36,7 @@ def sample(depth: int = 16, puzzles: int = 6, breadth: int = 4, **changed: np.nd
             Paths(0, rng.normal(size=(breadth, depth + 1, 2)), np.array([0.6, 0.3]), np.arange(breadth) % 2 == 0)
         ],
     } | changed
-    difficulty_N = curves.cells_to_fill_in(fields["inputs_NS"], fields["labels_NS"])
+    difficulty_N = cells_to_fill_in(fields["inputs_NS"], fields["labels_NS"])
     return Sample(**fields, vocab_size=6, difficulty_N=difficulty_N, difficulty="cells to fill in", facts={})
 
 
@@ -102,23 +102,23 @@ def test_many_difficulties_are_three_groups_in_order():
 
 def test_settled_at():
     right_DX = np.array([[1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 1, 0]], bool)
-    assert curves.settled_at(right_DX).tolist() == [1, 2, 3, 4]
+    assert settled_at(right_DX).tolist() == [1, 2, 3, 4]
 
 
 def test_telling_puzzles():
     right_DNB = np.zeros((3, 4, 2), bool)
     right_DNB[:, 0], right_DNB[2:, 1], right_DNB[2, 2, 0] = True, True, True
-    assert curves.telling(right_DNB) == [1, 2]
-    assert curves.telling(right_DNB[:, :1]) == [0] and curves.telling(right_DNB[:, 3:]) == [0]
+    assert telling(right_DNB) == [1, 2]
+    assert telling(right_DNB[:, :1]) == [0] and telling(right_DNB[:, 3:]) == [0]
 
 
 def test_principal_components_are_those_of_the_singular_value_decomposition():
     points_XF = np.random.default_rng(0).normal(size=(9, 50)) * np.linspace(3, 1, 50)
-    found_X2, shares_2 = curves.principal(points_XF)
+    found_X2, shares_2 = principal(points_XF)
     U, sizes, _ = np.linalg.svd(points_XF - points_XF.mean(0), full_matrices=False)
     np.testing.assert_allclose(abs(found_X2), abs(U[:, :2] * sizes[:2]), atol=1e-9)
     np.testing.assert_allclose(shares_2, sizes[:2] ** 2 / (sizes**2).sum())
-    line_X2, shares_2 = curves.principal(np.outer(np.arange(5.0), np.ones(7)))
+    line_X2, shares_2 = principal(np.outer(np.arange(5.0), np.ones(7)))
     np.testing.assert_allclose(abs(np.diff(line_X2[:, 0])), np.sqrt(7))
     np.testing.assert_allclose(shares_2, [1, 0], atol=1e-9)
 

@@ -14,9 +14,13 @@ PACKAGES = ["config", "dataset", "models", "runtime", "training", "evaluation", 
 """Each may import those before it and itself, but for APART."""
 APART = {"training", "evaluation"}
 """Neither knows the other."""
+BESIDE = ["benchmarks", "docs", "examples", "scripts"]
+"""Folders with programs that nothing imports."""
 PROGRAMS = sorted(ROOT.glob("*.py"))
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LOCAL = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")} | {path.stem for path in PROGRAMS}
+FILES_BESIDE = sorted(path for folder in BESIDE for path in (ROOT / folder).rglob("*.py"))
+ENTRY_POINTS = {path.stem for path in PROGRAMS}
+LOCAL = {*PACKAGES, *BESIDE, "tests", *ENTRY_POINTS}
 """Whatever can be imported from the repository's root."""
 
 
@@ -51,22 +55,23 @@ def wrong_imports(package: str, module: ast.Module) -> set[str]:
     return imports(module) & (LOCAL - allowed(package))
 
 
-def imported_files(module: ast.Module, known: set[str]) -> set[str]:
-    """The files, by dotted name, that a file needs when it runs; imports for types alone do not count."""
-    for_types = {
-        inner
-        for node in ast.walk(module)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    found = set()
+def imported_files(module: ast.Module, file: str, known: set[str]) -> set[str]:
+    """The files, by dotted name, that a file imports, also for types alone. Packages on the way to them run too."""
+    imported = set()
     for node in ast.walk(module):
-        if isinstance(node, ast.ImportFrom) and node not in for_types:
+        if isinstance(node, ast.ImportFrom):
             modules = {f"{node.module}.{alias.name}" for alias in node.names} & known
-            found |= modules or {node.module or ""} & known
-        elif isinstance(node, ast.Import) and node not in for_types:
-            found |= {alias.name for alias in node.names} & known
-    return found
+            imported |= modules or {node.module or ""} & known
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names} & known
+    packages = {package for name in imported for package in packages_of(name)} & known
+    return (imported | packages) - {*packages_of(file), file}
+
+
+def packages_of(file: str) -> set[str]:
+    """The packages that a file is in: `a` and `a.b` for `a.b.c`."""
+    parts = file.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str]:
@@ -91,6 +96,12 @@ def dotted(path: Path) -> str:
     return name(path.with_suffix("")).replace("/", ".").removesuffix(".__init__")
 
 
+def import_graph() -> dict[str, set[str]]:
+    """The files that every file of the packages imports, by dotted name."""
+    known = {dotted(path) for path in FILES}
+    return {dotted(path): imported_files(tree(path), dotted(path), known) for path in FILES}
+
+
 def without_docstring(module: ast.Module) -> list[str]:
     """Public functions and classes of a file without a word about them."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -100,8 +111,8 @@ def without_docstring(module: ast.Module) -> list[str]:
 
 def test_there_is_something_to_check():
     assert {path.parent.name for path in FILES} >= set(PACKAGES) and len(FILES) > 20
-    assert {path.stem for path in PROGRAMS} >= {"pretrain", "evaluate"}
-    assert LOCAL >= {*PACKAGES, "pretrain", "evaluate", "tests"}
+    assert ENTRY_POINTS >= {"pretrain", "evaluate"} and len(FILES_BESIDE) > 5
+    assert LOCAL >= {path.parent.name for path in ROOT.glob("[a-z]*/__init__.py")}, "a package that is in no list"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -111,14 +122,24 @@ def test_imports_point_one_way(path):
 
 
 def test_no_files_import_each_other_in_a_circle():
-    known = {dotted(path) for path in FILES}
-    assert cycle({dotted(path): imported_files(tree(path), known) for path in FILES}) == []
+    assert cycle(import_graph()) == []
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name)
 def test_entry_points_are_thin_and_apart(path):
     assert not imports(tree(path)) & (LOCAL - set(PACKAGES))
     assert len(path.read_text().splitlines()) < 100
+
+
+@pytest.mark.parametrize("path", FILES_BESIDE, ids=name)
+def test_no_program_imports_an_entry_point(path):
+    assert not imports(tree(path)) & ENTRY_POINTS
+
+
+def test_kernels_are_chosen_in_one_file():
+    """In models/backend.py. The trainer makes a graph of its whole step."""
+    users = {file for file, imported in import_graph().items() if "models.kernels" in imported}
+    assert {file for file in users if not file.startswith("models.kernels.")} == {"models.backend", "training.trainer"}
 
 
 def first_import(module: ast.Module) -> str:
@@ -189,8 +210,10 @@ def test_the_checks_can_fail():
     assert wrong_imports("training", ast.parse("from evaluate import main")) == {"evaluate"}
     assert wrong_imports("evaluation", ast.parse("import config, training.loop, dataset")) == {"training"}
     assert wrong_imports("reproduction", ast.parse("import solving, training.loop, evaluation")) == set()
-    one, other = ast.parse("def f():\n    from b import x"), ast.parse("import a")
-    assert cycle({"a": imported_files(one, {"a", "b"}), "b": imported_files(other, {"a", "b"})}) == ["a", "b", "a"]
-    typed = ast.parse("if TYPE_CHECKING:\n    import a")
-    assert cycle({"a": imported_files(one, {"a", "b"}), "b": imported_files(typed, {"a", "b"})}) == []
+    one, other = ast.parse("def f():\n    from b import x"), ast.parse("if TYPE_CHECKING:\n    import a")
+    known = {"a", "b", "p", "p.q"}
+    assert cycle({"a": imported_files(one, "a", known), "b": imported_files(other, "b", known)}) == ["a", "b", "a"]
+    assert imported_files(ast.parse("from p.q import x"), "a", known) == {"p", "p.q"}
+    assert imported_files(ast.parse("from p import q"), "p", known) == {"p.q"}
+    assert imported_files(ast.parse("import p.q, b"), "p.r", known) == {"p.q", "b"}
     assert without_docstring(ast.parse("class A: pass\ndef f():\n    'yes'\ndef _g(): pass")) == ["A"]

@@ -10,20 +10,18 @@ import numpy as np
 
 from dataset import maze, sudoku
 from dataset.boards import Kind, Maze, Sudoku
-from evaluation.drawing.curves import settled_at
 from evaluation.drawing.pictures import BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, new_figure
+from evaluation.drawing.sample import Sample, settled_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from evaluation.drawing.sample import Sample
-
 SHOWN = 4
 _WALL, _PAPER, _WRONG = "#3b3b3b", "#ffffff", "#f9d9c5"
 
 
-def choose(sample: "Sample") -> np.ndarray:
+def choose(sample: Sample) -> np.ndarray:
     """Numbers of the puzzles to show: those that the first start solves last, then up to half unsolved ones."""
     settled_N = settled_at(sample.right_DNB[:, :, 0])
     order_N = np.argsort(-settled_N, kind="stable")
@@ -38,7 +36,7 @@ def wrong_cells(answer_S: np.ndarray, label_S: np.ndarray) -> np.ndarray:
     return np.asarray((label_S >= 0) & (answer_S != label_S))
 
 
-def boards(sample: "Sample", kind: Kind) -> "Figure":
+def boards(sample: Sample, kind: Kind) -> "Figure":
     """Draws a row of boards per puzzle, a column per depth."""
     depths = sorted({d for d in (1, 2, 4, 8, 16) if d <= sample.depth} | {sample.depth})
     puzzles = choose(sample)

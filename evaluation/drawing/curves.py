@@ -100,11 +100,6 @@ class Group(NamedTuple):
     halting: np.ndarray  # for each trajectory the first iteration that says "right"; D + 1: none does
 
 
-def cells_to_fill_in(inputs_NS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
-    """How many cells the answer changes [N]: the blanks of a Sudoku, the path of a maze."""
-    return np.asarray(((labels_NS >= 0) & (labels_NS != inputs_NS)).sum(1))
-
-
 def halting_steps(q_halt_DNB: np.ndarray) -> np.ndarray:
     """The first iteration, counted from 1, with q_halt above 0 [N, B]; D + 1 if none has."""
     sure_DNB = q_halt_DNB > 0
@@ -120,35 +115,6 @@ def halting_by_difficulty(sample: "Sample") -> list[Group]:
     group_N = np.searchsorted(lowest, difficulty_N, side="right")
     members = [np.flatnonzero(group_N == group) for group in np.unique(group_N)]
     return [Group(difficulty_N[m].min(), difficulty_N[m].max(), steps_NB[m].reshape(-1)) for m in members]
-
-
-def settled_at(right_DX: np.ndarray) -> np.ndarray:
-    """The iteration, counted from 1, from which on an answer stays right [X]; D + 1 if the last one is wrong."""
-    wrong_DX = ~right_DX[::-1]
-    D = len(right_DX)
-    return np.where(wrong_DX.any(0), D - wrong_DX.argmax(0), 0) + 1
-
-
-def telling(right_DNB: np.ndarray) -> list[int]:
-    """Up to two puzzles: of those that all starts solve the one solved last, and the one whose starts disagree most.
-
-    Without either, the first puzzle.
-    """
-    solved_N = right_DNB[-1].mean(1)
-    together_N = np.flatnonzero(solved_N == 1)
-    mixed_N = np.flatnonzero((solved_N > 0) & (solved_N < 1))
-    late_N = settled_at(right_DNB).mean(1)
-    puzzles = [int(together_N[np.argmax(late_N[together_N])])] if len(together_N) else []
-    puzzles += [int(mixed_N[np.argmin(abs(solved_N[mixed_N] - 0.5))])] if len(mixed_N) else []
-    return puzzles or [0]
-
-
-def principal(points_XF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first two principal components [X, 2] and their shares of the variance [2]. X is small, F may be large."""
-    centred_XF = points_XF - points_XF.mean(0)
-    values, vectors = np.linalg.eigh(centred_XF @ centred_XF.T)  # ascending
-    two = np.maximum(values[:-3:-1], 0)
-    return vectors[:, :-3:-1] * np.sqrt(two), two / max(values.clip(0).sum(), 1e-30)
 
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]

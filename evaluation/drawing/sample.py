@@ -1,7 +1,7 @@
 """Runs a few puzzles from a few random starts and keeps what pictures need after every iteration.
 
 With the same settings and number of puzzles, the trajectories equal an evaluation's (`evaluation.units`).
-Shapes: N puzzles, B starts per puzzle, D iterations, S tokens, F numbers in a latent.
+Shapes: N puzzles, B starts per puzzle, D iterations, S tokens, F numbers in a latent; X is any number of things.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,6 @@ from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.by_group import read_numbers
-from evaluation.drawing.curves import cells_to_fill_in, principal, telling
 from evaluation.observations import concatenate
 from evaluation.settings import Settings, settings_for
 from evaluation.trajectory import Starts, evaluating, seed, trajectory
@@ -165,3 +164,37 @@ def _paths(
 
 def _flat(z_BLD: torch.Tensor) -> np.ndarray:
     return z_BLD.float().flatten(1).cpu().numpy()
+
+
+def cells_to_fill_in(inputs_NS: np.ndarray, labels_NS: np.ndarray) -> np.ndarray:
+    """How many cells the answer changes [N]: the blanks of a Sudoku, the path of a maze."""
+    return np.asarray(((labels_NS >= 0) & (labels_NS != inputs_NS)).sum(1))
+
+
+def settled_at(right_DX: np.ndarray) -> np.ndarray:
+    """The iteration, counted from 1, from which on an answer stays right [X]; D + 1 if the last one is wrong."""
+    wrong_DX = ~right_DX[::-1]
+    D = len(right_DX)
+    return np.where(wrong_DX.any(0), D - wrong_DX.argmax(0), 0) + 1
+
+
+def telling(right_DNB: np.ndarray) -> list[int]:
+    """Up to two puzzles: of those that all starts solve the one solved last, and the one whose starts disagree most.
+
+    Without either, the first puzzle.
+    """
+    solved_N = right_DNB[-1].mean(1)
+    together_N = np.flatnonzero(solved_N == 1)
+    mixed_N = np.flatnonzero((solved_N > 0) & (solved_N < 1))
+    late_N = settled_at(right_DNB).mean(1)
+    puzzles = [int(together_N[np.argmax(late_N[together_N])])] if len(together_N) else []
+    puzzles += [int(mixed_N[np.argmin(abs(solved_N[mixed_N] - 0.5))])] if len(mixed_N) else []
+    return puzzles or [0]
+
+
+def principal(points_XF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first two principal components [X, 2] and their shares of the variance [2]. X is small, F may be large."""
+    centred_XF = points_XF - points_XF.mean(0)
+    values, vectors = np.linalg.eigh(centred_XF @ centred_XF.T)  # ascending
+    two = np.maximum(values[:-3:-1], 0)
+    return vectors[:, :-3:-1] * np.sqrt(two), two / max(values.clip(0).sum(), 1e-30)
