@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -72,19 +72,24 @@ def tiny(tiny_data, tmp_path) -> list[str]:
     return [*TINY, f"dataset.data_path={tiny_data}", f"checkpoint_path={tmp_path}"]
 
 
-def command_line(program: str, *words: str, processes: int = 1) -> list[str]:
-    """What the scripts run: pretrain.py or evaluate.py, in so many processes."""
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += [str(ROOT / "scripts/launch.py"), "--standalone", f"--nproc_per_node={processes}"]
-    return [*launcher, str(ROOT / program), *words]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+"""Of programs that tests start."""
 
 
-def command(program: str, *words: str, processes: int = 1, environment: dict[str, str] | None = None, **options):
-    """Runs pretrain.py or evaluate.py as a user would, in so many processes."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | (environment or {})
-    line = command_line(program, *words, processes=processes)
-    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300, **options)
+def start(program: str | Path, *words: str, processes: int = 1, **more: str) -> forked.Running:
+    """Starts pretrain.py or evaluate.py as a user would, in so many processes, with more environment variables."""
+    return forked.Running(str(ROOT / program), *words, processes=processes, environment=os.environ | ENVIRONMENT | more)
+
+
+def torchrun(program: str | Path, *words: str, **more: str) -> forked.Running:
+    """Starts a program in two processes with all that scripts/train.sh has around it."""
+    launcher = ["scripts/launch.py", "--standalone", "--nproc_per_node=2", str(ROOT / program)]
+    return start(*launcher, *words, PYTHONPATH=str(ROOT), **more)
+
+
+def command(program: str | Path, *words: str, processes: int = 1, **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs one from its start to its end."""
+    return start(program, *words, processes=processes, **more).end()
 
 
 def exit_code(main: Callable[[list[str]], int | None], words: list[str]) -> int:

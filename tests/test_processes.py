@@ -5,27 +5,31 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, command, only_run
+from conftest import ROOT, command, only_run, torchrun
 
 from config.load import load_pretrain, to_yaml
 from runtime import checkpoint
 from training.log import MetricsLog
 
 
-def run_program(tmp_path, text, *words):
-    """A program of our own in two processes."""
-    program = tmp_path / "program.py"
-    program.write_text(text)
-    return command(str(program), *words, processes=2, environment={"PYTHONPATH": str(ROOT)})
+@pytest.fixture
+def program(tmp_path):
+    """Writes a program of our own."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "program.py").write_text(text)
+        return tmp_path / "program.py"
+
+    return write
 
 
-def test_a_process_that_was_killed_is_named(tmp_path):
+def test_a_process_that_was_killed_is_named(program):
     """It cannot say so itself; what a process says before it ends with an exit code is left to stand alone."""
-    run = run_program(
-        tmp_path, "import os, signal\nos.environ['RANK'] == '1' and signal.raise_signal(signal.SIGKILL)\n"
-    )
+    run = torchrun(
+        program("import os, signal\nos.environ['RANK'] == '1' and signal.raise_signal(signal.SIGKILL)\n")
+    ).end()
     assert run.returncode == 128 + 9 and "error: process 1 was ended by SIGKILL" in run.stderr
-    run = run_program(tmp_path, "import sys\nsys.exit('error: no such thing')\n")
+    run = torchrun(program("import sys\nsys.exit('error: no such thing')\n")).end()
     assert run.returncode == 1 and "error: no such thing" in run.stderr and "Traceback" not in run.stderr
 
 
@@ -40,10 +44,11 @@ pretrain.main(sys.argv[1:])
 """
 
 
-def test_a_mistake_is_said_once(tiny, tmp_path):
+def test_a_mistake_is_said_once(tiny, program):
     """By the main process, or by another one, where only that has found it."""
     words = [*tiny, "dataset.data_path=/nowhere", "epochs=1"]
-    for run in (command("pretrain.py", *words, processes=2), run_program(tmp_path, MISSING, *words)):
+    for path in (ROOT / "pretrain.py", program(MISSING)):
+        run = torchrun(path, *words).end()
         lines = [line for line in run.stderr.splitlines() if line]
         assert run.returncode == 1 and len(lines) == 1, run.stderr
         assert lines[0].startswith("error: /nowhere/train/dataset.json: no such file")
@@ -63,9 +68,9 @@ pretrain.main(sys.argv[1:])
 
 
 @pytest.mark.parametrize("when", ["max_seconds=1", "checkpoint_interval_steps=2"])
-def test_a_process_whose_sibling_could_not_save_is_no_traceback(tiny, tmp_path, when):
+def test_a_process_whose_sibling_could_not_save_is_no_traceback(tiny, program, when):
     """The main process finds the disk full as they stop, or on the way; the other has little to add."""
-    run = run_program(tmp_path, FULL, *tiny, "epochs=100000", when)
+    run = command(program(FULL), *tiny, "epochs=100000", when, processes=2)
     assert run.returncode == 1 and "error: No space left on device" in run.stderr, run.stderr
     assert "Traceback" not in run.stderr
 
@@ -90,9 +95,9 @@ assert not gloo()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the names of threads from /proc")
-def test_leaving_the_group_of_processes_ends_its_threads(tmp_path):
+def test_leaving_the_group_of_processes_ends_its_threads(program):
     """A thread of gloo's that lives on needs the interpreter to let go of its last tensors: a run ended in SIGABRT."""
-    run = run_program(tmp_path, LEAVE)
+    run = torchrun(program(LEAVE)).end()
     assert run.returncode == 0, run.stderr
 
 
@@ -127,9 +132,9 @@ pretrain.main(sys.argv[1:])
 """
 
 
-def test_several_processes_stop_together_after_an_evaluation(tiny, tmp_path):
+def test_several_processes_stop_together_after_an_evaluation(tiny, tmp_path, program):
     """One of them hears of it within the evaluation, alone: they end that, and agree after the next step."""
-    run = run_program(tmp_path, STOPPED_WITHIN, *tiny, "eval_interval_steps=2", "max_steps=6")
+    run = command(program(STOPPED_WITHIN), *tiny, "eval_interval_steps=2", "max_steps=6", processes=2)
     assert "stopped at step 3" in run.stderr, run.stderr
     directory = only_run(tmp_path)
     log = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
@@ -156,7 +161,7 @@ pretrain.main(sys.argv[1:])
 """
 
 
-def test_several_processes_with_slow_steps_do_not_wait_for_the_next_look(tiny, tmp_path):
-    run = run_program(tmp_path, STOPPED_BETWEEN, *tiny, "log_interval_steps=1000", "max_steps=50")
+def test_several_processes_with_slow_steps_do_not_wait_for_the_next_look(tiny, tmp_path, program):
+    run = command(program(STOPPED_BETWEEN), *tiny, "log_interval_steps=1000", "max_steps=50", processes=2)
     assert run.returncode == 128 + signal.SIGTERM and "stopped at step 3" in run.stderr, run.stderr
     assert checkpoint.load(only_run(tmp_path)).step == 3

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command, command_line, exit_code, only_run, tiny_split
+from conftest import ROOT, command, exit_code, only_run, start, tiny_split, torchrun
 from safetensors.torch import load_file
 
 import pretrain
@@ -132,15 +131,11 @@ def test_a_checkpoint_without_latents_says_so(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 2)]
+    ("number", "start"),
+    [(signal.SIGINT, start), (signal.SIGTERM, start), (signal.SIGHUP, start), (signal.SIGINT, torchrun)],
 )
-def test_signals_save_and_stop(tiny, tmp_path, number, processes):
-    words = command_line("pretrain.py", *tiny, "epochs=100000", processes=processes)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    heard = partial(signal.signal, number, signal.SIG_DFL)  # under nohup SIGHUP would be ignored, as is right
-    process = subprocess.Popen(
-        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heard
-    )
+def test_signals_save_and_stop(tiny, tmp_path, start, number):
+    running = start("pretrain.py", *tiny, "epochs=100000")
     log = None
     for _ in range(600):
         time.sleep(0.1)
@@ -148,13 +143,12 @@ def test_signals_save_and_stop(tiny, tmp_path, number, processes):
         if found and len(found[0].read_text().splitlines()) > 3:
             log = found[0]
             break
-    assert log is not None, process.communicate()
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, stderr
+    running.send_signal(number)
+    done = running.end()
+    assert log is not None and done.returncode == 128 + number, done.stderr
     saved = checkpoint.load(only_run(tmp_path))
-    assert saved.step >= 3 and f"stopped at step {saved.step}" in stderr and "resume=" in stderr
-    assert "Traceback" not in stderr
+    assert saved.step >= 3 and f"stopped at step {saved.step}" in done.stderr and "resume=" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -336,7 +330,7 @@ def test_splits_of_two_kinds_end_before_any_work(tiny, tmp_path):
 
 
 def test_a_wrong_wandb_mode_leaves_nothing_behind(tiny, tmp_path):
-    run = command("pretrain.py", *tiny, "max_steps=2", "wandb_mode=auto", environment={"WANDB_MODE": "bogus"})
+    run = command("pretrain.py", *tiny, "max_steps=2", "wandb_mode=auto", WANDB_MODE="bogus")
     assert run.returncode == 1 and "WANDB_MODE should be" in run.stderr and not list(tmp_path.iterdir())
 
 
@@ -359,22 +353,18 @@ def test_a_signal_ends_an_evaluation_too(tiny, tmp_path):
     data = tmp_path / "data"
     write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(100_000, 1)}, ["<blank>"])
     words = [*tiny, f"dataset.data_path={data}", "max_steps=2", "eval_puzzles=8"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "pretrain.py"), *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"WANDB_MODE": "disabled"},
-    )
+    running = start("pretrain.py", *words)
     for _ in range(600):
         time.sleep(0.1)
         if list(tmp_path.glob("*/*/best.safetensors")):  # the evaluation of the subset is done
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, stderr
+    running.send_signal(signal.SIGTERM)
+    stopped = running.end()
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     run = only_run(tmp_path)
-    assert "stopped at step 2" in stderr and checkpoint.load(run).step == 2 and not (run / "final.json").exists()
+    assert "stopped at step 2" in stopped.stderr and checkpoint.load(run).step == 2
+    assert not (run / "final.json").exists()
     write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(11, 1)}, ["<blank>"])
     done = command("pretrain.py", f"resume={run}")
     assert done.returncode == 0 and json.loads((run / "final.json").read_text())["step"] == 2, done.stderr
