@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from evaluation.drawing import pictures
 from reproduction.accuracy import bound, exact, standard_error
 from reproduction.paper import Paper, Setting, Task
@@ -211,10 +213,11 @@ def draw(drawing: Drawing, file: Path) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
         for line in drawing.lines:
+            room = line.percent, [100 - percent for percent in line.percent]  # a bar ends at 0 and at 100
             axes.errorbar(
                 line.x,
                 line.percent,
-                line.errors or None,
+                np.minimum(line.errors, room) if line.errors else None,
                 color=COLOURS[line.place % len(COLOURS)],
                 marker=pictures.MARKERS[line.place % len(pictures.MARKERS)],
                 markevery=-(-len(line.x) // 20),
