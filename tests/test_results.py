@@ -98,7 +98,7 @@ def test_the_page_says_in_words_what_the_records_say():
         f"{share('sudoku_trm', 16)} and {share('sudoku_trm_seed_1', 16)} of the hard puzzles at depth 16",
         f"EqR solves {share('sudoku_50k', 16)} after 50,000",
         f"right for {share('sudoku_trm', 64, 1200, 8)} of 1,200 hard puzzles with seed 0",
-        f"but for {share('sudoku_trm_seed_1', 64, 1200, 8)} with seed 1 (depth 64)",
+        f"and for {share('sudoku_trm_seed_1', 64, 1200, 8)} with seed 1",
         f"{100 * vote:.1f}% of 480 puzzles with 128 starts",
         f"{share('sudoku_trm_seed_1', 16, 120, 8, different_init_reset_std=0.1)} of 120 easier puzzles at depth 16",
         f"right for {share('sudoku_trm_seed_1', 16, 1200, 8)} of the 1,200",
