@@ -33,7 +33,7 @@ def configure(words: list[str]) -> PretrainConfig:
 
 def run(config: PretrainConfig, world: World) -> None:
     """One training run, from configuration to final evaluation."""
-    config.rows_per_rank(world.size)  # fails before any work where the batch cannot be shared out
+    config.rows_per_rank(world.size)  # raises before any work if the batch cannot be shared out
     train_puzzles, test_puzzles = train_and_test(config, world.device)
     seed_step(config.seed, 0, 0)
     chosen = backend.choose(config, config.arch, world.device)

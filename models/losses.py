@@ -24,14 +24,14 @@ def log_stablemax(logits: Tensor) -> Tensor:
 
 
 def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
-    """Loss per token [B, S] in float64; 0 where the label is below 0."""
+    """Loss per token [B, S] in float64. A token with a label below 0 has 0."""
     scored = labels_BS >= 0
     index = torch.where(scored, labels_BS, 0).long().unsqueeze(-1)
     return -torch.where(scored, log_stablemax(logits_BSV).gather(-1, index).squeeze(-1), 0.0)
 
 
 def softmax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
-    """Loss per token [B, S] in float32; 0 where the label is below 0."""
+    """Loss per token [B, S] in float32. A token with a label below 0 has 0."""
     labels = torch.where(labels_BS >= 0, labels_BS, -100).long()
     return F.cross_entropy(logits_BSV.float().transpose(1, 2), labels, ignore_index=-100, reduction="none")
 

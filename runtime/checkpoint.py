@@ -1,8 +1,8 @@
 """Checkpoints: one safetensors file, written whole or not at all, and readable without running code.
 
-Tensors: `model/<parameter>`, `ema/<parameter>`, `optimizer/<parameter>/<moment>` and, where the slots are
-kept, `slots/<field>` for all processes together. The header's metadata holds, as JSON: `format`, `step`,
-`config` (the resolved training configuration), `task` and `versions`.
+Tensors: `model/<parameter>`, `ema/<parameter>`, `optimizer/<parameter>/<moment>`, and `slots/<field>` for all processes
+together if slots are kept. The header's metadata holds, as JSON: `format`, `step`, `config` (the resolved training
+configuration), `task` and `versions`.
 
 Random streams need no place: every step seeds its own (`training.trainer.seed_step`).
 """
@@ -28,7 +28,7 @@ FORMAT = "eqr-checkpoint-1"
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint in memory. `slots` is None where it was saved without."""
+    """A checkpoint in memory. `slots` is None if it was saved without slots."""
 
     step: int
     config: PretrainConfig

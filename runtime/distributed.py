@@ -1,4 +1,4 @@
-"""One start and one stop for several processes; everything else asks the World for rank and size."""
+"""Starts and stops several processes that work together. Everything else asks the World for rank and size."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @contextmanager
 def _with_siblings() -> Iterator[None]:
-    """Raises ConnectionError, with what the library says, where a message cannot be exchanged."""
+    """Raises ConnectionError, with the words of the library, if processes cannot exchange a message."""
     try:
         yield
     except RuntimeError as error:
@@ -29,7 +29,7 @@ def _with_siblings() -> Iterator[None]:
 class World:
     """This process among its siblings: `rank` of `size`, working on `device`.
 
-    What they exchange raises ConnectionError where one of them has ended or cannot be reached.
+    Its exchanges raise ConnectionError if a process has ended or cannot be reached.
     """
 
     rank: int
@@ -88,8 +88,8 @@ class World:
 def start(device: str) -> World:
     """Joins the processes that torchrun started, or stands alone.
 
-    `device` is "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; with several processes
-    each takes the GPU of its local rank. NCCL connects GPUs, gloo everything else.
+    `device` is "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". Of several processes each takes the GPU of
+    its local rank. NCCL connects GPUs, gloo everything else.
 
     Raises:
         ValueError: a GPU was asked for and there is none.
@@ -108,7 +108,7 @@ def start(device: str) -> World:
         if here.index is not None and here.index >= torch.cuda.device_count():
             raise ValueError(f"{here} does not exist: there are {torch.cuda.device_count()} GPU(s)")
         torch.cuda.set_device(here)
-        torch.set_float32_matmul_precision("high")  # TF32 where a model computes in float32
+        torch.set_float32_matmul_precision("high")  # models in float32 multiply in TF32
     if size > 1:
         # Imported later (the first optimizer does so), its default arguments would hold the group beyond stop(), and
         # gloo's threads with it, which may abort the process when the interpreter ends.
@@ -125,12 +125,12 @@ def wait_for_all() -> None:
     """
     if not dist.is_initialized():
         return
-    gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # PyTorch warns where it is not said
+    gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # without it PyTorch warns
     with _with_siblings():
         dist.barrier(device_ids=gpu)
 
 
 def stop() -> None:
-    """Leaves the group of processes, where there is one."""
+    """Leaves the group of processes, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()

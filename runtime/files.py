@@ -1,4 +1,4 @@
-"""Files that are there in whole, or as they were before; folders that nobody else has."""
+"""Writes files whole or not at all, makes new folders, and locks files."""
 
 import fcntl
 import math
@@ -11,7 +11,7 @@ from typing import IO
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A place beside `file` to write to, which becomes `file` at the end, or is removed where that fails."""
+    """A place beside `file` to write to. At the end it becomes `file`, or after an error it is removed."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
         yield unfinished
@@ -21,7 +21,7 @@ def whole(file: Path) -> Iterator[Path]:
 
 
 def new_directory(wanted: Path) -> Path:
-    """Makes a folder of that name or, where there is one, with -2, -3, ... after it."""
+    """Makes a folder of that name or, if the name is taken, with -2, -3, ... after it."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     directory, n = wanted, 1
     while True:
@@ -40,7 +40,7 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity: None in their place (a precision where nothing was called right, say)."""
+    """The values with None in place of NaN and infinity, which JSON does not have."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 

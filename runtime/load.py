@@ -53,7 +53,7 @@ def load_model(path: str, ema: bool = True) -> Loaded:
 
 
 def load_everywhere(path: str, ema: bool, world: World) -> Loaded:
-    """The same in every process; ValueError also where the file is not the same to all."""
+    """`load_model` in every process. Raises ValueError also if processes read different files."""
     loaded = load_model(path, ema)
     if set(world.gather_objects(loaded.digest)) != {loaded.digest}:
         raise ValueError(f"{loaded.origin} {_CHANGED}")
@@ -81,7 +81,7 @@ def _read(file: Path, digest: str, ema: bool) -> Loaded:
 
 
 def weights_into(model: Reasoner, loaded: Loaded) -> None:
-    """Puts the loaded weights into a model, strictly. Raises ValueError where they do not fit."""
+    """Puts the loaded weights into a model, strictly. Raises ValueError if they do not fit."""
     names = list(model.state_dict())
     checkpoint.put(model, released.our_weights(loaded.weights, names), loaded.origin)
 

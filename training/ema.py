@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is evaluated."""
+"""The exponential moving average of the weights, which evaluations use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

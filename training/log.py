@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl always, W&B where logged in or asked for."""
+"""Writes a run's numbers: always to metrics.jsonl, and to W&B if you are logged in or ask for it."""
 
 import json
 import netrc
@@ -17,12 +17,12 @@ from runtime.versions import versions
 
 
 def new_run_directory(config: PretrainConfig) -> Path:
-    """checkpoint_path/run_name/<time>, made new."""
+    """Makes the run's folder, checkpoint_path/run_name/<time>."""
     return new_directory(Path(config.checkpoint_path) / config.run_name / time.strftime("%Y%m%d-%H%M%S"))
 
 
 def wandb_mode(config: PretrainConfig) -> Any:
-    """online, offline or disabled: what the configuration, the environment or a login asks for, in this order."""
+    """online, offline or disabled. The configuration decides, then the environment, then whether you are logged in."""
     if config.wandb_mode != "auto":
         return config.wandb_mode
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
@@ -42,7 +42,7 @@ def wandb_mode(config: PretrainConfig) -> Any:
 
 
 def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
-    """A W&B run; where the server cannot be reached, an offline one and a line that says so."""
+    """A W&B run. If the server cannot be reached, it is offline and a line says so."""
     import wandb
 
     name = f"{config.run_name}-{directory.name}"
@@ -67,7 +67,7 @@ def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
 class MetricsLog:
     """Describes the run in its folder, and appends to metrics.jsonl and W&B.
 
-    The resolved configuration and the versions are written anew on resuming, and lines after `step` are dropped.
+    A run that goes on writes its configuration and versions anew, and drops lines after `step`.
 
     Raises:
         ValueError: another training writes into this folder.

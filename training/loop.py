@@ -21,16 +21,16 @@ from training.trainer import NotFinite, Trainer
 LOSSES = ("lm_loss", "q_halt_loss", "q_continue_loss", "total_loss")
 
 ASKING_SECONDS = 5.0
-"""Several processes ask each other this often whether one of them is to stop, or after every step."""
+"""Seconds after which several processes ask each other whether one of them should stop, at most once a step."""
 
 Evaluate = Callable[[int | None, Callable[[], None]], dict[str, float]]
-"""Evaluates the model on that many puzzles (None: all of them); calls the function now and then, which may raise."""
+"""Evaluates the model on so many puzzles (None: all). Calls the function now and then; the function may raise."""
 
 
 class Stopped(SystemExit):
-    """A signal came, or max_seconds passed (SIGALRM): the run was saved and can go on.
+    """A signal came, or max_seconds passed (SIGALRM). The run was saved and can go on.
 
-    The exit code is 128 + the signal's number, and 0 when the time is up.
+    The exit code is 128 + the signal's number, or 0 after max_seconds.
     """
 
     def __init__(self, number: int) -> None:
@@ -39,9 +39,9 @@ class Stopped(SystemExit):
 
 @contextmanager
 def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
-    """Within this block SIGINT, SIGTERM and SIGHUP are only noted, in the list; a second one acts as ever.
+    """Within this block a list notes SIGINT, SIGTERM and SIGHUP, and SIGALRM, which comes after so many seconds.
 
-    So is SIGALRM, which comes after so many seconds. Where SIGHUP is ignored (nohup) it still is.
+    A second signal of a kind acts as it did before. If the program ignores SIGHUP (nohup), it still does.
     """
     noted: list[int] = []
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
@@ -65,10 +65,10 @@ def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
 
 
 def resume(trainer: Trainer, file: Path) -> Path:
-    """Puts a run back to where a checkpoint was saved; returns its folder.
+    """Puts a run back to the step of a checkpoint, and returns the run's folder.
 
     Raises:
-        ValueError: the run is complete, or has gone on since, or the checkpoint does not fit, or holds weights alone.
+        ValueError: the run is complete or has gone on since, or the checkpoint does not fit or holds weights alone.
     """
     saved = checkpoint.load(file)
     if not saved.optimizer:
@@ -98,7 +98,7 @@ def train(trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: i
 
 
 class _Run:
-    """What `train` keeps between steps: the window of sums since the last look, the bar, the best so far."""
+    """What `train` keeps between steps: sums since the last look (the window), the bar, the best accuracy so far."""
 
     def __init__(
         self, trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: int, noted: list[int]
@@ -121,7 +121,7 @@ class _Run:
         values: dict[str, float] = {}
         try:
             while True:
-                if self._evaluation_due() and trainer.step > self.evaluated:  # also one that a stop cut off
+                if self._evaluation_due() and trainer.step > self.evaluated:  # also if a stop cut one off
                     whole = self.subset is None and trainer.step >= trainer.total_steps
                     values = self._evaluate(self.subset, "eval", *["final"] * whole)
                 if trainer.step >= trainer.total_steps:
@@ -145,7 +145,7 @@ class _Run:
         return self._due(self.config.eval_interval_steps) or self.trainer.step >= self.trainer.total_steps
 
     def _stopped(self) -> bool:
-        """A lone process stops after any step; several agree on it when they look, and where steps are slow between."""
+        """Whether to look now because a signal came. Several processes ask each other every ASKING_SECONDS."""
         if self.world.size == 1:
             return bool(self.noted)
         steps = self.trainer.step - self.asked
@@ -158,7 +158,7 @@ class _Run:
         return any(noted for _, noted in answers)
 
     def _stop_if_noted(self) -> None:
-        """Within an evaluation, before which the run was saved; several processes, out of step there, go on."""
+        """Ends an evaluation if a signal came; the run was saved before it. Several processes finish theirs instead."""
         if self.world.size == 1 and self.noted:
             raise Stopped(self.noted[0])
 
@@ -173,7 +173,7 @@ class _Run:
         self.bad_step = torch.where(fine, self.bad_step, self.trainer.step)
 
     def _look(self) -> None:
-        """Reads the window's sums off the device: the only place where the loop waits for it."""
+        """Reads the window's sums off the device. Nothing else in the loop waits for the device."""
         names = sorted(self.sums)
         stop = torch.tensor(float(self.noted[0] if self.noted else 0), device=self.world.device)
         values = torch.stack([*(self.sums[name].float() for name in names), self.bad_step.float() + 1.0, stop])
@@ -218,7 +218,10 @@ class _Run:
         self.trainer.save(self.directory / f"{name}.safetensors", keep_slots)
 
     def _evaluate(self, puzzles: int | None, *groups: str) -> dict[str, float]:
-        """Evaluates the average on a fixed subset, or on all, and logs it in these groups. The best is kept."""
+        """Evaluates the averaged weights on a fixed subset, or on all puzzles (None). Keeps the best checkpoint.
+
+        `groups` are the metrics' groups in the log, "eval" and "final".
+        """
         started = time.perf_counter()
         with self.trainer.ema.applied() if self.trainer.ema else nullcontext():
             values = self.evaluate(puzzles, self._stop_if_noted)
@@ -236,7 +239,7 @@ class _Run:
         return values
 
     def _so_far(self) -> tuple[float, int]:
-        """Of a run that goes on, from its log: the best accuracy on as many puzzles, and the step last evaluated."""
+        """The best accuracy of a run that goes on, on as many puzzles, and its last evaluated step, from its log."""
         best, step = -1.0, 0
         if self.log is not None:
             for values in read_metrics(self.log.file):

@@ -1,4 +1,4 @@
-"""One step of training, and everything that has to outlive it: weights, optimizer, average, slots."""
+"""One step of training, and what lasts from step to step: weights, optimizer, average, slots."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +65,7 @@ class Trainer:
             self.backward = Graphed(self._backward, model)
 
     def summary(self) -> str:
-        """The run in one line; the number of parameters is without the puzzle embeddings' table."""
+        """The run in one line. Its number of parameters leaves out the table of puzzle embeddings."""
         config = self.config
         parameters, rows = sum(p.numel() for p in self.names), config.rows_per_rank(self.world.size)
         return (
@@ -127,7 +127,7 @@ class Trainer:
     # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, path: Path, slots: bool) -> None:
-        """Writes a checkpoint (all processes call it, the main one writes). Raises NotFinite."""
+        """Writes a checkpoint. All processes call it, and the main one writes. Raises NotFinite."""
         gathered = self._gathered_slots() if slots else None
         if not self.world.is_main:
             return
@@ -162,12 +162,13 @@ class Trainer:
         Raises:
             ValueError: the checkpoint does not fit, or is of other puzzles.
         """
-        there, here = saved.puzzle_shape, self.batches.puzzles.shape
-        if there != here:
+        learned, given = saved.puzzle_shape, self.batches.puzzles.shape
+        if learned != given:
             raise ValueError(
-                f"{origin} was trained on puzzles of {there.seq_len} tokens out of {there.vocab_size} with "
-                f"{there.num_puzzle_identifiers} identifiers, but these have {here.seq_len} out of {here.vocab_size} "
-                f"with {here.num_puzzle_identifiers}: start from its weights (load_checkpoint), or give its data"
+                f"{origin} was trained on puzzles of {learned.seq_len} tokens out of {learned.vocab_size} with "
+                f"{learned.num_puzzle_identifiers} identifiers, but these have {given.seq_len} out of "
+                f"{given.vocab_size} with {given.num_puzzle_identifiers}: start from its weights (load_checkpoint), "
+                "or give its data"
             )
         checkpoint.put(self.model, saved.model, origin)
         checkpoint.put_optimizer_moments(self.optimizer, self.names, saved.optimizer)
