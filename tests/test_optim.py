@@ -3,14 +3,17 @@
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
+from config.load import load_pretrain
+from config.schema import PretrainConfig
 from runtime.distributed import World
 from training.ema import EMA
-from training.optim import AdamATan2, SignSGD, learning_rate
+from training.optim import OPTIMIZERS, AdamATan2, SignSGD, learning_rate
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -42,12 +45,20 @@ def test_adam_atan2_does_not_care_for_the_scale_of_gradients():
     torch.testing.assert_close(*ends)
 
 
+def test_every_optimizer_that_a_configuration_may_name_can_be_made():
+    assert set(OPTIMIZERS) == set(get_args(PretrainConfig.model_fields["optimizer"].annotation))
+    config = load_pretrain(["train=quickstart"])
+    [group] = OPTIMIZERS[config.optimizer]([nn.Parameter(torch.ones(2))], config).param_groups
+    assert group["lr"] == config.lr and group["betas"] == (config.beta1, config.beta2)
+    assert group["weight_decay"] == config.weight_decay
+
+
 def test_sign_sgd_moves_only_rows_in_use():
     weights = nn.Parameter(torch.ones(5, 2))
     weights.grad = torch.zeros(5, 2)
     weights.grad[1] = torch.tensor([3.0, -0.1])
     weights.grad[4] = torch.tensor([0.0, 2.0])
-    SignSGD(weights, 0.1, 0.5, World(0, 1, torch.device("cpu"))).step(torch.tensor([4, 1, 1, 4]))
+    SignSGD(weights, 0.5, World(0, 1, torch.device("cpu"))).step(torch.tensor([4, 1, 1, 4]), lr=0.1)
     expected = torch.ones(5, 2)
     expected[1] = torch.tensor([0.95 - 0.1, 0.95 + 0.1])
     expected[4] = torch.tensor([0.95, 0.95 - 0.1])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """shadow = rate * shadow + (1 - rate) * weight after every step, of the given named parameters."""
+    """The average of named parameters. After every step, shadow = rate * shadow + (1 - rate) * weight."""
 
     def __init__(self, parameters: dict[str, nn.Parameter], rate: float) -> None:
         self.parameters, self.rate = parameters, rate
@@ -20,7 +20,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within this block the model has the averaged weights."""
+        """Gives the model the averaged weights within this block."""
         live = [p.detach().clone() for p in self.parameters.values()]
         try:
             self._put(list(self.shadow.values()))

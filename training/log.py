@@ -60,12 +60,12 @@ def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
     except wandb.Error as error:
         if mode == "offline":
             raise ValueError(f"W&B does not start: {' '.join(str(error).split())}") from None
-        print(f"W&B is not to be reached ({' '.join(str(error).split())}): logging offline", file=sys.stderr)
+        print(f"W&B cannot be reached ({' '.join(str(error).split())}): logging offline", file=sys.stderr)
         return _start_wandb(directory, config, "offline")
 
 
 class MetricsLog:
-    """Describes the run in its folder, and appends to metrics.jsonl and W&B.
+    """Writes the run's configuration and versions into its folder, then appends to metrics.jsonl and W&B.
 
     A run that goes on writes its configuration and versions anew, and drops lines after `step`.
 
@@ -84,7 +84,7 @@ class MetricsLog:
         self._wandb: Any = None if mode == "disabled" else _start_wandb(directory, config, mode)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One line: the step and its values."""
+        """Appends a line: the step and its values."""
         self._lines.write(to_line(step, values))
         self._lines.flush()
         if self._wandb is not None:

@@ -16,7 +16,7 @@ from models.losses import Metrics
 from runtime import checkpoint
 from runtime.run_log import final_step, read_metrics
 from training.log import MetricsLog
-from training.trainer import NotFinite, Trainer
+from training.trainer import Trainer
 
 LOSSES = ("lm_loss", "q_halt_loss", "q_continue_loss", "total_loss")
 
@@ -72,7 +72,7 @@ def resume(trainer: Trainer, file: Path) -> Path:
     """
     saved = checkpoint.load(file)
     if not saved.optimizer:
-        raise ValueError(f"{file} holds weights alone, from which no run goes on: give load_checkpoint={file.parent}")
+        raise ValueError(f"{file} holds only weights, so no run can go on from it: give load_checkpoint={file.parent}")
     ended = final_step(file.parent)  # None also for a run whose last evaluation was stopped
     if saved.step >= trainer.total_steps and ended is not None and ended >= saved.step:
         raise ValueError(f"{file} is at step {saved.step} of {trainer.total_steps}: give more epochs or max_steps")
@@ -85,13 +85,17 @@ def resume(trainer: Trainer, file: Path) -> Path:
 
 
 def train(trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: int) -> dict[str, float]:
-    """Trains to the end, writing metrics and checkpoints into `directory`. Returns the last evaluation.
+    """Trains to the end, and writes metrics and checkpoints into `directory`. Returns the last evaluation.
 
-    `test_puzzles` is how many there are in all; evaluations on the way take at most `eval_puzzles` of them.
+    Args:
+        trainer: the model in training.
+        directory: the run's folder.
+        evaluate: evaluates the model.
+        test_puzzles: how many there are in all. Evaluations on the way take at most `eval_puzzles` of them.
 
     Raises:
-        Stopped: SIGINT, SIGTERM or SIGHUP came, or max_seconds passed; the run was saved.
-        NotFinite: a loss or weight was not finite.
+        Stopped: SIGINT, SIGTERM or SIGHUP came, or max_seconds passed. The run was saved.
+        ValueError: a loss or weight is not finite.
     """
     with _noting_signals(trainer.config.max_seconds) as noted:
         return _Run(trainer, directory, evaluate, test_puzzles, noted).run()
@@ -184,7 +188,7 @@ class _Run:
         bad_steps = [int(row[-2]) - 1 for row in table if row[-2] > 0]
         signals = [int(row[-1]) for row in table if row[-1] > 0]
         if bad_steps:
-            raise NotFinite(f"the loss of step {min(bad_steps)} is not finite")
+            raise ValueError(f"the loss of step {min(bad_steps)} is not finite")
         self._report(total)
         if signals:
             self._save("last")
@@ -248,5 +252,5 @@ class _Run:
                 for group in ("eval", "final"):
                     if values.get(f"{group}/puzzles") == self.puzzles:
                         best = max(best, values[f"{group}/all/exact_accuracy"])
-        found: tuple[float, int] = self.world.from_main((best, step))
-        return found
+        so_far: tuple[float, int] = self.world.from_main((best, step))
+        return so_far

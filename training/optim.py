@@ -1,24 +1,25 @@
 """AdamATan2, sign-SGD for puzzle embeddings, and the learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from config.schema import PretrainConfig
 from runtime.distributed import World
 
 
-class AdamATan2(torch.optim.Optimizer):
-    """Adam with atan2 in place of the division, so that it has no epsilon and is scale-invariant.
+class AdamATan2(Optimizer):
+    """Adam with atan2 instead of the division. It has no epsilon, and the gradients' scale does not matter.
 
         p *= 1 - lr * weight_decay
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
         p -= lr / (1 - b1^t) * atan2(m, sqrt(v) / sqrt(1 - b2^t))
 
     From "Scaling Exponents Across Parameterizations and Optimizers" (arXiv 2407.05872), without its factors.
-    All parameters that get a gradient are updated together by torch's foreach kernels.
+    PyTorch's foreach kernels update all parameters that have a gradient together.
     """
 
     def __init__(
@@ -63,29 +64,29 @@ class AdamATan2(torch.optim.Optimizer):
 
 
 class SignSGD:
-    """Sign-SGD for puzzle embeddings: only the rows that were used, w *= 1 - lr*wd; w -= lr * sign(g).
+    """Sign-SGD for puzzle embeddings. It updates only the rows in use: w *= 1 - lr*wd; w -= lr * sign(g).
 
-    Gradients of equal identifiers are summed over the batch (by autograd) and over all processes.
+    Gradients of equal identifiers add up over the batch (by autograd) and over all processes.
     """
 
-    def __init__(self, weights: nn.Parameter, lr: float, weight_decay: float, world: World) -> None:
-        self.weights, self.lr, self.weight_decay, self.world = weights, lr, weight_decay, world
+    def __init__(self, weights: nn.Parameter, weight_decay: float, world: World) -> None:
+        self.weights, self.weight_decay, self.world = weights, weight_decay, world
 
     @torch.no_grad()
-    def step(self, puzzle_ids_B: Tensor) -> None:
-        """One update of the rows that the processes' slots are working on."""
+    def step(self, puzzle_ids_B: Tensor, lr: float) -> None:
+        """Updates the rows of the puzzles in the slots of all processes."""
         assert self.weights.grad is not None
         rows = self.world.gather_rows(puzzle_ids_B.long()).unique()
         gradient = self.weights.grad[rows]
         self.world.sum_([gradient])
-        self.weights[rows] = self.weights[rows] * (1.0 - self.lr * self.weight_decay) - self.lr * gradient.sign()
+        self.weights[rows] = self.weights[rows] * (1.0 - lr * self.weight_decay) - lr * gradient.sign()
         self.weights.grad[rows] = 0.0
 
 
 def learning_rate(step: int, total: int, base: float, warmup: int, min_ratio: float, decay: int | None = None) -> float:
-    """Rate of update `step` (from 1): linear warmup, then constant, then a cosine to min_ratio * base at `total`.
+    """The rate of update `step`, counted from 1: a linear warmup, a constant, a cosine to min_ratio * base at `total`.
 
-    The cosine takes the last `decay` steps; None: all after the warmup.
+    The cosine takes the last `decay` steps. With None it takes all steps after the warmup.
     """
     if step < warmup:
         return base * step / warmup
@@ -94,16 +95,26 @@ def learning_rate(step: int, total: int, base: float, warmup: int, min_ratio: fl
     return base * (min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-def package_adam_atan2() -> Any:
-    """The compiled optimizer of the package adam-atan2.
+def _adam_atan2(parameters: Iterable[nn.Parameter], config: PretrainConfig) -> Optimizer:
+    return AdamATan2(parameters, config.lr, (config.beta1, config.beta2), config.weight_decay)
 
-    Raises:
-        ValueError: it is not installed, or does not load.
-    """
+
+def _adam_atan2_package(parameters: Iterable[nn.Parameter], config: PretrainConfig) -> Optimizer:
+    """The compiled optimizer of the package adam-atan2. Raises ValueError if the package does not load."""
     try:
         from adam_atan2 import AdamATan2 as Compiled
     except ImportError as error:
         raise ValueError(
             f"optimizer=adam_atan2_package needs the package adam-atan2 ({error}); optimizer=adam_atan2 needs nothing"
         ) from None
-    return Compiled
+    optimizer: Optimizer = Compiled(
+        parameters, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+    return optimizer
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], PretrainConfig], Optimizer]] = {
+    "adam_atan2": _adam_atan2,
+    "adam_atan2_package": _adam_atan2_package,
+}
+"""`optimizer` in a configuration -> what makes it for the parameters. `PretrainConfig` has the same names."""

@@ -18,23 +18,19 @@ from runtime.checkpoint import Checkpoint
 from runtime.distributed import World
 from runtime.versions import versions
 from training.ema import EMA
-from training.optim import AdamATan2, SignSGD, learning_rate, package_adam_atan2
-
-
-class NotFinite(ValueError):
-    """The loss or a weight was not finite. The last good checkpoint stays."""
+from training.optim import OPTIMIZERS, SignSGD, learning_rate
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Makes every random draw of this step, on every device, a function of (seed, step, rank) alone."""
+    """Seeds every device, so that the random draws of a step depend on (seed, step, rank) alone."""
     torch.manual_seed(int(np.random.SeedSequence([1, seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
 
 
 class Trainer:
     """A model in training: its optimizers, average, slots and step.
 
-    This process's rows of the global batch live in `states`, one State for each of gradient_accumulation_steps pieces.
-    With `graphs`, the forward and backward pass of a piece is one CUDA graph.
+    `states` holds this process's rows of the global batch, as one State for each gradient accumulation step. With
+    `graphs`, one CUDA graph runs the forward and backward pass of such a piece.
     """
 
     def __init__(
@@ -47,16 +43,9 @@ class Trainer:
         named: dict[str, nn.Parameter] = dict(model.named_parameters())
         puzzle_table = named.pop("puzzle_emb.weights", None)
         self.names: dict[Tensor, str] = {p: name for name, p in named.items()}
-        make = AdamATan2 if config.optimizer == "adam_atan2" else package_adam_atan2()
-        betas = (config.beta1, config.beta2)
-        self.optimizer: torch.optim.Optimizer = make(
-            named.values(), lr=config.lr, betas=betas, weight_decay=config.weight_decay
-        )
-        self.puzzle_optimizer = (
-            None
-            if puzzle_table is None
-            else SignSGD(puzzle_table, config.puzzle_emb_lr, config.puzzle_emb_weight_decay, world)
-        )
+        self.optimizer = OPTIMIZERS[config.optimizer](named.values(), config)
+        decay = config.puzzle_emb_weight_decay
+        self.puzzle_optimizer = None if puzzle_table is None else SignSGD(puzzle_table, decay, world)
         self.ema = EMA(named, config.ema_rate) if config.ema else None
         self.step = 0
         self.states: list[State] = []
@@ -76,7 +65,7 @@ class Trainer:
     # -- one step ----------------------------------------------------------------------------------
 
     def train_step(self) -> Metrics:
-        """One outer iteration of every slot and one update. Returns this process's sums."""
+        """Runs one outer iteration of every slot, then one update. Returns this process's sums of metrics."""
         config, world = self.config, self.world
         seed_step(config.seed, self.step, world.rank)
         pieces = self._pieces(self.batches.batch(self.step))
@@ -113,8 +102,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)  # a graph adds to what is there
         if self.puzzle_optimizer is not None:
-            self.puzzle_optimizer.lr = self.rate(config.puzzle_emb_lr)
-            self.puzzle_optimizer.step(torch.cat([state.puzzle_ids for state in self.states]))
+            puzzle_ids = torch.cat([state.puzzle_ids for state in self.states])
+            self.puzzle_optimizer.step(puzzle_ids, self.rate(config.puzzle_emb_lr))
         if self.ema is not None:
             self.ema.update()
 
@@ -127,7 +116,11 @@ class Trainer:
     # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, path: Path, slots: bool) -> None:
-        """Writes a checkpoint. All processes call it, and the main one writes. Raises NotFinite."""
+        """Writes a checkpoint. All processes call this, and the main one writes.
+
+        Raises:
+            ValueError: a weight is not finite. The last good checkpoint stays.
+        """
         gathered = self._gathered_slots() if slots else None
         if not self.world.is_main:
             return
@@ -141,10 +134,7 @@ class Trainer:
             slots=gathered,
             versions=versions(),
         )
-        try:
-            checkpoint.save(path, content)
-        except ValueError as error:
-            raise NotFinite(str(error)) from None
+        checkpoint.save(path, content)
 
     def _gathered_slots(self) -> State | None:
         if not self.states:
@@ -157,10 +147,10 @@ class Trainer:
         return State(latents, *(self.world.gather_rows(torch.cat(parts)) for parts in fields))
 
     def restore(self, saved: Checkpoint, origin: str) -> bool:
-        """Goes on from a checkpoint. False if it holds no slots, so that rows start anew.
+        """Goes on from a checkpoint. Returns False if it holds no slots, so that every row starts anew.
 
         Raises:
-            ValueError: the checkpoint does not fit, or is of other puzzles.
+            ValueError: the checkpoint does not fit, or was trained on puzzles of another shape.
         """
         learned, given = saved.puzzle_shape, self.batches.puzzles.shape
         if learned != given:
