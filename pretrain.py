@@ -23,7 +23,7 @@ from training.trainer import Trainer, seed_step
 
 
 def configure(words: list[str]) -> PretrainConfig:
-    """The run's configuration: the command's, or on resuming the checkpoint's with the command's changes."""
+    """The configuration that a command asks for. A run that goes on has its own, with the command's changes."""
     words = [word.lstrip("+") if word.lstrip("+").startswith("resume=") else word for word in words]
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("null", ""):
@@ -77,7 +77,7 @@ def run(config: PretrainConfig, world: World) -> None:
 def main(words: list[str]) -> None:
     """The command line. `--check-only` validates the configuration and does no more."""
     config = configure([word for word in words if word != "--check-only"])
-    wandb_mode(config)  # which the environment may have wrong
+    wandb_mode(config)  # the environment may have it wrong
     if "--check-only" in words:
         config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
         return

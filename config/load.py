@@ -1,4 +1,4 @@
-"""From command-line words to a validated configuration."""
+"""Makes a validated configuration from the words of a command line."""
 
 import difflib
 from pathlib import Path
@@ -24,11 +24,11 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def choices(group: str) -> list[str]:
-    """Names of the configs in a group."""
+    """The names of the configurations in a group."""
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
-# what the README calls two of the keys
+# the README's words for two of the keys
 _MEANT = {"depth": "halt_max_steps", "breadth": "different_init"}
 
 
@@ -40,7 +40,7 @@ def _nearest(word: str, words: list[str]) -> str:
 
 
 def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[str]:
-    """All dotted keys of a model, for suggestions; of a union, those of the variant named `arch`."""
+    """All dotted keys of a model, for suggestions. A union gives the keys of its variant `arch`."""
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
@@ -52,7 +52,7 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
     return keys
 
 
-# keys for which pydantic's own words would not help
+# keys for which pydantic's own words do not help
 _SHOULD_BE = {
     "device": "auto, cpu, cuda or cuda:N",
     "compile": "auto, true or false",
@@ -62,16 +62,16 @@ _SHOULD_BE = {
 
 
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:
-    """One clear sentence from pydantic's first complaint."""
+    """One sentence from pydantic's first complaint."""
     first = error.errors()[0]
-    # A discriminated union puts the chosen variant's name into the location, behind the key it stands for.
+    # A discriminated union puts the name of its variant into the location, after its key.
     location = [str(part) for part in first["loc"]]
     arch = location.pop(1) if len(location) > 1 and location[0] == "arch" else None
     if location[:1] in (["compile"], ["halt_max_steps"]):
-        del location[1:]  # which member of the union or of the list was refused
+        del location[1:]  # the refused member of a union or list
     key = ".".join(location)
     if first["type"] == "extra_forbidden" and key in _keys(model, None):
-        return f"unknown key {key}: arch.name={arch} has none; where train=NAME sets it, start from a recipe of {arch}"
+        return f"unknown key {key}: arch.name={arch} has none; if train=NAME sets it, start from a recipe of {arch}"
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}{_nearest(key, _keys(model, arch))}"
     if first["type"] == "union_tag_invalid":
@@ -90,8 +90,8 @@ def validate(model: type[T], values: dict[str, Any]) -> T:
     """`values` as a `model`.
 
     Raises:
-        ValueError: one sentence: an unknown key (with the nearest valid one), a wrong type, or keys that
-            do not go together.
+        ValueError: a key is unknown (the sentence names the nearest valid one), a value is wrong, or keys do not go
+            together.
     """
     try:
         return model.model_validate(values)
@@ -100,7 +100,7 @@ def validate(model: type[T], values: dict[str, Any]) -> T:
 
 
 def _override(word: str) -> str:
-    """Checks one `key=value` word. Values are forced in, so that validation names what it does not know."""
+    """A `key=value` word for Hydra, which takes any key, so that validation can name an unknown one."""
     if "=" not in word:
         raise ValueError(f"expected key=value, got {word!r}")
     key, value = word.split("=", 1)
@@ -127,7 +127,9 @@ def _parsed(words: list[str]) -> list[Override]:
             ) from None
     for override in overrides:
         if override.is_sweep_override():
-            raise ValueError(f"{override.key_or_group} has several values: give one, or a list [a,b] where one is due")
+            raise ValueError(
+                f"{override.key_or_group} has several values: give one, or a list [a,b] if the key takes one"
+            )
     return overrides
 
 
@@ -156,11 +158,7 @@ def _compose(root: str, words: list[str]) -> dict[str, Any]:
 
 
 def load_pretrain(words: list[str]) -> PretrainConfig:
-    """The training configuration that `train=NAME key=value ...` stands for.
-
-    Raises:
-        ValueError: one sentence on what is wrong with it.
-    """
+    """The training configuration of `train=NAME key=value ...`. Raises ValueError, in one sentence, for a mistake."""
     if not any(word.startswith("train=") for word in words):
         raise ValueError(f"say what to train: train=NAME, one of {', '.join(choices('train'))}")
     return validate(PretrainConfig, _compose("cfg_pretrain", words))
@@ -169,18 +167,18 @@ def load_pretrain(words: list[str]) -> PretrainConfig:
 def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     """The configuration of a run that goes on: its own (`base`), changed by `key=value` words.
 
-    `train=NAME` may be given again if the run is one of it. `resume=PATH` is taken as it stands, without quotes.
-    `max_seconds` is of one slice: it is not taken over.
+    `train=NAME` may stand there again if the run is one of NAME. `resume=PATH` needs no quotes. `max_seconds` counts
+    for one slice, so it is not taken over.
 
     Raises:
-        ValueError: one sentence: a word is wrong, or changes what the saved state rests on.
+        ValueError: a word is wrong, or changes a key that the saved state depends on.
     """
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
     recipe = [word for word in words if word.startswith("train=")]
     names = [word for word in words if word.startswith("run_name=")]
     words = [word for word in words if not word.startswith(("train=", "resume="))]
     if recipe and (name := load_pretrain([*recipe, *names]).run_name) != base.run_name:
-        raise ValueError(f"the run that would go on is one of {base.run_name}, not of {name}: leave {recipe[-1]} out")
+        raise ValueError(f"the run to go on with is one of {base.run_name}, not of {name}: leave {recipe[-1]} out")
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
@@ -196,20 +194,20 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     for key in keys(PretrainConfig, Role.FIXED):
         if changed.model_dump()[key] != base.model_dump()[key]:
             raise ValueError(f"{key} cannot change when a run goes on; the checkpoint's configuration has its own")
-    there, here = (config.dataset.data_path for config in (base, changed))
-    if there != here and Path(there).resolve().name != Path(here).resolve().name:
+    before, now = base.dataset.data_path, changed.dataset.data_path
+    if before != now and Path(before).resolve().name != Path(now).resolve().name:
         raise ValueError(
-            f"a run goes on with the puzzles it began with, {there} (in another place perhaps, under the same name), "
-            f"not with {here}: start from its weights with load_checkpoint"
+            f"a run goes on with the puzzles that it began with, {before} (a folder of the same name elsewhere will "
+            f"do), not with {now}: start from its weights with load_checkpoint"
         )
     return changed
 
 
 def load_eval(words: list[str]) -> EvalConfig:
-    """The evaluation configuration that `checkpoint=FILE [eval=NAME] key=value ...` stands for.
+    """The evaluation configuration of `checkpoint=FILE [eval=NAME] key=value ...`.
 
     Raises:
-        ValueError: one sentence on what is wrong with it.
+        ValueError: one sentence for a mistake.
     """
     if not any(word.lstrip("+").startswith("checkpoint=") for word in words):
         raise ValueError("say what to evaluate: bash scripts/eval.sh CHECKPOINT, a run's folder or a file")

@@ -35,14 +35,14 @@ from config.fields import (
 
 
 class Dataset(Strict):
-    """A data set: its name, and the folder that a builder wrote."""
+    """A data set: its name and its folder, which a builder wrote."""
 
     name: str
     data_path: str
 
 
 class PretrainConfig(Strict):
-    """A training run. Steps count outer iterations of all slots, that is, optimizer steps."""
+    """A training run. A step is one outer iteration of all slots, and one step of the optimizer."""
 
     arch: Fixed[Annotated[Arch, Field(discriminator="name")]]
     dataset: Dataset
@@ -102,10 +102,10 @@ class PretrainConfig(Strict):
         return self
 
     def rows_per_rank(self, world: int) -> int:
-        """Slots that each of `world` processes works on.
+        """How many slots each of `world` processes works on.
 
         Raises:
-            ValueError: the batch cannot be shared out evenly.
+            ValueError: the batch does not divide evenly.
         """
         pieces = world * self.gradient_accumulation_steps
         if self.global_batch_size % pieces:

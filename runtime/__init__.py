@@ -1,3 +1,3 @@
-"""Processes, files and checkpoints: what training and evaluation stand on. Knows no algorithm."""
+"""Processes, files and checkpoints, for training and evaluation. It knows no algorithm."""
 
 import config  # noqa: F401

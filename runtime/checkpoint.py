@@ -1,10 +1,10 @@
-"""Checkpoints: one safetensors file, written whole or not at all, and readable without running code.
+"""A checkpoint is one safetensors file. It is written whole or not at all, and reading it runs no code.
 
 Tensors: `model/<parameter>`, `ema/<parameter>`, `optimizer/<parameter>/<moment>`, and `slots/<field>` for all processes
 together if slots are kept. The header's metadata holds, as JSON: `format`, `step`, `config` (the resolved training
 configuration), `task` and `versions`.
 
-Random streams need no place: every step seeds its own (`training.trainer.seed_step`).
+A checkpoint holds no state of random number generators, since every step seeds them (`training.trainer.seed_step`).
 """
 
 import json
@@ -54,11 +54,13 @@ def _flatten(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes `checkpoint` beside `path` and then moves it there, so that `path` is never half a file.
+    """Writes a checkpoint beside `path`, then moves it there, so that `path` is never half a file.
+
+    After an error, an earlier file at `path` is as it was.
 
     Raises:
-        ValueError: a weight is not finite; whatever stands at `path` stays.
-        OSError: the disk is full, or the folder not to be written to; likewise.
+        ValueError: a weight is not finite.
+        OSError: the disk is full, or the folder cannot be written to.
     """
     for name, tensor in checkpoint.model.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -76,7 +78,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
             save_file(_flatten(checkpoint), unfinished, metadata)
         except SafetensorError as error:
             raise OSError(f"{path} was not written: {error}") from None
-        os.chmod(unfinished, 0o666 & ~_umask())  # as any other file: safetensors makes it readable for its owner only
+        os.chmod(unfinished, 0o666 & ~_umask())  # safetensors makes a file that only its owner can read
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
 
@@ -88,7 +90,7 @@ def _umask() -> int:
 
 
 def resolve(path: str | Path) -> Path:
-    """A checkpoint file; a run directory stands for its last checkpoint.
+    """The checkpoint file that a path names. A run's folder stands for its last checkpoint.
 
     Raises:
         ValueError: there is no such file.
@@ -102,7 +104,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
-    """Reads one of our checkpoints, onto the CPU; with `weights_only`, neither optimizer nor slots.
+    """Reads one of our checkpoints onto the CPU. With `weights_only` it reads neither optimizer nor slots.
 
     Raises:
         ValueError: the file is missing, incomplete or not one of ours.
@@ -139,7 +141,7 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
 
 
 def _as_now(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of an older checkpoint, without what had no effect: HRM-SRU's settings of blocks."""
+    """A configuration as it is written now. An older one of HRM-SRU has settings of blocks, which had no effect."""
     arch: dict[str, Any] = config["arch"]
     if arch["name"].startswith("hrm_sru"):
         known = HRMSRUArch.model_fields
@@ -157,10 +159,10 @@ def _slots(tensors: dict[str, Tensor]) -> State | None:
 
 
 def put(into: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None:
-    """Copies `weights` into a module, strictly: every name and shape must match.
+    """Copies weights into a module. Every name and shape must match.
 
     Raises:
-        ValueError: they do not, with the first differences, or a weight is not finite.
+        ValueError: a name or a shape differs (the sentence says which), or a weight is not finite.
     """
     own = into.state_dict()
     faults = [f"{name} is missing" for name in own.keys() - weights.keys()]
@@ -175,7 +177,7 @@ def put(into: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None
         raise ValueError(f"{origin} does not fit the model: {shown}")
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{origin} is of no use: {name} is not finite")
+            raise ValueError(f"{origin} cannot be used: {name} is not finite")
     into.load_state_dict(weights)
 
 
@@ -187,15 +189,15 @@ def optimizer_moments(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]
 def put_optimizer_moments(
     optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: dict[str, dict[str, Tensor]]
 ) -> None:
-    """The reverse of `optimizer_moments`. Parameters that get no gradient (q_head without learned halting) have none.
+    """The reverse of `optimizer_moments`. A parameter without gradient (q_head without learned halting) has none.
 
     Raises:
-        ValueError: the checkpoint has no moments, or those of other parameters.
+        ValueError: the checkpoint has no moments, or moments of other parameters.
     """
     by_name = {name: p for p, name in names.items()}
     if not moments or moments.keys() - by_name.keys():
         raise ValueError("the checkpoint holds no optimizer state for this model, so a run cannot go on from it")
     for name, state in moments.items():
         p = by_name[name]
-        # counts such as `step` stay where the optimizer keeps them: on the CPU
+        # counts such as `step` stay on the CPU, where the optimizer keeps them
         optimizer.state[p] = {key: t.to(p.device) if t.ndim else t for key, t in state.items()}

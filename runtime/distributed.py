@@ -1,4 +1,4 @@
-"""Starts and stops several processes that work together. Everything else asks the World for rank and size."""
+"""The only start and stop of several processes. All other code asks the World for rank and size."""
 
 import importlib
 import os
@@ -15,21 +15,21 @@ from torch import Tensor
 
 @contextmanager
 def _with_siblings() -> Iterator[None]:
-    """Raises ConnectionError, with the words of the library, if processes cannot exchange a message."""
+    """Raises ConnectionError, with the library's words, if a message cannot be exchanged."""
     try:
         yield
     except RuntimeError as error:
         if not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise
-        said = str(error).splitlines()[0][:200]
-        raise ConnectionError(f"another process has ended, or cannot be reached: {said}") from error
+        reason = str(error).splitlines()[0][:200]
+        raise ConnectionError(f"another process has ended, or cannot be reached: {reason}") from error
 
 
 @dataclass(frozen=True)
 class World:
     """This process among its siblings: `rank` of `size`, working on `device`.
 
-    Its exchanges raise ConnectionError if a process has ended or cannot be reached.
+    An exchange raises ConnectionError if one of them has ended or cannot be reached.
     """
 
     rank: int
@@ -41,7 +41,7 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensors: Iterable[Tensor]) -> None:
-        """Adds up the tensors over all processes, in place, in one message a dtype."""
+        """Adds up the tensors over all processes, in place, with one message for each dtype."""
         if self.size == 1:
             return
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
@@ -76,56 +76,59 @@ class World:
         """The rows of all processes, in rank order, in every process: [B, ...] -> [size * B, ...]."""
         if self.size == 1:
             return tensor
-        flag = tensor.dtype == torch.bool
-        mine = (tensor.to(torch.uint8) if flag else tensor).contiguous()
+        is_bool = tensor.dtype == torch.bool
+        mine = (tensor.to(torch.uint8) if is_bool else tensor).contiguous()
         parts = [torch.empty_like(mine) for _ in range(self.size)]
         with _with_siblings():
             dist.all_gather(parts, mine)
         rows = torch.cat(parts)
-        return rows.bool() if flag else rows
+        return rows.bool() if is_bool else rows
 
 
 def start(device: str) -> World:
     """Joins the processes that torchrun started, or stands alone.
 
-    `device` is "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". Of several processes each takes the GPU of
-    its local rank. NCCL connects GPUs, gloo everything else.
+    NCCL connects GPUs, gloo connects CPUs.
+
+    Args:
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". Each of several processes takes the GPU of
+            its local rank.
 
     Raises:
-        ValueError: a GPU was asked for and there is none.
+        ValueError: there is no such GPU.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={device} needs a GPU that PyTorch can use, and there is none; use device=cpu")
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if not cuda:
-        here = torch.device("cpu")
+        chosen = torch.device("cpu")
     elif size > 1 or ":" not in device:
-        here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     else:
-        here = torch.device(device)
+        chosen = torch.device(device)
     if cuda:
-        if here.index is not None and here.index >= torch.cuda.device_count():
-            raise ValueError(f"{here} does not exist: there are {torch.cuda.device_count()} GPU(s)")
-        torch.cuda.set_device(here)
-        torch.set_float32_matmul_precision("high")  # models in float32 multiply in TF32
+        if chosen.index is not None and chosen.index >= torch.cuda.device_count():
+            raise ValueError(f"{chosen} does not exist: there are {torch.cuda.device_count()} GPU(s)")
+        torch.cuda.set_device(chosen)
+        torch.set_float32_matmul_precision("high")  # TF32 where a model computes in float32
     if size > 1:
-        # Imported later (the first optimizer does so), its default arguments would hold the group beyond stop(), and
-        # gloo's threads with it, which may abort the process when the interpreter ends.
+        # Its default arguments hold the group that exists when it is imported, beyond stop(). The first optimizer
+        # imports it. Then gloo's threads live on, and may abort the process when the interpreter ends.
         importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if cuda else "gloo")
-    return World(rank, size, here)
+    return World(rank, size, chosen)
 
 
 def wait_for_all() -> None:
-    """Returns when every process has come here, so that none leaves while another still writes.
+    """Returns when every process has come here, so that none leaves while another one writes.
 
     Raises:
         ConnectionError: another process has ended instead, or cannot be reached.
     """
     if not dist.is_initialized():
         return
-    gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # without it PyTorch warns
+    gpu = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # PyTorch warns without it
     with _with_siblings():
         dist.barrier(device_ids=gpu)
 

@@ -34,7 +34,7 @@ def new_directory(wanted: Path) -> Path:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Writes a text file."""
+    """Writes a text file, whole or not at all."""
     with whole(file) as unfinished:
         unfinished.write_text(text)
 
@@ -45,7 +45,7 @@ def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def claim(file: IO[str], refusal: str) -> None:
-    """Locks an open file, for as long as it is open. Raises ValueError(refusal) where another process has it."""
+    """Locks a file for as long as it is open. Raises ValueError(refusal) if another process has it locked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

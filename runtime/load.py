@@ -1,4 +1,4 @@
-"""A model to evaluate, from one of our checkpoints or a released `.pth`. Needs no optimizer and no training data."""
+"""Loads a model from one of our checkpoints or from a released `.pth`, without optimizer and training data."""
 
 import hashlib
 from pathlib import Path
@@ -37,10 +37,10 @@ class Loaded(NamedTuple):
 
 
 def load_model(path: str, ema: bool = True) -> Loaded:
-    """Reads a checkpoint: .safetensors is ours, anything else a released one; `ema` prefers the averaged weights.
+    """Reads a checkpoint: a .safetensors is ours, any other file a released one. `ema` prefers the averaged weights.
 
     Raises:
-        ValueError: there is no such file, it is no checkpoint that this program can read, or it has changed meanwhile.
+        ValueError: the file is missing, is no checkpoint that this program can read, or has changed meanwhile.
     """
     file = checkpoint.resolve(path)
     before = _version(file)
@@ -61,7 +61,7 @@ def load_everywhere(path: str, ema: bool, world: World) -> Loaded:
 
 
 def _version(file: Path) -> tuple[int, ...]:
-    """What differs once a file has been written to, or another has taken its place."""
+    """Numbers that differ after a file was written to, or after another file took its place."""
     status = file.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
@@ -87,10 +87,10 @@ def weights_into(model: Reasoner, loaded: Loaded) -> None:
 
 
 def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:
-    """`arch` with what the evaluation sets anew: damping, noise, starts, precision.
+    """`arch` with the settings that an evaluation changes: damping, noise, starts, precision.
 
     Raises:
-        ValueError: a setting that this model does not have.
+        ValueError: the model does not have such a setting.
     """
     values = config.model_dump()
     asked = {name: values[name] for name in keys(EvalConfig, Role.MODEL) if values[name] is not None}

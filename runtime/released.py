@@ -1,10 +1,10 @@
-"""Checkpoints of the released programs: read them safely, and write ours in EqR's format.
+"""Reads checkpoints of the released programs safely, and writes ours in EqR's format.
 
-EqR releases a dict with weights, average and configuration (`.pth`), HRM and TRM a bare state dict beside its
-`all_config.yaml`.
+EqR releases a dict with weights, average and configuration (`.pth`). HRM and TRM release a bare state dict beside
+its `all_config.yaml`.
 
-A `.pth` is a pickle, and a pickle can run code. PyTorch's restricted unpickler loads it here, with a
-handful of harmless names added; anything else in the file is refused.
+A `.pth` is a pickle, and a pickle can run code. PyTorch's restricted unpickler loads it here. It knows a few harmless
+names more, and refuses anything else in the file.
 """
 
 import pickle
@@ -25,21 +25,21 @@ from models.layers import sinusoids
 from runtime import checkpoint as ours
 from runtime.files import whole
 
-# our parameter names -> theirs, without the `model.inner.` in front
+# our parameter names -> theirs, without `model.inner.` in front
 _THEIR_NAMES = [
     (re.compile(r"^core\.L_level\.(?:f\.)?layers\."), "L_level.layers."),
     (re.compile(r"^core\.start\.([HL]_init)$"), r"\1"),
     (re.compile(r"^core\."), ""),
 ]
 _NOT_STORED_HERE = {"absolute_pos_embedding"}
-# keys of their arch that say nothing about the model's weights or its forward pass
+# keys of their arch that change neither weights nor forward pass
 _WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size"}
-# what others may set, and this program does not
+# settings that cannot be changed here
 _FIXED_HERE = {"rope_theta": 10000.0, "rms_norm_eps": 1e-5, "causal": False}
 
 
 class _Inert:
-    """Stands in for the released programs' carry classes: holds what was pickled and does nothing."""
+    """Stands for the carry classes of the released programs. It holds what was pickled, and does nothing."""
 
 
 def _numpy_names() -> list[Any]:
@@ -63,7 +63,7 @@ _HARMLESS: list[Any] = [
 ]
 
 
-# what unpickling a damaged file may end in
+# what a damaged file makes the unpickler raise
 _DAMAGE = (
     RuntimeError,
     EOFError,
@@ -78,7 +78,7 @@ _DAMAGE = (
 
 
 class Released(NamedTuple):
-    """A released checkpoint. Weights have the released names without `_orig_mod.`"""
+    """A released checkpoint. Weights have the released names, without `_orig_mod.`"""
 
     step: int
     arch: Arch
@@ -89,14 +89,14 @@ class Released(NamedTuple):
 
 
 def released_name(name: str) -> str:
-    """Our parameter's name in a released checkpoint."""
+    """The name of our parameter in a released checkpoint."""
     for pattern, theirs in _THEIR_NAMES:
         name = pattern.sub(theirs, name)
     return "model.inner." + name
 
 
 def our_weights(released: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
-    """A released state dict under our `names`; what is missing stays missing, what is unknown keeps its name."""
+    """A released state dict under our `names`. A missing weight stays missing, an unknown one keeps its name."""
     wanted = {released_name(name): name for name in names}
     return {wanted.get(key, key): t for key, t in released.items() if key.split(".")[-1] not in _NOT_STORED_HERE}
 
@@ -106,10 +106,10 @@ def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def our_arch(theirs: dict[str, Any]) -> tuple[Arch, list[str]]:
-    """(our architecture, the keys that it has no place for) from a released configuration's `arch`.
+    """Our architecture from a released configuration's `arch`, and the keys without a counterpart here.
 
     Raises:
-        ValueError: a model that this program does not have, or values that it refuses.
+        ValueError: this program does not have the model, or refuses a value.
     """
     module = str(theirs.get("name", "")).split("@")[0].split(".")[-1]  # "trm", "hrm_act_v1", ...
     name = module.split("_")[0]
@@ -131,7 +131,7 @@ def load(path: str | Path) -> Released:
     """Reads a released `.pth` without running any code in it.
 
     Raises:
-        ValueError: the file is missing, damaged, holds anything but plain data, or is not such a checkpoint.
+        ValueError: the file is missing or damaged, holds more than plain data, or is not such a checkpoint.
     """
     file = ours.resolve(path)
     try:
@@ -160,7 +160,7 @@ def load(path: str | Path) -> Released:
             arch=arch,
             data_path=_data_path(content["config"]),
             model=model,
-            # what the average leaves out (puzzle embeddings, stored starts) comes from the weights
+            # the average leaves out puzzle embeddings and stored starts: the weights have them
             ema=model | _plain(ema["shadow"]) if ema else None,
             ignored=ignored,
         )
@@ -171,10 +171,10 @@ def load(path: str | Path) -> Released:
 
 
 def _config_beside(file: Path) -> dict[str, Any]:
-    """The `all_config.yaml` beside a bare state dict, as HRM and TRM release them."""
+    """The `all_config.yaml` beside a bare state dict of HRM or TRM."""
     beside = file.with_name("all_config.yaml")
     if not beside.is_file():
-        raise ValueError(f"{file} holds weights alone, so its configuration should stand beside it in {beside}")
+        raise ValueError(f"{file} holds only weights, so its configuration should be beside it, in {beside}")
     try:
         config = yaml.safe_load(beside.read_text())
     except yaml.YAMLError as error:
@@ -185,7 +185,7 @@ def _config_beside(file: Path) -> dict[str, Any]:
 
 
 def _data_path(config: dict[str, Any]) -> str:
-    """Where a released configuration says its data are: each program writes this in its own way."""
+    """The data's path in a released configuration. Each program writes it in its own way."""
     if "dataset" in config:
         return str(config["dataset"]["data_path"])
     paths = config.get("data_paths") or [config.get("data_path", "")]
@@ -193,7 +193,7 @@ def _data_path(config: dict[str, Any]) -> str:
 
 
 def export(source: str | Path, target: Path) -> None:
-    """Writes one of our checkpoints as a released `.pth`: weights, EMA, step and configuration."""
+    """Writes one of our checkpoints as a released `.pth`: weights, average, step and configuration."""
     checkpoint = ours.load(source, weights_only=True)
     config = checkpoint.config.model_dump(mode="json")
     kinds = {"eqr": ("eqr@EqRModel", "EqR"), "trm": ("trm@TRMModel", "TRM")}

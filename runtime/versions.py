@@ -1,4 +1,4 @@
-"""Which Python, packages and commit numbers were made with."""
+"""The versions of Python, packages and this repository that numbers were made with."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def versions() -> dict[str, str]:
-    """Python, the packages that numbers depend on, and this repository's commit."""
+    """The versions of Python and of packages that numbers depend on, and this repository's commit."""
     found = {"python": platform.python_version()}
     for package in ("torch", "numpy", "triton", "hydra-core", "pydantic"):
         try:

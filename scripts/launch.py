@@ -1,6 +1,6 @@
-"""torchrun, but without its own log and traceback where a process has said what is wrong, or the run was stopped.
+"""Runs torchrun without its log and traceback: a process that fails says itself what is wrong.
 
-Takes torchrun's words; exit code: 0, that of the process which failed first, or 128 + the number of a signal.
+It takes torchrun's words. Exit code: 0, the exit code of the process that failed first, or 128 + a signal's number.
 """
 
 import logging
@@ -13,7 +13,7 @@ from torch.distributed.run import main
 
 
 def launch(words: list[str]) -> int:
-    """Runs torchrun; of a process that could say nothing itself, which signal ended it."""
+    """Runs torchrun. Says which signal ended a process, since that process could not say so itself."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a warning
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to end a step and save (torch >= 2.13)
     logging.disable(logging.ERROR)

@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite_are_refused(saved, tiny):
     model = build(load_pretrain(tiny).arch, PuzzleShape(8, 6, 3))
     weights = checkpoint.load(saved).model
     weights["lm_head.weight"][2, 3] = float("nan")
-    with pytest.raises(ValueError, match="^FILE is of no use: lm_head.weight is not finite$"):
+    with pytest.raises(ValueError, match="^FILE cannot be used: lm_head.weight is not finite$"):
         checkpoint.put(model, weights, "FILE")
     assert all(bool(torch.isfinite(t).all()) for t in model.state_dict().values())
 

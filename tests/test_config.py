@@ -244,7 +244,7 @@ def test_a_key_of_another_architecture_is_unknown():
     sentence = failure(load_pretrain, "train=trm_sudoku", "arch.noise_scale=0.1")
     assert sentence.startswith("unknown key arch.noise_scale: arch.name=trm has none; ")
     sentence = failure(load_pretrain, "train=quickstart", "arch=feedforward")
-    assert sentence.startswith("unknown key arch.H_cycles: arch.name=feedforward has none; where train=NAME sets it")
+    assert sentence.startswith("unknown key arch.H_cycles: arch.name=feedforward has none; if train=NAME sets it")
     sentence = failure(load_pretrain, "train=hrm_srupp", "arch=eqr")
     assert sentence == "arch.H_layers is missing, which arch.name=hrm_srupp needs"
 

@@ -286,7 +286,7 @@ def test_a_resumed_run_keeps_its_kind_of_puzzles(tiny, tmp_path):
     before = (directory / "config.yaml").read_text()
     for name, sentence in [
         ("tiny", "8 tokens out of 6 with 3 identifiers, but these have 9 out of 6 with 1"),
-        ("other", "a run goes on with the puzzles it began with, "),
+        ("other", "a run goes on with the puzzles that it began with, "),
     ]:
         data = tmp_path / "elsewhere" / name
         write_dataset(data, dict.fromkeys(("train", "test"), puzzle_split(tokens, tokens, 6)), ["<blank>"])

@@ -1,3 +1,3 @@
-"""Training: the loop and what it needs (optimizers, EMA, checkpoints, processes, logs)."""
+"""Training: the loop, one step of it, optimizers, the average of the weights, the log."""
 
 import config  # noqa: F401

@@ -11,7 +11,7 @@ from runtime.released import export
 
 @command()
 def main(words: Sequence[str]) -> None:
-    """The command line: exports one checkpoint."""
+    """The command line."""
     parser = argparse.ArgumentParser(description="Export a checkpoint in the released programs' .pth format.")
     parser.add_argument("checkpoint", help="one of our checkpoints, or a run directory")
     parser.add_argument("output", type=Path, help="the .pth to write")
