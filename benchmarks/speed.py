@@ -84,7 +84,7 @@ def block_medians(step: Callable[[], object], steps: int, blocks: int = 5) -> fl
 def ceilings() -> dict[str, float]:
     """TFLOP/s of a large product (bfloat16; CPU: float32) and TB/s of a copy (read and write) on this device."""
     on_gpu = torch.cuda.is_available()
-    n, kind, device = (8192, torch.bfloat16, "cuda") if on_gpu else (2048, torch.float32, "cpu")
+    n, kind, device = (8192, torch.bfloat16, "cuda") if on_gpu else (1024, torch.float32, "cpu")
     a, b = (torch.randn(n, n, dtype=kind, device=device) for _ in range(2))
     source = torch.empty(2**31 if on_gpu else 2**27, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

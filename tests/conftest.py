@@ -77,8 +77,9 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
 
 
 def start(program: str | Path, *words: str, processes: int = 1, **more: str) -> forked.Running:
-    """Starts pretrain.py or evaluate.py as a user would, in so many processes, with more environment variables."""
-    return forked.Running(str(ROOT / program), *words, processes=processes, environment=os.environ | ENVIRONMENT | more)
+    """Starts pretrain.py or another program ("-m", then its name) as a user would, with more environment variables."""
+    program = program if program == "-m" else str(ROOT / program)
+    return forked.Running(program, *words, processes=processes, environment=os.environ | ENVIRONMENT | more)
 
 
 def torchrun(program: str | Path, *words: str, **more: str) -> forked.Running:

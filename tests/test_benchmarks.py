@@ -1,23 +1,21 @@
 """The benchmarks say how they are used, name mistakes and write files; no test holds them to their times."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, start
 
 
-def run(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    words = (sys.executable, "-m", f"benchmarks.{name}", *words)
-    return subprocess.run(words, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a benchmark in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda name, *words: start("-m", f"benchmarks.{name}", *words, PYTHONPATH=str(ROOT)).end()
 
 
 @pytest.mark.parametrize("name", ["compute_curve", "model_table", "speed", "sru_scan"])
-def test_they_say_how_they_are_used(name, tmp_path):
-    done = run(name, "--help", cwd=tmp_path)
+def test_they_say_how_they_are_used(name, run):
+    done = run(name, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and name in done.stdout, done.stderr
 
 
@@ -30,15 +28,15 @@ def test_they_say_how_they_are_used(name, tmp_path):
         ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
     ],
 )
-def test_a_mistake_is_one_sentence(name, words, why, tmp_path):
-    done = run(name, *words, cwd=tmp_path)
+def test_a_mistake_is_one_sentence(name, words, why, run, tmp_path):
+    done = run(name, *words)
     assert done.returncode == 1 and not list(tmp_path.iterdir())
     [error] = done.stderr.splitlines()
     assert error.startswith("error: ") and why in error
 
 
-def test_speed_prints_a_table_and_writes_what_it_found(tmp_path):
-    done = run("speed", "quickstart", "--how", "plain", "--rows", "4", cwd=tmp_path)
+def test_speed_prints_a_table_and_writes_what_it_found(run, tmp_path):
+    done = run("speed", "quickstart", "--how", "plain", "--rows", "4")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "speed.json").read_text())
     [case] = found["cases"]

@@ -3,15 +3,13 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, start
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -514,8 +512,7 @@ def test_an_exported_checkpoint_evaluates_to_the_bit(tiny, tiny_data, tmp_path, 
 
 def test_the_command_that_exports(saved, tiny_data, tmp_path):
     def export(*words: str):
-        arguments = [sys.executable, "-m", "training.released", *words]
-        return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=120)
+        return start("-m", "training.released", *words).end()
 
     run = export(str(saved.parent), str(tmp_path / "out.pth"))
     assert run.returncode == 0 and str(tmp_path / "out.pth") in run.stdout, run.stderr

@@ -107,7 +107,7 @@ def test_every_trajectory_is_as_it_was_when_its_rule_fired(eqr, rule):
 def test_neither_the_looks_nor_the_slots_show(eqr, rule):
     settings = replace(PLAIN, halting=RULES[rule])
     first = evaluate(*eqr, settings, ALONE)[9]
-    for look_interval, rows in ((1, 8), (5, 8), (64, 8), (2, 3), (3, 100)):
+    for look_interval, rows in ((1, 8), (5, 3), (64, 100)):
         other = evaluate(*eqr, replace(settings, look_interval=look_interval, rows=rows), ALONE)[9]
         assert close({name: value for name, value in first.items() if name != "nfe/busy"}, other)
 
@@ -172,8 +172,9 @@ def _tensors(slots: Slots) -> list[torch.Tensor]:
 
 
 def test_memory_does_not_depend_on_depth_breadth_or_puzzles(eqr):
-    """Counts the elements of all float tensors that are alive while the host looks."""
+    """Counts the elements of all float tensors made here that are alive while the host looks."""
     model, puzzles = eqr
+    gc.freeze()  # the collector passes over what is older
     most = []
     for depth, breadth, count in ((4, 1, 8), (16, 3, 11)):
         settings = Settings([depth], breadth=breadth, rows=8, halting=Halting(), look_interval=4)
@@ -189,6 +190,7 @@ def test_memory_does_not_depend_on_depth_breadth_or_puzzles(eqr):
             Clock(ALONE.device), watch
         )
         most.append(peak)
+    gc.unfreeze()
     assert most[1] <= 1.01 * most[0]
 
 
