@@ -24,6 +24,7 @@ import torch
 from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
+from evaluation.drawing import pictures
 from evaluation.halting import Halting
 from evaluation.selection import RULES
 from evaluation.settings import Settings, settings_for
@@ -128,32 +129,27 @@ def verdict(points: dict[str, list[Point]]) -> list[str]:
 
 def draw(points: dict[str, list[Point]], title: str, file: Path) -> None:
     """Draws accuracy against NFE and against seconds."""
-    import matplotlib
+    from matplotlib.ticker import PercentFormatter
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, PercentFormatter
-
-    figure, both = pyplot.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
+    figure = pictures.new_figure(11, 4.4)
+    both = figure.subplots(1, 2, sharey=True)
+    colours = (pictures.BLUE, pictures.VERMILLION, pictures.GREEN)
     for axes, key, label in zip(
         both, ("nfe", "seconds"), ("NFE: outer iterations a puzzle", "seconds for all puzzles"), strict=True
     ):
-        for kind, colour, marker in zip(KINDS, ("#0072B2", "#D55E00", "#009E73"), "osD", strict=True):
+        for kind, colour, marker in zip(KINDS, colours, "osD", strict=True):
             if points[kind]:
                 x, y, error = ([point[name] for point in points[kind]] for name in (key, "accuracy", "error"))
                 style = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3}
                 axes.errorbar(x, y, yerr=error, label=kind, **style)
-        axes.set(xscale="log", xlabel=label)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(label)
+        pictures.log_scale(axes, "x")
         axes.grid(alpha=0.3)
     both[0].set_ylabel("exact accuracy (bars: binomial error)")
     both[0].yaxis.set_major_formatter(PercentFormatter(1.0))
     both[0].legend(loc="lower right")
     figure.suptitle(title)
     figure.savefig(file, dpi=150)
-    pyplot.close(figure)
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

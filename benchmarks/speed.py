@@ -31,7 +31,7 @@ from benchmarks.model_table import gigaflops, shape_of
 from config.load import load_pretrain
 from dataset.layout import Split, puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
-from evaluation.trajectory import trajectory
+from evaluation.trajectory import evaluating, trajectory
 from models import backend
 from models.build import build, place
 from runtime import distributed
@@ -114,9 +114,9 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     trainer.states.clear()
 
     batch = puzzles.rows(np.arange(config.rows_per_rank(world.size)) % len(puzzles))
-    model.eval()
     iterations = trajectory(model, batch, 10**9)
-    iteration = block_medians(lambda: next(iterations), 8)
+    with evaluating(model):
+        iteration = block_medians(lambda: next(iterations), 8)
     times = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}
     return {"why": chosen.why, **times}
 
@@ -143,7 +143,7 @@ def run_case(words: list[str], data: str, processes: int) -> dict[str, Any]:
 
 
 def case(name: str, how: str, rows: int, processes: int, ceiling: float) -> dict[str, Any]:
-    """One row of the table: times, work, and the share of what so many devices could do."""
+    """Measures one case: times, work, and the share of what so many devices could do."""
     words = [f"train={name}", f"global_batch_size={rows}", *HOW[how]]
     words += [] if torch.cuda.is_available() else ["arch.forward_dtype=float32"]
     shape = shape_of(load_pretrain(words))
@@ -151,25 +151,26 @@ def case(name: str, how: str, rows: int, processes: int, ceiling: float) -> dict
     with tempfile.TemporaryDirectory() as folder:
         data = str(Path(folder) / "data")
         write_dataset(data, {"train": random_split(shape, 4000)}, ["<blank>"])
-        found = {"config": name, "how": how, "rows": rows, "processes": processes, **run_case(words, data, processes)}
-    for what, training in (("training", True), ("iteration", False)):
+        times = run_case(words, data, processes)
+    row = {"config": name, "how": how, "rows": rows, "processes": processes, **times}
+    for work_of, training in (("training", True), ("iteration", False)):
         work = rows * gigaflops(build(load_pretrain(words).arch, shape), shape, training)
-        found[f"{what} TFLOP/s"] = work / found[f"{what} ms"]
-        found[f"{what} share"] = work / found[f"{what} ms"] / (ceiling * processes)
-    return found
+        row[f"{work_of} TFLOP/s"] = work / row[f"{work_of} ms"]
+        row[f"{work_of} share"] = work / row[f"{work_of} ms"] / (ceiling * processes)
+    return row
 
 
-def line(found: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
     """A row of the table as Markdown."""
-    step, iteration = found["training ms"], found["iteration ms"]
-    cells = [f"`{found['config']}`", found["how"], str(found["rows"]), f"{step:.1f} ms"]
+    step, iteration = row["training ms"], row["iteration ms"]
+    cells = [f"`{row['config']}`", row["how"], str(row["rows"]), f"{step:.1f} ms"]
     cells += [
-        f"{1000 * found['rows'] / step:,.0f}",
-        f"{found['training TFLOP/s']:.3g}",
-        f"{found['training share']:.0%}",
+        f"{1000 * row['rows'] / step:,.0f}",
+        f"{row['training TFLOP/s']:.3g}",
+        f"{row['training share']:.0%}",
     ]
-    cells += [f"{found['GiB']:.1f} GiB", f"{iteration:.1f} ms", f"{found['iteration TFLOP/s']:.3g}"]
-    return " | ".join(["", *cells, f"{found['iteration share']:.0%}", f"{found['first step s']:.1f} s", ""]).strip()
+    cells += [f"{row['GiB']:.1f} GiB", f"{iteration:.1f} ms", f"{row['iteration TFLOP/s']:.3g}"]
+    return " | ".join(["", *cells, f"{row['iteration share']:.0%}", f"{row['first step s']:.1f} s", ""]).strip()
 
 
 def ways(name: str) -> list[str]:
@@ -213,9 +214,9 @@ def run(given: argparse.Namespace) -> None:
     facts: dict[str, Any] = {"device": device, "versions": versions(), "ceilings": reached, "cases": []}
     for name, how in cases:
         rows = given.rows or (768 if on_gpu else CPU.get(name, 4))
-        found = case(name, how, rows, given.processes, reached["TFLOP/s"])
-        print(line(found), flush=True)
-        facts["cases"].append(found)
+        row = case(name, how, rows, given.processes, reached["TFLOP/s"])
+        print(line(row), flush=True)
+        facts["cases"].append(row)
         given.output.write_text(json.dumps(facts, indent=1) + "\n")
 
 

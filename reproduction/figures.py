@@ -156,16 +156,16 @@ def _shown(task: Task, labels: Mapping[str, str], records: Sequence[Record]) -> 
 
 def drawings(paper: Paper, records: Sequence[Record]) -> dict[str, Drawing]:
     """Every figure that has a line to show, by the name of its file."""
-    found: dict[str, list[Drawing]] = {}
+    candidates: dict[str, list[Drawing]] = {}
     for name, task in paper.tasks.items():
         depth, breadth = (_shown(task, labels, records) for labels in (task.figures.depth, task.figures.breadth))
         training = _shown(task, task.figures.training, records)
         test_sets = (task.compared_on, *task.also_on)  # a later one, as long as nothing is recorded on the first
-        found[f"{name}_depth"] = [by_depth(task, test_set, paper, depth) for test_set in test_sets]
-        found[f"{name}_breadth"] = [by_breadth(task, test_set, paper, breadth) for test_set in test_sets]
-        found[f"{name}_training"] = [while_training(task, paper, training, records)]
-    drawn = {name: [drawing for drawing in candidates if drawing.lines] for name, candidates in found.items()}
-    return {name: candidates[0] for name, candidates in drawn.items() if candidates}
+        candidates[f"{name}_depth"] = [by_depth(task, test_set, paper, depth) for test_set in test_sets]
+        candidates[f"{name}_breadth"] = [by_breadth(task, test_set, paper, breadth) for test_set in test_sets]
+        candidates[f"{name}_training"] = [while_training(task, paper, training, records)]
+    drawn = {name: [drawing for drawing in choice if drawing.lines] for name, choice in candidates.items()}
+    return {name: choice[0] for name, choice in drawn.items() if choice}
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:

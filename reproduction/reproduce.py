@@ -113,15 +113,15 @@ def finish(command: Sequence[str], stdout: int | None = None) -> str | None:
     return printed
 
 
-def compare(recorded: Evaluation, here: Evaluation) -> float:
+def compare(recorded: Evaluation, repeated: Evaluation) -> float:
     """Prints both accuracies at every depth, and the probability of such a difference; returns the least of these."""
-    print(f"{here.dataset}, {selection(here)}, {here.puzzles} puzzles (recorded: {recorded.puzzles})")
+    print(f"{repeated.dataset}, {selection(repeated)}, {repeated.puzzles} puzzles (recorded: {recorded.puzzles})")
     print(f"{'depth':>5}  {'recorded, %':>16}  {'here, %':>16}  by chance")
     least = 1.0
-    for depth in here.metrics:
-        before, now = exact(recorded, depth), exact(here, depth)
-        probability = chance(before, recorded.puzzles, now, here.puzzles)
-        cells = [percent(before, recorded.puzzles).rjust(16), percent(now, here.puzzles).rjust(16)]
+    for depth in repeated.metrics:
+        before, now = exact(recorded, depth), exact(repeated, depth)
+        probability = chance(before, recorded.puzzles, now, repeated.puzzles)
+        cells = [percent(before, recorded.puzzles).rjust(16), percent(now, repeated.puzzles).rjust(16)]
         print(f"{depth:>5}  {'  '.join(cells)}  {probability:.2g}")
         least = min(least, probability)
     return least
@@ -178,17 +178,17 @@ def train(run: Record) -> Path:
     return Path(done.removeprefix("done: "))
 
 
-def _refuse_other(recorded: Evaluation, here: Evaluation, folder: Path, total: int) -> None:
+def _refuse_other(recorded: Evaluation, repeated: Evaluation, folder: Path, total: int) -> None:
     """Raises ValueError if `folder` holds an evaluation of other settings, data or puzzles than the record.
 
     It may be of fewer puzzles if the test set that is here has only these `total`.
     """
     free = {"max_puzzles", "kernels", "per_puzzle"}
-    before, now = (evaluation.settings.model_dump(exclude=free) for evaluation in (recorded, here))
+    before, now = (evaluation.settings.model_dump(exclude=free) for evaluation in (recorded, repeated))
     other = [name for name, value in before.items() if now[name] != value]
-    other += ["dataset"] * (here.dataset != recorded.dataset)
+    other += ["dataset"] * (repeated.dataset != recorded.dataset)
     puzzles = recorded.puzzles if recorded.settings.split == "train" else min(recorded.puzzles, total)
-    other += ["number of puzzles"] * (here.puzzles != puzzles)
+    other += ["number of puzzles"] * (repeated.puzzles != puzzles)
     if other:
         raise ValueError(f"{folder} holds an evaluation with another {other[0]} than the recorded one: remove it")
 
@@ -200,10 +200,10 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     if directory is not None and (step := record(directory.name, directory, []).steps) != run.steps:
         raise ValueError(f"{directory} is at step {step}, but the recorded run ended at step {run.steps}")
     own = Path(run.config.dataset.data_path).name
-    possible = [one for one in run.evaluations if one.dataset in (own, *BUILDERS) or _is_built(one.dataset)]
-    for name in {one.dataset: None for one in run.evaluations if one not in possible}:
+    possible = [known for known in run.evaluations if known.dataset in (own, *BUILDERS) or _is_built(known.dataset)]
+    for name in {known.dataset: None for known in run.evaluations if known not in possible}:
         print(f"left out are the evaluations on data/{name}, which is missing and cannot be built")
-    datasets = dict.fromkeys([own, *(one.dataset for one in possible)])
+    datasets = dict.fromkeys([own, *(known.dataset for known in possible)])
     totals = {name: build(name, source_dir if name.startswith("sudoku-extreme") else None) for name in datasets}
     directory = directory or train(run)
     pairs = [(recorded, directory / f"evaluation_{number}") for number, recorded in enumerate(possible)]

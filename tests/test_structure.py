@@ -65,7 +65,7 @@ def imported_files(module: ast.Module, file: str, known: set[str]) -> set[str]:
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names} & known
     packages = {package for name in imported for package in packages_of(name)} & known
-    return (imported | packages) - {*packages_of(file), file}
+    return imported | packages - {*packages_of(file), file}
 
 
 def packages_of(file: str) -> set[str]:
@@ -223,4 +223,5 @@ def test_the_checks_can_fail():
     assert imported_files(ast.parse("from p.q import x"), "a", known) == {"p", "p.q"}
     assert imported_files(ast.parse("from p import q"), "p", known) == {"p.q"}
     assert imported_files(ast.parse("import p.q, b"), "p.r", known) == {"p.q", "b"}
+    assert imported_files(ast.parse("from p import x"), "p.r", known) == {"p"}
     assert without_docstring(ast.parse("class A: pass\ndef f():\n    'yes'\ndef _g(): pass")) == ["A"]

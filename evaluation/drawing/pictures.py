@@ -68,7 +68,7 @@ def _depths(axes: "Axes", depths: Sequence[int]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _log(axes: "Axes", which: str) -> None:
+def log_scale(axes: "Axes", which: str) -> None:
     """Gives an axis a log scale with plain numbers as labels, few enough to stay apart."""
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
@@ -136,7 +136,7 @@ def residual_against_iteration(sample: "Sample") -> "Figure":
         axes.plot(iterations, band.median, color=colour, marker=marker, linestyle=line, label=label)
     axes.set(xlabel="outer iteration", ylabel="residual (logits' mean L2 change)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _log(axes, "y")
+    log_scale(axes, "y")
     axes.grid(alpha=0.3)
     axes.set_title("How far the answer still moves\nline: median; band: 10% to 90% of the trajectories")
     axes.legend()
@@ -156,7 +156,7 @@ def accuracy_against_residual(sample: "Sample") -> "Figure":
     _percent(above, "answers that are right")
     below.bar(bins.edges[:-1], bins.answers, np.diff(bins.edges), align="edge", color=SKY, edgecolor="white")
     below.set(ylabel="answers", xlabel="residual (logits' mean L2 change)")
-    _log(below, "x")
+    log_scale(below, "x")
     below.grid(alpha=0.3, axis="x")
     above.set_title("Right answers, by how far the answers still move\nbars: binomial error")
     return figure
@@ -245,7 +245,7 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
     left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != 1)}")
     left.legend()
     if any(len(line.get_xdata()) for line in right.lines):
-        _log(right, "y")
+        log_scale(right, "y")
     else:  # a first iteration has no residual
         right.set_yticks([])
     right.set(title="How far the answer still moves", ylabel="residual (logits' mean L2 change)")
@@ -276,7 +276,7 @@ def training_curves(series: curves.Series) -> "Figure":
             axes.legend()
     left, middle, right = figure.axes
     left.set(ylabel="token loss (nats)", yscale="log")
-    _log(left, "y")
+    log_scale(left, "y")
     _percent(middle, "exact accuracy")
     right.set_ylabel("outer iterations")
     return figure
