@@ -76,10 +76,18 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
 """Of programs that tests start."""
 
 
-def start(program: str | Path, *words: str, processes: int = 1, **more: str) -> forked.Running:
-    """Starts pretrain.py or another program ("-m", then its name) as a user would, with more environment variables."""
-    program = program if program == "-m" else str(ROOT / program)
-    return forked.Running(program, *words, processes=processes, environment=os.environ | ENVIRONMENT | more)
+def start(program: str | Path, *words: str, processes: int = 1, given: str = "", **more: str) -> forked.Running:
+    """Starts pretrain.py or another program ("-m", then its name) as a user would.
+
+    Args:
+        program: a file of the repository, or any other, or -m.
+        words: what follows it.
+        processes: how many, each knowing of the others as with torchrun.
+        given: their standard input.
+        more: environment variables.
+    """
+    words = (program if program == "-m" else str(ROOT / program), *words)
+    return forked.Running(*words, processes=processes, environment=os.environ | ENVIRONMENT | more, given=given)
 
 
 def torchrun(program: str | Path, *words: str, **more: str) -> forked.Running:

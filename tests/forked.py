@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ["pretrain", "evaluate", "solve", "solving.solver", "evaluation.report"]
+PROGRAMS = ["pretrain", "evaluate", "solve", "solving.solver", "evaluation.drawing.page"]
 IMPORTED = ["forked", *PROGRAMS, "torch._dynamo", "torch.distributed.run"]
 
 

@@ -3,15 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, command, exit_code
+from conftest import TINY, command, exit_code, start
 
 from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
@@ -194,8 +192,7 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
 
 
 def test_the_command_ends_with_1(tmp_path):
-    words = [sys.executable, "-m", "evaluation.report", str(tmp_path / "nowhere")]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = start("-m", "evaluation.report", str(tmp_path / "nowhere")).end()
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, exit_code, only_run
+from conftest import ROOT, command, exit_code, only_run, start
 from PIL import Image
 
 import solve
@@ -93,9 +93,7 @@ def test_the_shipped_model_solves_what_is_hard_for_people(capsys):
 
 
 def test_standard_input(run, puzzles):
-    words = [sys.executable, str(ROOT / "solve.py"), "--checkpoint", run, "--json"]
-    given = "\n".join(question for question, _ in puzzles).encode()
-    done = subprocess.run(words, input=given, capture_output=True, timeout=120)
+    done = start("solve.py", "--checkpoint", run, "--json", given="\n".join(question for question, _ in puzzles)).end()
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["answer"] for line in done.stdout.splitlines()] == [answer for _, answer in puzzles]
 
