@@ -4,10 +4,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from config.architectures import Arch
 from config.fields import Role, keys
@@ -48,6 +48,7 @@ class About:
 
 
 _ABOUT = TypeAdapter(About)
+_ARCH: TypeAdapter[Arch] = TypeAdapter(Annotated[Arch, Field(discriminator="name")])
 
 
 def read_about(file: Path) -> About:
@@ -56,8 +57,9 @@ def read_about(file: Path) -> About:
 
 
 def _as_now(about: About) -> About:
-    """What an older file says. There `same` has a sentence that begins with the backend's name."""
-    return replace(about, same=about.same | {"backend": about.same["backend"].split(", ")[0]})
+    """What an older file says: its model has the defaults of newer keys, and a sentence begins with the backend."""
+    arch = _ARCH.validate_python(about.same["arch"]).model_dump(mode="json")
+    return replace(about, same=about.same | {"arch": arch, "backend": about.same["backend"].split(", ")[0]})
 
 
 def describe(

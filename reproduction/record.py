@@ -124,7 +124,8 @@ def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
         if name not in results:
             raise ValueError(f"{file} should hold {name!r}, but it does not")
     arch = results["arch"]
-    if {**arch, **{name: trained[name] for name in FROM_ARCH if name in trained}} != trained:
+    own = {name: trained[name] for name in FROM_ARCH if name in trained}
+    if arch | own != {name: trained.get(name) for name in arch}:  # an older evaluation does not know newer keys
         raise ValueError(f"{directory} evaluates another model than this run's")
     dropped = keys(EvalConfig, Role.LOCAL, Role.COMPUTE)
     settings = {name: value for name, value in results["settings"].items() if name not in dropped}

@@ -137,6 +137,14 @@ def test_eight_bits_are_another_evaluation(tiny_record, tiny_run, tiny_work, tmp
     assert ", float8 |" in table_text.evaluated(PAPER, [both])
 
 
+def test_an_older_evaluation_does_not_know_the_newest_keys_of_a_model(tiny_record, tiny_run, tiny_work, tmp_path):
+    shutil.copytree(tiny_work / "one", tmp_path / "one")
+    results = json.loads((file := tmp_path / "one" / "results.json").read_text())
+    del results["arch"]["puzzle_emb_len"]
+    file.write_text(json.dumps(results))
+    assert record.record("tiny", tiny_run, [tmp_path / "one"], tiny_record) == tiny_record
+
+
 def test_slices_of_training_add_up():
     rates = ((10, 40.0, 4.0), (20, 80.0, 4.0))  # two processes, then four
     names = ("step", "train/samples_per_second", "train/process_seconds")
