@@ -1,14 +1,14 @@
 """Configuration: YAML groups composed by Hydra, validated by the strict models of `schema`.
 
-Every package imports this one first: it says how the process's threads wait, which PyTorch asks once, and how its
-memory is kept.
+Every package imports this one first. It says how waiting threads behave and how memory is kept, before PyTorch is
+imported.
 """
 
 import ctypes
 import os
 from contextlib import suppress
 
-# A thread without work sleeps. It would spin, and on cores that other programs use a training takes ten times as long.
+# A thread without work sleeps. If it spun, a training beside other programs would take several times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # glibc hands memory of large tensors back to the system, which clears it for the next one: half of an evaluation's
