@@ -40,6 +40,7 @@ def shape_of(config: PretrainConfig) -> PuzzleShape | None:
 
 
 def batch_of(shape: PuzzleShape, rows: int, device: torch.device) -> Batch:
+    """Puzzles of random tokens."""
     tokens = torch.randint(1, shape.vocab_size, (2, rows, shape.seq_len), dtype=torch.int32, device=device)
     return Batch(tokens[0], tokens[1], torch.zeros(rows, dtype=torch.int32, device=device))
 
@@ -90,7 +91,7 @@ def speeds(
 def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Parameters, work and speed of every experiment's model.")
-    parser.add_argument("names", nargs="*", help="experiments; all of them where none is given")
+    parser.add_argument("names", nargs="*", help="experiments (by default all)")
     parser.add_argument("--rows", type=int, default=0, help="measure speed with so many rows (0: do not)")
     arguments = parser.parse_args(words)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

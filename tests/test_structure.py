@@ -200,11 +200,7 @@ def test_attention_is_never_masked():
     assert "scaled_dot_product_attention(" in text and "attn_mask" not in text
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*FILES, *PROGRAMS],
-    ids=[name(path) for path in [*FILES, *PROGRAMS]],
-)
+@pytest.mark.parametrize("path", [*FILES, *FILES_BESIDE, *PROGRAMS], ids=name)
 def test_public_names_are_explained(path):
     module = tree(path)
     assert ast.get_docstring(module), "the file itself"

@@ -12,6 +12,7 @@ from evaluation.drawing import curves, pictures
 from evaluation.drawing.board_pictures import boards
 from evaluation.drawing.sample import Sample, config_of, take_sample
 from evaluation.results import read_results
+from runtime.run_log import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,16 +43,16 @@ def find(directory: Path) -> Subject:
     if (directory / "results.json").is_file():
         results = read_results(directory)
         checkpoint = Path(results["checkpoint"])
-        return Subject(checkpoint, results, [results], checkpoint.parent / "metrics.jsonl")
+        return Subject(checkpoint, results, [results], checkpoint.parent / METRICS)
     if (directory / "partial" / "about.json").is_file():
         raise ValueError(f"{directory} holds an evaluation that is not finished: finish it, or merge its parts")
-    if not any((directory / name).is_file() for name in ("metrics.jsonl", "last.safetensors")):
+    if not any((directory / name).is_file() for name in (METRICS, "last.safetensors")):
         raise ValueError(
             f"{directory} is neither a run's folder (with metrics.jsonl, last.safetensors) nor an evaluation's "
             "(with results.json)"
         )
     below = [read_results(file.parent) for file in sorted(directory.glob("*/results.json"))]
-    return Subject(directory / "last.safetensors", None, below, directory / "metrics.jsonl")
+    return Subject(directory / "last.safetensors", None, below, directory / METRICS)
 
 
 _CELLS = (
