@@ -112,6 +112,6 @@ _LOOKS: dict[type[Kind], _Look] = {
     Sudoku: _Look(_sudoku, "black: clue; blue: the model's digit; crossed out: wrong"),
     Maze: _Look(
         _maze,
-        "green circle: start; purple star: goal; blue: path; orange: a wrong cell of the path; yellow: any other wrong cell",
+        "green circle: start; purple star: goal; blue: path; orange: wrong path; yellow: any other wrong cell",
     ),
 }
