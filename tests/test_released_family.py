@@ -63,7 +63,7 @@ def test_a_bare_state_dict_gives_the_same_model(tmp_path, data, kind, prefix):
 def test_weights_alone_are_not_enough(tmp_path, data):
     release(tmp_path, "hrm", "", data)
     (tmp_path / "all_config.yaml").unlink()
-    with pytest.raises(ValueError, match="configuration should stand beside it"):
+    with pytest.raises(ValueError, match="configuration should be beside it"):
         load_model(str(tmp_path / "step_7"))
 
 
