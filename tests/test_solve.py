@@ -45,7 +45,8 @@ def run(puzzles, tmp_path_factory) -> str:
     split = puzzle_split(inputs, labels, 6)
     write_dataset(folder / "data", {"train": split, "test": split}, ["<blank>"])
     words = ["train=quickstart", f"dataset.data_path={folder / 'data'}", f"checkpoint_path={folder / 'runs'}"]
-    words += ["max_steps=300", "lr=1e-2", "lr_warmup_steps=20", "global_batch_size=16", "epochs=100000"]
+    words += ["max_steps=300", "lr=1e-2", "lr_warmup_steps=20", "lr_min_ratio=0.05", "arch.halt_max_steps=16"]
+    words += ["global_batch_size=16", "epochs=100000"]
     done = command("pretrain.py", *words, "eval_interval_steps=null", "checkpoint_interval_steps=null")
     assert done.returncode == 0, done.stderr
     return str(only_run(folder / "runs"))
