@@ -17,9 +17,10 @@ from runtime.command import computing
 from runtime.distributed import World
 from runtime.load import load_model, weights_into
 from runtime.run_log import write_final
-from training.log import new_run_directory, wandb_mode
+from training.log import new_run_directory
 from training.loop import Stopped, resume, train
 from training.trainer import Trainer, seed_step
+from training.wandb_log import wandb_mode
 
 
 def configure(words: list[str]) -> PretrainConfig:

@@ -1,67 +1,20 @@
 """Writes a run's numbers: always to metrics.jsonl, and to W&B if you are logged in or ask for it."""
 
 import json
-import netrc
-import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
 
 from config.load import to_yaml
 from config.schema import PretrainConfig
 from runtime.files import claim, new_directory, write_whole
 from runtime.run_log import METRICS, drop_after, to_line
 from runtime.versions import versions
+from training.wandb_log import WandbLog
 
 
 def new_run_directory(config: PretrainConfig) -> Path:
     """Makes the run's folder, checkpoint_path/run_name/<time>."""
     return new_directory(Path(config.checkpoint_path) / config.run_name / time.strftime("%Y%m%d-%H%M%S"))
-
-
-def wandb_mode(config: PretrainConfig) -> Any:
-    """online, offline or disabled. The configuration decides, then the environment, then whether you are logged in."""
-    if config.wandb_mode != "auto":
-        return config.wandb_mode
-    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
-        return "disabled"
-    if mode := os.environ.get("WANDB_MODE"):
-        mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)
-        if mode not in ("online", "offline", "disabled"):
-            raise ValueError(f"WANDB_MODE should be online, offline or disabled, but it is {mode!r}")
-        return mode
-    if os.environ.get("WANDB_API_KEY"):
-        return "online"
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return "online" if netrc.netrc().authenticators(host) else "disabled"
-    except (OSError, netrc.NetrcParseError):
-        return "disabled"
-
-
-def _start_wandb(directory: Path, config: PretrainConfig, mode: Any) -> Any:
-    """A W&B run. If the server cannot be reached, it is offline and a line says so."""
-    import wandb
-
-    name = f"{config.run_name}-{directory.name}"
-    try:
-        return wandb.init(
-            project=config.project_name,
-            entity=config.entity,
-            name=name,
-            id=name,
-            resume="allow",
-            dir=directory,
-            mode=mode,
-            config=config.model_dump(mode="json"),
-        )
-    except wandb.Error as error:
-        if mode == "offline":
-            raise ValueError(f"W&B does not start: {' '.join(str(error).split())}") from None
-        print(f"W&B cannot be reached ({' '.join(str(error).split())}): logging offline", file=sys.stderr)
-        return _start_wandb(directory, config, "offline")
 
 
 class MetricsLog:
@@ -80,17 +33,14 @@ class MetricsLog:
         write_whole(directory / "config.yaml", to_yaml(config))
         write_whole(directory / "versions.json", json.dumps(versions(), indent=1) + "\n")
         drop_after(self.file, step)
-        mode = wandb_mode(config)
-        self._wandb: Any = None if mode == "disabled" else _start_wandb(directory, config, mode)
+        self._wandb = WandbLog(directory, config)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends a line: the step and its values."""
         self._lines.write(to_line(step, values))
         self._lines.flush()
-        if self._wandb is not None:
-            self._wandb.log(values, step=step)
+        self._wandb.write(step, values)
 
     def close(self) -> None:
         self._lines.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        self._wandb.close()
