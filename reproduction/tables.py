@@ -1,7 +1,8 @@
-"""Rewrites the tables in README.md and results/, and the figures: python -m reproduction.tables [--check]
+"""Rewrites all generated tables and figures: python -m reproduction.tables [--check]
 
-A table stands between `<!-- results:NAME -->` and `<!-- /results -->`. It comes from results/runs/*.json (ours) and
-results/paper.json (the paper's). `--check` changes nothing; its exit code is 1 if something would change.
+A table stands between `<!-- results:NAME -->` and `<!-- /results -->` in one of PAGES. It comes from
+results/runs/*.json (ours), results/paper.json (the paper's) and results/speed/*.json. `--check` changes nothing; its
+exit code is 1 if something would change.
 """
 
 import argparse
@@ -13,10 +14,11 @@ from config.command import command
 from reproduction.figures import draw, drawings
 from reproduction.paper import read_paper
 from reproduction.records import ROOT, read_records
+from reproduction.speed_text import speed_texts
 from reproduction.table_text import table_texts
 from runtime.files import write_whole
 
-PAGES = ("README.md", "results/README.md", "results/evaluations.md")
+PAGES = ("README.md", "results/README.md", "results/evaluations.md", "docs/performance.md")
 _TABLE = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
@@ -37,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something would change")
     check = parser.parse_args(words).check
     paper, records = read_paper(), read_records()
-    texts = table_texts(paper, records)
+    texts = table_texts(paper, records) | speed_texts()
     pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
     figures = {ROOT / "results" / f"{name}.png": drawing for name, drawing in drawings(paper, records).items()}
     stale_pages = [file for file, text in pages.items() if file.read_text() != text]

@@ -22,6 +22,7 @@ from reproduction import (
     records,
     reproduce,
     ship,
+    speed_text,
     table_text,
     tables,
 )
@@ -221,10 +222,10 @@ def test_without_runs_every_row_says_so():
 
 
 def test_a_page_that_is_not_current_is_found_and_rewritten(tmp_path, monkeypatch, capsys):
-    (tmp_path / "results").mkdir()
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     monkeypatch.setattr(tables, "read_records", lambda: [])
     for name in tables.PAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before\n<!-- results:runs -->\nold\n<!-- /results -->\nafter\n")
     assert exit_code(tables.main, ["--check"]) == 1
     complaints = capsys.readouterr().err.splitlines()
@@ -235,6 +236,17 @@ def test_a_page_that_is_not_current_is_found_and_rewritten(tmp_path, monkeypatch
         assert text == "before\n<!-- results:runs -->\nnot run\n<!-- /results -->\nafter\n"
     (tmp_path / "README.md").write_text("<!-- results:rums -->\n<!-- /results -->\n")
     assert exit_code(tables.main, []) == 1 and "there is no table rums" in capsys.readouterr().err
+
+
+def test_speeds_are_compared_with_one_device_of_the_same_kind(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed_text, "FOLDER", tmp_path)
+    one = {"config": "x", "engine": "torch", "device": "G", "processes": 1, "rows": 8, "commit": "c"}
+    one |= {"training ms": 10.0, "iteration ms": 4.0}
+    two = one | {"processes": 2, "training ms": 5.5}
+    alone = two | {"commit": "another"}
+    (tmp_path / "scaling.json").write_text(json.dumps({"cases": [one, two, alone]}))
+    _, _, *lines = speed_text.scaling().splitlines()
+    assert lines == ["| `x` | 2 x G | 8 | c | 5.5 ms | 1,455 | 1.82 | 4.0 ms |"]
 
 
 # -- figures -------------------------------------------------------------------------------------------------------
