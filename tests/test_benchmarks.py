@@ -5,6 +5,8 @@ import json
 import pytest
 from conftest import ROOT, start
 
+from benchmarks import scaling
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -13,7 +15,7 @@ def run(tmp_path, monkeypatch):
     return lambda name, *words: start("-m", f"benchmarks.{name}", *words, PYTHONPATH=str(ROOT)).end()
 
 
-@pytest.mark.parametrize("name", ["compute_curve", "model_table", "speed", "sru_scan"])
+@pytest.mark.parametrize("name", ["compute_curve", "model_table", "scaling", "speed", "sru_scan"])
 def test_they_say_how_they_are_used(name, run):
     done = run(name, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and name in done.stdout, done.stderr
@@ -24,6 +26,7 @@ def test_they_say_how_they_are_used(name, run):
     [
         ("speed", ["quickstart", "--how", "float8"], "kernels=float8 cannot run here"),
         ("speed", ["nosuch"], "nosuch"),
+        ("scaling", ["--output", "nosuch.json", "--draw", "x.png"], "nosuch.json"),
         ("compute_curve", ["nosuch", "--depth", "0"], "--depth, --breadth and --rows should be at least 1"),
         ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
     ],
@@ -45,3 +48,17 @@ def test_speed_prints_a_table_and_writes_what_it_found(run, tmp_path):
     for what in ("training", "iteration"):
         assert case[f"{what} share"] == pytest.approx(case[f"{what} TFLOP/s"] / found["ceilings"]["TFLOP/s"])
     assert done.stdout.splitlines()[-1].startswith("| `quickstart` | plain | 4 |")
+
+
+def test_devices_are_compared_with_one_of_equal_rows_in_all_and_a_device(tmp_path):
+    def line(processes: int, rows: int, ms: float, commit: str = "c") -> dict:
+        facts = {"config": "x", "engine": "torch", "commit": commit, "processes": processes, "rows": rows}
+        return facts | {"training ms": ms, "iteration ms": ms}
+
+    assert scaling.sizes(8, 1) == [8] and scaling.sizes(8, 4) == [8, 32]
+    cases = [line(1, 8, 10), line(2, 8, 6), line(2, 16, 10), line(4, 8, 1, "another")]
+    found = scaling.speedups(cases, "training ms")
+    assert found.pop(("x", "in all")) == pytest.approx({1: 1, 2: 10 / 6})
+    assert found == {("x", "a device"): pytest.approx({1: 1, 2: 2})}
+    scaling.draw(cases, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").stat().st_size > 5000

@@ -1,0 +1,116 @@
+"""Measures training and evaluation on 1, 2, 4 and 8 devices: python -m benchmarks.scaling [CONFIG ...]
+
+Each config runs twice on every number of devices: with `--rows` in all (strong scaling), and with `--rows` a device
+(weak scaling). Every case is one of benchmarks.speed. `--draw FILE` only draws what an earlier call wrote.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import speed
+from config.json_file import read_json
+from evaluation.drawing import pictures
+from runtime.command import computing
+from runtime.files import write_whole
+from runtime.versions import versions
+
+GPU = ("eqr_sudoku", "eqr_sudoku_published", "eqr_maze_unique")
+CPU = ("quickstart",)
+"""The configs to measure if the command names none."""
+
+
+def sizes(rows: int, processes: int) -> list[int]:
+    """The numbers of rows, all devices together: as many in all as on one device, and as many on each."""
+    return list(dict.fromkeys((rows, rows * processes)))
+
+
+def case(name: str, rows: int, processes: int, device: str, ceiling: float) -> dict[str, Any]:
+    """One line of the table."""
+    how = "kernels" if torch.cuda.is_available() else "plain"
+    times = speed.case(name, how, rows, processes, ceiling)
+    facts = {"config": name, "engine": "torch", "device": device, "processes": processes, "rows": rows}
+    return (
+        facts | {key: times[key] for key in ("training ms", "iteration ms", "GiB")} | {"commit": versions()["commit"]}
+    )
+
+
+def speedups(cases: Sequence[Mapping[str, Any]], work: str) -> dict[tuple[str, str], dict[int, float]]:
+    """Samples a second on n devices, relative to one, by (config, "in all" or "a device") and n.
+
+    Args:
+        cases: lines of the table, of one kind of device.
+        work: "training ms" or "iteration ms".
+    """
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    ones = {(one["config"], one["engine"], one["commit"]): one for one in cases if one["processes"] == 1}
+    for line in cases:
+        one = ones.get((line["config"], line["engine"], line["commit"]))
+        if one is None or one[work] is None:
+            continue
+        speedup = line["rows"] / line[work] / (one["rows"] / one[work])
+        for kind, rows in (("in all", one["rows"]), ("a device", one["rows"] * line["processes"])):
+            if line["rows"] == rows:
+                found.setdefault((line["config"], kind), {})[line["processes"]] = speedup
+    return found
+
+
+def draw(cases: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Draws samples a second against devices, with the ideal line: training and evaluation side by side."""
+    from matplotlib.figure import Figure
+
+    with pictures.style():
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        for axes, (work, title) in zip(
+            figure.subplots(1, 2),
+            (("training ms", "a training step"), ("iteration ms", "an evaluation iteration")),
+            strict=True,
+        ):
+            lines = speedups(cases, work)
+            devices = sorted({number for line in lines.values() for number in line} or {1})
+            axes.plot(devices, devices, color="gray", linestyle=":", label="ideal")
+            for place, ((config, kind), line) in enumerate(lines.items()):
+                marker = pictures.MARKERS[place % len(pictures.MARKERS)]
+                axes.plot(list(line), list(line.values()), marker=marker, label=f"{config}, equal rows {kind}")
+            axes.set(xlabel="devices", ylabel="samples a second, times one device", title=title, xticks=devices)
+            axes.legend(fontsize="small")
+        figure.savefig(file)
+
+
+@computing("give fewer --rows")
+def main(words: Sequence[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Training and evaluation on several devices.")
+    parser.add_argument("configs", nargs="*")
+    parser.add_argument("--devices", type=int, nargs="+", help="by default 1, 2, 4 and 8, as far as there are GPUs")
+    parser.add_argument("--rows", type=int, help="768; on a CPU 64")
+    parser.add_argument("--output", type=Path, default=Path("scaling.json"), help="%(default)s")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="only draw what --output has")
+    given = parser.parse_args(words)
+    if given.draw:
+        draw(read_json(given.output, dict)["cases"], given.draw)
+        return
+    gpus = torch.cuda.device_count()
+    device = torch.cuda.get_device_name() if gpus else "CPU process"
+    numbers = given.devices or [number for number in (1, 2, 4, 8) if number <= (gpus or 2)]
+    if gpus and max(numbers) > gpus:
+        raise ValueError(f"--devices should be at most {gpus}, the number of GPUs here, but one is {max(numbers)}")
+    ceiling = speed.ceilings()["TFLOP/s"]
+    cases: list[dict[str, Any]] = []
+    for name in given.configs or (GPU if gpus else CPU):
+        for processes in numbers:
+            for rows in sizes(given.rows or (768 if gpus else 64), processes):
+                cases.append(case(name, rows, processes, device, ceiling))
+                write_whole(given.output, json.dumps({"cases": cases}, indent=1) + "\n")
+                line = cases[-1]
+                times = f"{line['training ms']:.1f} ms a step, {line['iteration ms']:.1f} ms an iteration"
+                print(f"{name}, {processes} x {device}, {rows} rows: {times}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
