@@ -99,7 +99,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--source-repo", default=repo, metavar="ID", help="on the Hugging Face hub (default: %(default)s)")
     add("--source-dir", type=Path, metavar="D", help="take the CSVs from this folder, not the hub")
     add("--subsample-size", type=int, metavar="N", help="random training mazes (default: all)")
-    add("--aug", action="store_true", help="store each training maze in all 8 orientations")
+    aug = "store each training maze in all 8 orientations"
+    add("--aug", action=argparse.BooleanOptionalAction, default=False, help=f"{aug} (default: no)")
     add("--seed", type=int, default=42, help="default: %(default)s")
     return Options(**vars(parser.parse_args(arguments)))
 

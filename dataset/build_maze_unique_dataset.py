@@ -78,8 +78,13 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         help="random: each cell a wall by chance; perfect: corridors without loops (default: %(default)s)",
     )
     add("--wall-prob", type=float, default=0.37, metavar="P", help="for random mazes (default: %(default)s)")
-    add("--require-unique", action="store_true", help="only mazes with exactly one shortest path")
-    add("--dedupe", action="store_true", help="no maze twice, within and across train and test")
+    for name, yes, meaning in [
+        ("--require-unique", False, "only mazes with exactly one shortest path"),
+        ("--dedupe", False, "no maze twice, within and across train and test"),
+        ("--strict-length", True, "stop if a drawn length is not found; else draw another"),
+    ]:
+        usual = "the default" if yes else "default: no"
+        add(name, action=argparse.BooleanOptionalAction, default=yes, help=f"{meaning} ({usual})")
     add(
         "--length-distribution",
         choices=("uniform", "fixed", "normal", "list"),
@@ -93,7 +98,6 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--length-std", type=float, metavar="X", help="normal (default: a sixth of the way from min to max)")
     add("--length-values", type=int, nargs="+", default=[], metavar="N", help="list: the lengths (needed)")
     add("--length-weights", type=float, nargs="+", default=[], metavar="W", help="list (default: all equal)")
-    add("--strict-length", action="store_true", help="stop if a drawn length is not found; else draw another")
     for name, default, meaning in [
         ("--max-length-resamples", 100, "lengths drawn for a maze"),
         ("--max-grid-attempts", 200, "grids for a length"),
@@ -206,8 +210,8 @@ def mazes(options: Options) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             maze = find_maze(options, length, rng, draw)
             if maze is None and options.strict_length:
                 raise ValueError(
-                    f"no maze with a path of {length} steps in {options.max_grid_attempts} grids; leave out "
-                    "--strict-length, ask for other lengths or allow more attempts"
+                    f"no maze with a path of {length} steps in {options.max_grid_attempts} grids; give "
+                    "--no-strict-length, ask for other lengths or allow more attempts"
                 )
             if maze is None:
                 continue

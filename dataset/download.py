@@ -8,17 +8,23 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
+from huggingface_hub import DatasetInfo, HfApi, ModelInfo, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.utils import filter_repo_objects
 
 from config.command import command
 
 ROOT = Path(__file__).resolve().parents[1]
-CKPT_REPO = "locuslab/EqR-model"  # the authors' checkpoints; there is no such default for data
+PATIENCE = 10.0  # seconds that the hub may be silent; HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT for files
 
 
 @contextmanager
@@ -41,17 +47,32 @@ def one_sentence(repo: str) -> Iterator[None]:
         raise ValueError(f"{repo}: cannot be read from the hub ({fault})") from error
 
 
+def _described(repo: str, repo_type: str) -> DatasetInfo | ModelInfo:
+    """What the hub says about a repository. It asks once: a hub that is silent here would be silent for minutes."""
+    print(f"asking {HfApi().endpoint} for {repo}", file=sys.stderr, flush=True)
+    describe = HfApi().dataset_info if repo_type == "dataset" else HfApi().model_info
+    return describe(repo, files_metadata=True, timeout=PATIENCE)
+
+
 def fetch_file(repo: str, name: str) -> Path:
     """The path of one file of a data set repository. It comes from the local cache if that is up to date.
 
     Raises:
-        ValueError: the file cannot be fetched.
+        ValueError: the file cannot be fetched, nor is it in the cache.
     """
     with one_sentence(repo):
+        try:
+            _described(repo, "dataset")
+        except (HfHubHTTPError, HTTPError, ConnectionError, TimeoutError):
+            with suppress(LocalEntryNotFoundError):
+                return Path(hf_hub_download(repo, name, repo_type="dataset", local_files_only=True))
+            raise
         return Path(hf_hub_download(repo, name, repo_type="dataset"))
 
 
-def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] = ()) -> list[str]:
+def fetch_all(
+    repo: str, repo_type: str, folder: Path, patterns: Sequence[str] = (), cache: Path | None = None
+) -> list[str]:
     """Fetches the files of a repository that match any of the patterns, by default all, and returns their names.
 
     Args:
@@ -59,14 +80,14 @@ def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] =
         repo_type: "dataset" or "model".
         folder: where to put them.
         patterns: such as "maze*/*".
+        cache: the library's own folder; None: its default.
 
     Raises:
         ValueError: no file matches, or a file is missing or not complete.
     """
     with one_sentence(repo):
         # Ask the hub first: if it does not answer, snapshot_download accepts whatever is already there.
-        describe = HfApi().dataset_info if repo_type == "dataset" else HfApi().model_info
-        info = describe(repo, files_metadata=True)
+        info = _described(repo, repo_type)
         sizes = {file.rfilename: file.size for file in info.siblings or []}
         names = list(filter_repo_objects(sizes, allow_patterns=list(patterns) or None))
         if not names:
@@ -77,6 +98,7 @@ def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] =
             repo_type=repo_type,
             revision=info.sha,
             local_dir=folder,
+            cache_dir=cache,
             allow_patterns=list(patterns) or None,
         )
     for name in names:
@@ -87,28 +109,34 @@ def fetch_all(repo: str, repo_type: str, folder: Path, patterns: Sequence[str] =
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command line. The environment may set other defaults."""
+    """The options of a command line, which are those of EqR's own script. The environment may set other defaults."""
     parser = argparse.ArgumentParser(
         prog="download_artifacts.sh",
-        description="Download built data sets, and checkpoints if asked, from the Hugging Face hub.",
+        description="Download the authors' data sets, and checkpoints if asked, from the Hugging Face hub.",
         epilog="Environment: HF_TOKEN (a token for private or gated repositories), HF_ENDPOINT (a mirror), "
-        "EQR_DATA_REPO, EQR_CKPT_REPO, EQR_DATA_DIR, EQR_CKPT_DIR (defaults of the options of these names). "
+        "DATA_REPO, CKPT_REPO, DATA_DIR, CKPT_DIR, or with EQR_ before them (defaults of the options of these names). "
         "Data sets can also be built here: see `python -m dataset.build_sudoku_dataset --help` and "
         "`python -m dataset.build_maze_unique_dataset --help`.",
     )
-    add, env = parser.add_argument, os.environ
+
+    def usual(name: str, default: str | Path) -> str:
+        return os.environ.get(f"EQR_{name}") or os.environ.get(name) or str(default)
+
+    add = parser.add_argument
     add("--with-ckpts", action="store_true", help="download the checkpoints too")
     add("--ckpts-only", action="store_true", help="download only the checkpoints")
     add("--skip-data", action="store_true", help="do not download data (with --with-ckpts: as --ckpts-only)")
-    data_repo, ckpt_repo = env.get("EQR_DATA_REPO", ""), env.get("EQR_CKPT_REPO", CKPT_REPO)
-    add("--data-repo", default=data_repo, metavar="ID", help=f"data set repository ({data_repo or 'no default'})")
-    add("--ckpt-repo", default=ckpt_repo, metavar="ID", help="model repository (%(default)s)")
-    for kind in ("data", "ckpt"):
+    for kind, repo, folder, what in [
+        ("data", "locuslab/EqR-data", "data", "data"),
+        ("ckpt", "locuslab/EqR-model", "downloaded_checkpoints", "checkpoints"),
+    ]:
+        name = kind.upper()
+        repo, directory = usual(f"{name}_REPO", repo), Path(usual(f"{name}_DIR", ROOT / folder))
+        add(f"--{kind}-repo", default=repo, metavar="ID", help=f"repository of the {what} (%(default)s)")
+        add(f"--{kind}-dir", type=Path, default=directory, metavar="D", help=f"folder for the {what} (%(default)s)")
         meaning = "only files that match, such as 'maze*/*'; may be repeated (default: all)"
         add(f"--{kind}-pattern", action="append", default=[], metavar="P", help=meaning)
-    data_dir, ckpt_dir = env.get("EQR_DATA_DIR", ROOT / "data"), env.get("EQR_CKPT_DIR", ROOT / "checkpoints")
-    add("--data-dir", type=Path, default=data_dir, metavar="D", help="folder for the data (%(default)s)")
-    add("--ckpt-dir", type=Path, default=ckpt_dir, metavar="D", help="folder for checkpoints (%(default)s)")
+    add("--cache-dir", type=Path, metavar="D", help="the hub library's own folder (default: HF_HOME's)")
     return parser.parse_args(arguments)
 
 
@@ -122,17 +150,13 @@ def download(options: argparse.Namespace) -> None:
     wants_data = not (options.skip_data or options.ckpts_only)
     if not (wants_data or wants_ckpts):
         raise ValueError("--skip-data without --with-ckpts leaves nothing to download")
-    if wants_data and not options.data_repo:
-        raise ValueError(
-            "no data repository is known: name one with --data-repo or EQR_DATA_REPO, or build the data with "
-            "`python -m dataset.build_sudoku_dataset` and `python -m dataset.build_maze_unique_dataset`"
-        )
-    if wants_data:
-        names = fetch_all(options.data_repo, "dataset", options.data_dir, options.data_pattern)
-        print(f"{options.data_dir}: {len(names)} files of {options.data_repo}")
-    if wants_ckpts:
-        names = fetch_all(options.ckpt_repo, "model", options.ckpt_dir, options.ckpt_pattern)
-        print(f"{options.ckpt_dir}: {len(names)} files of {options.ckpt_repo}")
+    for wanted, repo, repo_type, folder, patterns in [
+        (wants_data, options.data_repo, "dataset", options.data_dir, options.data_pattern),
+        (wants_ckpts, options.ckpt_repo, "model", options.ckpt_dir, options.ckpt_pattern),
+    ]:
+        if wanted:
+            names = fetch_all(repo, repo_type, folder, patterns, options.cache_dir)
+            print(f"{folder}: {len(names)} files of {repo}")
 
 
 @command(mistake=2)

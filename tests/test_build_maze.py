@@ -173,16 +173,17 @@ def test_boards_that_are_no_mazes(rows: tuple[str, ...], sentence: str) -> None:
         ("--length-distribution normal --length-std -1", "--length-std -1.0 is negative"),
         ("--length-distribution normal --length-mean inf", "--length-mean inf is not finite"),
         (
-            "--grid-size 9 --min-path-length 31 --max-path-length 99 --maze-mode perfect",
+            "--grid-size 9 --min-path-length 31 --max-path-length 99 --maze-mode perfect --no-strict-length",
             "has a path of 31 steps",
         ),
-        ("--grid-size 9 --max-path-length 31 --maze-mode perfect --strict-length", "has a path of 31 steps"),
+        ("--grid-size 9 --max-path-length 31 --maze-mode perfect", "has a path of 31 steps"),
         (
             "--grid-size 5 --length-distribution fixed --length-value 23 --strict-length",
             "no maze with a path of 23 steps in 200 grids",
         ),
+        ("--grid-size 5 --length-distribution fixed --length-value 23", "no maze with a path of 23 steps"),
         (
-            "--grid-size 5 --length-distribution fixed --length-value 23 --max-length-resamples 2",
+            "--grid-size 5 --length-distribution fixed --length-value 23 --no-strict-length --max-length-resamples 2",
             "no maze in 2 tries",
         ),
         ("--grid-size 2 --train-samples 99 --dedupe --max-length-resamples 50", "no new maze in 50 tries"),
@@ -197,6 +198,15 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     with pytest.raises(ValueError, match=sentence):
         raise ValueError(message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_switches_are_those_of_the_released_builder() -> None:
+    """It is strict unless told otherwise."""
+    usual = parse([])
+    assert (usual.strict_length, usual.require_unique, usual.dedupe) == (True, False, False)
+    assert parse(["--strict-length", "--no-require-unique", "--no-dedupe"]) == usual
+    other = parse(["--no-strict-length", "--require-unique", "--dedupe"])
+    assert (other.strict_length, other.require_unique, other.dedupe) == (False, True, True)
 
 
 def test_it_runs_as_a_program(tmp_path: Path) -> None:

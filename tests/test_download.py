@@ -13,7 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalEntryNotFoundError
 
+from dataset.download import PATIENCE, fetch_all, fetch_file, parse
 from dataset.layout import read_split
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +124,11 @@ def hub() -> Iterator[Hub]:
 
 def environment(hub: Hub, tmp_path: Path, **more: str) -> dict[str, str]:
     ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "EQR_", "HUGGING"))}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("HF_", "EQR_", "HUGGING", "DATA_", "CKPT_"))
+    }
     return kept | ours | {"VIRTUAL_ENV": sys.prefix, "HF_HUB_DISABLE_PROGRESS_BARS": "1"} | more
 
 
@@ -135,6 +142,13 @@ def download(hub: Hub, tmp_path: Path, *arguments: str, **env: str) -> subproces
         text=True,
         timeout=60,
     )
+
+
+def complaint(stderr: str) -> str:
+    """The one sentence about a fault, which follows what the program says it is doing."""
+    *doing, said = stderr.splitlines()
+    assert all(line.startswith("asking http://127.0.0.1:") for line in doing) and said.startswith("error: "), stderr
+    return said
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -184,7 +198,7 @@ def test_a_connection_lost_in_the_middle_of_a_file(hub: Hub, tmp_path: Path) -> 
     arguments = ["--data-repo", "me/data", "--data-pattern", "*/big.npy"]
     ran = download(hub, tmp_path, *arguments)
     if ran.returncode:  # older versions of the library do not ask for the rest at once
-        assert ran.returncode == 2 and ran.stderr.startswith("error: me/data: ")
+        assert ran.returncode == 2 and complaint(ran.stderr).startswith("error: me/data: ")
         assert contents(tmp_path / "data") == {}
     hub.stall = None
     again = download(hub, tmp_path, *arguments)
@@ -196,8 +210,8 @@ def test_the_token_is_sent(hub: Hub, tmp_path: Path) -> None:
     arguments = ["--ckpts-only", "--ckpt-repo", "me/secret"]
     refused = download(hub, tmp_path, *arguments)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: me/secret: ") and "HF_TOKEN" in refused.stderr
-    assert "HTTP 401" in refused.stderr and refused.stderr.count("\n") == 1
+    said = complaint(refused.stderr)
+    assert said.startswith("error: me/secret: ") and "HF_TOKEN" in said and "HTTP 401" in said
     allowed = download(hub, tmp_path, *arguments, HF_TOKEN=TOKEN)
     assert allowed.returncode == 0, allowed.stderr
     assert contents(tmp_path / "ckpt") == {"eqr.pth": b"secret weights"}
@@ -209,7 +223,7 @@ def test_the_token_is_sent(hub: Hub, tmp_path: Path) -> None:
         (["--data-repo", "me/nothing"], "me/nothing: does not exist on the hub"),
         (["--data-repo", "me/data", "--data-pattern", "arc*"], "me/data: no file matches arc*"),
         (["--data-repo", "not a name"], "not a name"),
-        ([], "--data-repo or EQR_DATA_REPO"),
+        ([], "locuslab/EqR-data: does not exist on the hub"),
         (["--skip-data"], "leaves nothing to download"),
     ],
 )
@@ -217,15 +231,56 @@ def test_faults_are_one_sentence(hub: Hub, tmp_path: Path, arguments: list[str],
     (tmp_path / "data").mkdir()
     (tmp_path / "data/old.txt").write_text("with this here the library would only warn")
     ran = download(hub, tmp_path, *arguments)
-    assert ran.returncode == 2
-    assert ran.stderr.startswith("error: ") and sentence in ran.stderr and ran.stderr.count("\n") == 1
+    assert ran.returncode == 2 and sentence in complaint(ran.stderr)
     assert list(contents(tmp_path / "data")) == ["old.txt"]
 
 
 def test_no_hub_at_all(hub: Hub, tmp_path: Path) -> None:
     ran = download(hub, tmp_path, "--data-repo", "me/data", HF_ENDPOINT="http://127.0.0.1:9")
     assert ran.returncode == 2
-    assert ran.stderr.startswith("error: me/data: cannot be read from the hub (")
+    assert complaint(ran.stderr).startswith("error: me/data: cannot be read from the hub (")
+
+
+def test_the_released_commands_and_folders(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in EqR's README: `download_artifacts.sh --with-ckpts`, with its variables and --cache-dir."""
+    usual = parse(["--with-ckpts"])
+    assert (usual.data_repo, usual.ckpt_repo) == ("locuslab/EqR-data", "locuslab/EqR-model")
+    assert (usual.data_dir, usual.ckpt_dir) == (ROOT / "data", ROOT / "downloaded_checkpoints")
+    theirs = {"DATA_REPO": "me/data", "CKPT_REPO": "me/models", "DATA_DIR": "there/data", "CKPT_DIR": "there/ckpts"}
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("EQR_CKPT_DIR", "here")
+    changed = parse([])
+    assert (changed.data_repo, changed.ckpt_repo) == ("me/data", "me/models")
+    assert (changed.data_dir, changed.ckpt_dir) == (Path("there/data"), Path("here"))
+    ran = download(hub, tmp_path, "--with-ckpts", "--cache-dir", str(tmp_path / "cache"), **theirs)
+    assert ran.returncode == 0, ran.stderr
+    assert contents(tmp_path / "data") == FILES["datasets/me/data"]
+    assert contents(tmp_path / "ckpt") == FILES["models/me/models"]
+
+
+def test_a_silent_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would ask for a file five times, a minute each. What it has fetched before is used all the same."""
+    asked: list[object] = []
+    (tmp_path / "train.csv").write_bytes(CSV)
+
+    def silent(_: object, repo: str, timeout: float, **more: object) -> None:
+        asked.append((repo, timeout))
+        raise TimeoutError("timed out")
+
+    def cached(repo: str, name: str, local_files_only: bool, **more: object) -> str:
+        assert local_files_only
+        if not (tmp_path / name).exists():
+            raise LocalEntryNotFoundError(name)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(HfApi, "dataset_info", silent)
+    monkeypatch.setattr("dataset.download.hf_hub_download", cached)
+    assert fetch_file("me/csv", "train.csv") == tmp_path / "train.csv"
+    for ask in (lambda: fetch_all("me/csv", "dataset", tmp_path), lambda: fetch_file("me/csv", "test.csv")):
+        with pytest.raises(ValueError, match="^me/csv: cannot be read from the hub [(]timed out[)]$"):
+            ask()
+    assert asked == [("me/csv", PATIENCE)] * 3 and PATIENCE <= 10
 
 
 def test_sudoku_is_built_from_the_hub(hub: Hub, tmp_path: Path) -> None:
@@ -242,4 +297,4 @@ def test_sudoku_is_built_from_the_hub(hub: Hub, tmp_path: Path) -> None:
         text=True,
     )
     assert lacking.returncode == 2
-    assert lacking.stderr.startswith("error: me/data: ") and lacking.stderr.count("\n") == 1
+    assert complaint(lacking.stderr).startswith("error: me/data: ")
