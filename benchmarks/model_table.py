@@ -14,8 +14,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from config.load import choices, load_pretrain
+from config.load import load_pretrain
 from config.schema import PretrainConfig
+from config.words import choices
 from dataset.puzzles import Batch, PuzzleShape
 from models import backend
 from models.build import build, place

@@ -16,27 +16,20 @@ from pydantic import BaseModel, ValidationError
 
 from config.fields import Role, keys
 from config.schema import EvalConfig, PretrainConfig
-
-CONFIG_DIR = Path(__file__).resolve().parent
-GROUPS = ("arch", "dataset", "train", "eval")
+from config.synonyms import SYNONYMS
+from config.words import CONFIG_DIR, GROUPS, choices, settings
 
 T = TypeVar("T", bound=BaseModel)
 
 
-def choices(group: str) -> list[str]:
-    """The names of the configurations in a group."""
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-
-
-# the README's words for two of the keys
-_MEANT = {"depth": "halt_max_steps", "breadth": "different_init"}
-
-
 def _nearest(word: str, words: list[str]) -> str:
-    meant = _MEANT.get(word.split(".")[-1])
-    close = [w for w in words if w.split(".")[-1] == (meant or word)]
-    close = close or ([] if meant else difflib.get_close_matches(word, words, n=1, cutoff=0.5))
-    return f"; did you mean {close[0]}?" if close else ""
+    last = word.split(".")[-1]
+    meant = [w for w in words if w.split(".")[-1] in SYNONYMS.get(last, ())] or [
+        w for w in words if w.split(".")[-1] == last
+    ]
+    if not meant and last not in SYNONYMS:
+        meant = difflib.get_close_matches(word, words, n=1, cutoff=0.75)
+    return f"; did you mean {meant[0]}?" if meant else ""
 
 
 def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[str]:
@@ -104,7 +97,7 @@ def _override(word: str) -> str:
     if "=" not in word:
         raise ValueError(f"expected key=value, got {word!r}")
     key, value = word.split("=", 1)
-    if key.split(".")[0].lstrip("+~") == "hydra":
+    if key.split(".")[0].lstrip("~") == "hydra":
         raise ValueError(f"unknown key {key}: Hydra's own settings have no effect here")
     if key in GROUPS:
         if value not in choices(key):
@@ -112,7 +105,7 @@ def _override(word: str) -> str:
                 f"there is no config {key}={value}{_nearest(value, choices(key))} (one of: {', '.join(choices(key))})"
             )
         return word
-    return word if key.startswith(("+", "~")) else f"++{word}"
+    return word if key.startswith("~") else f"++{word}"
 
 
 def _parsed(words: list[str]) -> list[Override]:
@@ -159,6 +152,7 @@ def _compose(root: str, words: list[str]) -> dict[str, Any]:
 
 def load_pretrain(words: list[str]) -> PretrainConfig:
     """The training configuration of `train=NAME key=value ...`. Raises ValueError, in one sentence, for a mistake."""
+    words = settings(words, "cfg_pretrain")
     if not any(word.startswith("train=") for word in words):
         raise ValueError(f"say what to train: train=NAME, one of {', '.join(choices('train'))}")
     return validate(PretrainConfig, _compose("cfg_pretrain", words))
@@ -173,6 +167,7 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     Raises:
         ValueError: a word is wrong, or changes a key that the saved state depends on.
     """
+    words = settings(words, "cfg_pretrain")
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
     recipe = [word for word in words if word.startswith("train=")]
     names = [word for word in words if word.startswith("run_name=")]
@@ -209,7 +204,14 @@ def load_eval(words: list[str]) -> EvalConfig:
     Raises:
         ValueError: one sentence for a mistake.
     """
-    if not any(word.lstrip("+").startswith("checkpoint=") for word in words):
+    words = settings(words, "cfg_eval")
+    for word in words:
+        if word.split("=")[0] in GROUPS and not word.startswith("eval="):
+            raise ValueError(
+                f"{word} belongs to a training: an evaluation takes its model from the checkpoint, and its puzzles "
+                "from there or from dataset_data_path=FOLDER"
+            )
+    if not any(word.startswith("checkpoint=") for word in words):
         raise ValueError("say what to evaluate: bash scripts/eval.sh CHECKPOINT, a run's folder or a file")
     config = validate(EvalConfig, _compose("cfg_eval", words))
     names = [word.removeprefix("eval=") for word in words if word.startswith("eval=")]

@@ -21,8 +21,8 @@ import yaml
 from config.command import command
 from config.fields import Role, keys
 from config.json_file import read_json
-from config.load import choices
 from config.schema import EvalConfig, PretrainConfig
+from config.words import choices
 from evaluation.results import read_results
 from reproduction.records import (
     FROM_ARCH,

@@ -7,7 +7,7 @@ set -euo pipefail
 case ${1:-} in --help | -h) sed -n '2,/^set/{/^set/d; s/^# //; p}' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
 checkpoint=()
-if [ $# -gt 0 ] && [[ $1 != *=* || -e $1 ]]; then
+if [ $# -gt 0 ] && [[ $1 != *=* && $1 != -* || -e $1 ]]; then
   checkpoint=("checkpoint='${1//\'/\\\'}'")
   shift
 fi

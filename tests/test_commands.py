@@ -111,6 +111,8 @@ def test_an_experiment_may_be_written_in_three_ways(echo, experiment, tmp_path):
 
 def test_words_may_stand_alone(echo):
     assert script("train.sh", "resume=some/run", venv=echo).stdout.splitlines()[1:] == ["resume=some/run"]
+    named = ["--config-name", "train/eqr_sudoku"]  # as in EqR's README
+    assert script("train.sh", *named, venv=echo).stdout.splitlines()[1:] == named
     assert script("train.sh", venv=echo).stdout.splitlines() == [str(ROOT / "pretrain.py")]
     assert script("eval.sh", "checkpoint=a.pth", venv=echo).stdout.splitlines()[1:] == ["checkpoint=a.pth"]
 

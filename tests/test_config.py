@@ -1,5 +1,6 @@
 """Configuration: every shipped one composes and says what the paper says; every mistake is one sentence."""
 
+import re
 from typing import get_args
 
 import pytest
@@ -8,10 +9,12 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from config.architectures import Arch, EqRArch, TRMArch
+from config.architectures import Arch, EqRArch, Loss, TRMArch
 from config.fields import Role, keys
-from config.load import CONFIG_DIR, choices, load_eval, load_pretrain, resume_config, to_yaml
-from config.schema import EvalConfig, PretrainConfig
+from config.load import load_eval, load_pretrain, resume_config, to_yaml
+from config.schema import Dataset, EvalConfig, PretrainConfig
+from config.synonyms import SYNONYMS
+from config.words import CONFIG_DIR, choices, usage
 from dataset.puzzles import PuzzleShape
 from models.build import build
 
@@ -234,11 +237,72 @@ def test_a_model_setting_has_the_name_that_the_model_gives_it():
         ("datset.data_path=x", "dataset"),
         ("dataset.data_pth=x", "dataset.data_path"),
         ("+global_batchsize=3", "global_batch_size"),
+        ("learning_rate=1e-3", "lr"),
+        ("load_weights_only=x.pth", "load_checkpoint"),
+        ("batch_size=8", "global_batch_size"),
+        ("arch.d_model=64", "arch.hidden_size"),
+        ("data_paths=[x]", "dataset.data_path"),
+        ("grad_clip=1", "grad_clip_norm"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(word, nearest):
     sentence = failure(load_pretrain, "train=eqr_sudoku", word)
     assert sentence.startswith("unknown key ") and sentence.endswith(f"; did you mean {nearest}?")
+
+
+@pytest.mark.parametrize("word", ["evaluators=[]", "gradient_checkpoint=true", "freeze_weights=true", "zzz=1"])
+def test_a_key_that_nothing_here_is_like_gets_no_guess(word):
+    key = word.split("=")[0]
+    assert failure(load_pretrain, "train=eqr_sudoku", word) == f"unknown key {key}"
+
+
+def test_suggestions_are_keys():
+    """Of a training, of a model or of an evaluation."""
+    models = [PretrainConfig, EvalConfig, Dataset, Loss, *get_args(Arch)]
+    known = {name for model in models for name in model.model_fields}
+    assert set().union(*SYNONYMS.values()) <= {*known, ""}
+    assert not {"lr", "seed", "halt_max_steps"} & SYNONYMS.keys()
+
+
+def test_words_of_the_released_commands_mean_what_they_do_there():
+    """EqR names an experiment with --config-name; in TRM's README a known key has a +."""
+    plain = load_pretrain(["train=trm_sudoku", "run_name=mine", "lr=2e-4"])
+    for words in (
+        ["--config-name=train/trm_sudoku", "+run_name=mine", "++lr=2e-4"],
+        ["--config-name", "train/trm_sudoku.yaml", "run_name=mine", "lr=2e-4"],
+        ["--config-name=cfg_pretrain", "+train=trm_sudoku", "+run_name=mine", "lr=2e-4"],
+    ):
+        assert load_pretrain(words) == plain
+    base = plain.model_copy(update={"run_name": "trm_sudoku"})
+    resumed = resume_config(base, ["--config-name=train/trm_sudoku", "+resume=there", "+max_steps=7"])
+    assert (resumed.resume, resumed.max_steps) == ("there", 7)
+    recipe = load_eval(["checkpoint=x", "eval=sudoku_full"])
+    assert load_eval(["--config-name=eval/sudoku_full", "+checkpoint=x"]) == recipe
+    assert "train=NAME" in failure(load_pretrain, "--config-name=mine")
+    for word in ("--lr=1", "-m", "--config-path=x"):
+        assert failure(load_pretrain, word, "train=trm_sudoku").startswith(f"{word} is no option: ")
+
+
+@pytest.mark.parametrize("word", ["dataset=sudoku_4x4", "arch=trm", "train=eqr_sudoku"])
+def test_an_evaluation_says_where_its_puzzles_come_from(word):
+    sentence = failure(load_eval, "checkpoint=x", word)
+    assert sentence.startswith(f"{word} belongs to a training") and "dataset_data_path=FOLDER" in sentence
+    assert failure(load_eval, "checkpoint=x", "dataset.data_path=y").endswith("did you mean dataset_data_path?")
+
+
+@pytest.mark.parametrize("root, model", [("cfg_pretrain", PretrainConfig), ("cfg_eval", EvalConfig)])
+def test_help_explains_every_key_and_ends(root, model, capsys):
+    load = load_pretrain if model is PretrainConfig else load_eval
+    for words in (["--help"], ["lr=1", "-h"]):
+        with pytest.raises(SystemExit) as end:
+            load(words)
+        assert end.value.code == 0
+    said = usage(root)
+    assert capsys.readouterr().out == said + said
+    assert all(f"\n{key}: " in said for key in model.model_fields if key not in ("arch", "dataset"))
+    names = choices("train" if model is PretrainConfig else "eval")
+    assert all(re.search(rf"\s{name}\s", said) for name in names) and "override" not in said
+    assert max(len(line) for line in said.splitlines()) <= 120
 
 
 def test_a_key_of_another_architecture_is_unknown():

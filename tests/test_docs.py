@@ -17,7 +17,8 @@ import torch
 from test_structure import PACKAGES
 
 from benchmarks.model_table import shape_of
-from config.load import choices, load_pretrain
+from config.load import load_pretrain
+from config.words import choices
 from evaluation import metrics
 from models.build import build
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.architectures import Arch
-from config.load import choices, load_pretrain
+from config.load import load_pretrain
+from config.words import choices
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Batch, Puzzles, PuzzleShape, TrainingBatches
 from models import precision
