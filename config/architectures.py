@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from config.fields import Count, NonNegative, Positions, Positive, Precision, Share, Strict, Weight
+from config.fields import Count, Cycles, NonNegative, Positions, Positive, Precision, Share, Strict, Weight
 
 
 class Loss(Strict):
@@ -28,7 +28,7 @@ class BaseArch(Strict):
     learned_halting: bool = True
     pos_encodings: Positions = "none"
     puzzle_emb_ndim: Count = 0
-    puzzle_emb_len: Count = 0
+    puzzle_emb_len: Annotated[int, Field(ge=0, le=4096)] = 0
     forward_dtype: Precision = "bfloat16"
 
     @property
@@ -81,8 +81,8 @@ class RecursionArch(BlockArch):
     """TRM and EqR: one network of `L_layers` blocks, applied H_cycles * (L_cycles + 1) times."""
 
     L_layers: Positive
-    H_cycles: Positive
-    L_cycles: Positive
+    H_cycles: Cycles
+    L_cycles: Cycles
 
 
 class TRMArch(RecursionArch):
@@ -109,8 +109,8 @@ class HRMArch(BlockArch):
     name: Literal["hrm"]
     H_layers: Positive
     L_layers: Positive
-    H_cycles: Positive
-    L_cycles: Positive
+    H_cycles: Cycles
+    L_cycles: Cycles
 
 
 class HRMSRUArch(BaseArch):
@@ -138,7 +138,7 @@ class FeedforwardArch(BlockArch):
     random_starts: ClassVar[bool] = False
     name: Literal["feedforward"]
     L_layers: Positive
-    repeats: Positive = 1
+    repeats: Cycles = 1
 
 
 Arch = TRMArch | EqRArch | HRMArch | HRMSRUArch | FeedforwardArch

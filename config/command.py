@@ -57,7 +57,12 @@ def _complain(mistake: Exception) -> None:
     if rank is not None and (rank != "0" or isinstance(mistake, ConnectionError)):
         time.sleep(_OTHERS_FIRST)
         sys.stderr.write("\n")  # the main process may be drawing its progress bar
-    sys.stderr.write(f"error: {str(mistake) or 'out of memory'}\n")
+    sys.stderr.write(f"error: {printable(str(mistake)) or 'out of memory'}\n")
+
+
+def printable(text: str) -> str:
+    """Text that others may have written, for a terminal: what a terminal obeys instead of showing stands escaped."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager

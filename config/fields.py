@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 # numbers that fit into 32 bits
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Cycles = Annotated[int, Field(gt=0, le=1000)]
+"""Applications of a network within an outer iteration."""
 NonNegative = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

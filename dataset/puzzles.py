@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from config.fields import Positive
 from config.schema import PretrainConfig
 from dataset.layout import Split, read_split, require_one_shape
 
@@ -26,9 +27,9 @@ JOINED = 2**24
 class PuzzleShape(NamedTuple):
     """The sizes that a model must know of its puzzles."""
 
-    seq_len: int  # tokens of a puzzle
-    vocab_size: int
-    num_puzzle_identifiers: int
+    seq_len: Positive  # tokens of a puzzle
+    vocab_size: Positive
+    num_puzzle_identifiers: Positive
 
 
 class Batch(NamedTuple):

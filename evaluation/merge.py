@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from config.command import command
+from config.command import command, printable
 from evaluation.about import About
 from evaluation.observers import OBSERVERS
 from evaluation.partial import Partial
@@ -42,7 +42,7 @@ def conclude(
     }
     columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
     settings = about.facts["settings"]
-    print(results_table(metrics, columns, settings.get("recipe"), settings.get("note")))
+    print(printable(results_table(metrics, columns, settings.get("recipe"), settings.get("note"))))
     print(
         f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
         f"{work['puzzles_per_process_second']} puzzles/s"

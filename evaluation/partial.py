@@ -15,6 +15,7 @@ from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
+from config.command import printable
 from evaluation.about import About, read_about
 from evaluation.units import Part
 from runtime.distributed import World
@@ -86,7 +87,7 @@ class Partial:
         left = [unit for unit in range(about.units)[shard - 1 :: shards] if unit not in finished]
         if world.is_main:
             print(
-                "".join(f"{note}\n" for note in notes + self._notes(len(finished), about.units)),
+                "".join(f"{printable(note)}\n" for note in notes + self._notes(len(finished), about.units)),
                 end="",
                 file=sys.stderr,
             )

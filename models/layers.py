@@ -25,11 +25,14 @@ def truncated_normal(
 ) -> Tensor:
     """Samples of a normal distribution cut at two standard deviations and rescaled, so that their std is `std`.
 
-    Samples by the inverse of the distribution function, which compiles into one graph.
+    Samples by the inverse of the distribution function, which compiles into one graph. On the meta device, where a
+    model has shapes alone, it draws nothing: arithmetic there would import half of PyTorch.
     """
     if std == 0:
         return torch.zeros(shape, device=device, dtype=dtype)
     uniform = torch.rand(shape, device=device)
+    if uniform.device.type == "meta":
+        return uniform.to(dtype)
     normal = torch.erfinv((2.0 * uniform - 1.0) * TAIL) * math.sqrt(2.0)
     return (normal.clamp(-CUT, CUT) * (std / CUT_STD)).to(dtype)
 

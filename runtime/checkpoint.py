@@ -9,22 +9,39 @@ A checkpoint holds no state of random number generators, since every step seeds 
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import BaseModel, Json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from config.architectures import HRMSRUArch
+from config.fields import Count
+from config.json_file import typed
 from config.load import validate
 from config.schema import PretrainConfig
 from dataset.puzzles import PuzzleShape
 from models.reasoner import State
 from runtime.files import whole
+from runtime.fit import not_finite, require_finite, require_fit, skeleton, slot_tensors
 
 FORMAT = "eqr-checkpoint-1"
+GROUPS = ("model", "ema", "optimizer", "slots")
+NOT_AVERAGED = "puzzle_emb.weights"
+"""Sign-SGD trains it, which neither the average nor the optimizer knows."""
+
+
+class _Header(BaseModel):
+    """The header's metadata."""
+
+    step: Json[Count]
+    config: Json[dict[str, Any]]
+    task: Json[PuzzleShape]
+    versions: Json[dict[str, str]]
 
 
 class Checkpoint(NamedTuple):
@@ -41,16 +58,14 @@ class Checkpoint(NamedTuple):
 
 
 def _flatten(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    tensors = {f"model/{name}": t for name, t in checkpoint.model.items()}
-    tensors |= {f"ema/{name}": t for name, t in (checkpoint.ema or {}).items()}
-    for name, moments in checkpoint.optimizer.items():
-        tensors |= {f"optimizer/{name}/{moment}": t for moment, t in moments.items()}
-    if checkpoint.slots is not None:
-        fields = checkpoint.slots._asdict()
-        for i, latent in enumerate(fields.pop("latents")):
-            tensors[f"slots/latents.{i}"] = latent
-        tensors |= {f"slots/{name}": t for name, t in fields.items()}
-    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    tensors = _under("model", checkpoint.model) | _under("ema", checkpoint.ema or {})
+    tensors |= moment_tensors(checkpoint.optimizer)
+    return tensors | (slot_tensors(checkpoint.slots) if checkpoint.slots is not None else {})
+
+
+def moment_tensors(optimizer: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The optimizer's tensors under their names in a checkpoint."""
+    return {f"optimizer/{name}/{moment}": t for name, state in optimizer.items() for moment, t in state.items()}
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -59,12 +74,13 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     After an error, an earlier file at `path` is as it was.
 
     Raises:
-        ValueError: a weight is not finite.
+        ValueError: a number is not finite.
         OSError: the disk is full, or the folder cannot be written to.
     """
-    for name, tensor in checkpoint.model.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"step {checkpoint.step}: {name} is not finite, so {path} was not written")
+    tensors = _flatten(checkpoint)
+    if name := not_finite(tensors):
+        name = name.removeprefix("model/")
+        raise ValueError(f"step {checkpoint.step}: {name} is not finite, so {path} was not written")
     metadata = {
         "format": FORMAT,
         "step": str(checkpoint.step),
@@ -75,7 +91,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
         try:
-            save_file(_flatten(checkpoint), unfinished, metadata)
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, unfinished, metadata)
         except SafetensorError as error:
             raise OSError(f"{path} was not written: {error}") from None
         os.chmod(unfinished, 0o666 & ~_umask())  # safetensors makes a file that only its owner can read
@@ -106,8 +122,10 @@ def resolve(path: str | Path) -> Path:
 def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
     """Reads one of our checkpoints onto the CPU. With `weights_only` it reads neither optimizer nor slots.
 
+    Weights, average and optimizer have the shapes that the configuration describes.
+
     Raises:
-        ValueError: the file is missing, incomplete or not one of ours.
+        ValueError: the file is missing, incomplete or not one of ours, or contradicts itself.
     """
     file = resolve(path)
     try:
@@ -115,47 +133,67 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
             metadata: dict[str, str] = reader.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{file} is not a checkpoint of this program (its format should be {FORMAT})")
-            groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "slots": {}}
+            header = typed(metadata, _Header, f"{file} is not a complete checkpoint; its header")
+            groups: dict[str, dict[str, Tensor]] = {name: {} for name in GROUPS}
             for key in reader.keys():
-                group, name = key.split("/", 1)
+                group, _, name = key.partition("/")
+                if group not in GROUPS:
+                    raise ValueError(f"{file} is not a checkpoint of this program: it holds a tensor {key!r}")
                 if not (weights_only and group in ("optimizer", "slots")):
                     groups[group][name] = reader.get_tensor(key)
-        optimizer: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in groups["optimizer"].items():
-            name, moment = key.rsplit("/", 1)
-            optimizer.setdefault(name, {})[moment] = tensor
-        return Checkpoint(
-            step=int(metadata["step"]),
-            config=validate(PretrainConfig, _as_now(json.loads(metadata["config"]))),
-            puzzle_shape=PuzzleShape(**json.loads(metadata["task"])),
-            model=groups["model"],
-            ema=groups["ema"] or None,
-            optimizer=optimizer,
-            slots=_slots(groups["slots"]),
-            versions=json.loads(metadata["versions"]),
-        )
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is not a complete checkpoint: {error}") from None
+    optimizer: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in groups["optimizer"].items():
+        name, _, moment = key.rpartition("/")
+        optimizer.setdefault(name, {})[moment] = tensor
+    try:
+        config = validate(PretrainConfig, _as_now(header.config))
     except ValueError as error:
-        raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+        raise ValueError(f"{file}: {error}") from None
+    slots = _slots(groups["slots"], file)
+    saved = Checkpoint(
+        header.step, config, header.task, groups["model"], groups["ema"] or None, optimizer, slots, header.versions
+    )
+    _require_own_fit(saved, file)
+    return saved
+
+
+def _require_own_fit(saved: Checkpoint, file: Path) -> None:
+    """Checks weights and average against the configuration beside them. One that is shipped may hold the average alone.
+
+    Slots and the optimizer's state are compared by those who go on with them.
+    """
+    averages = saved.ema or {}
+    model = skeleton(saved.config.arch, saved.puzzle_shape, saved.model.keys() | averages.keys(), file)
+    averaged = {name: p for name, p in model.named_parameters() if averages and name != NOT_AVERAGED}
+    own = {name: t for name, t in model.state_dict().items() if name in saved.model or name not in averaged}
+    require_fit(own, saved.model, file)
+    require_fit(_under("ema", averaged), _under("ema", averages), file)
+
+
+def _under(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{group}/{name}": t for name, t in tensors.items()}
 
 
 def _as_now(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration as it is written now. An older one of HRM-SRU has settings of blocks, which had no effect."""
-    arch: dict[str, Any] = config["arch"]
-    if arch["name"].startswith("hrm_sru"):
-        known = HRMSRUArch.model_fields
-        positions = "none" if arch["pos_encodings"].startswith("rope") else arch["pos_encodings"]
+    arch = config.get("arch")
+    if isinstance(arch, dict) and str(arch.get("name")).startswith("hrm_sru"):
+        known, positions = HRMSRUArch.model_fields, str(arch.get("pos_encodings"))
+        positions = "none" if positions.startswith("rope") else positions
         arch = {key: value for key, value in arch.items() if key in known} | {"pos_encodings": positions}
     return config | {"arch": arch}
 
 
-def _slots(tensors: dict[str, Tensor]) -> State | None:
+def _slots(tensors: dict[str, Tensor], file: Path) -> State | None:
     if not tensors:
         return None
-    count = sum(name.startswith("latents.") for name in tensors)
-    latents = tuple(tensors[f"latents.{i}"] for i in range(count))
-    return State(latents, **{name: t for name, t in tensors.items() if not name.startswith("latents.")})
+    latents = [f"latents.{i}" for i in range(sum(name.startswith("latents.") for name in tensors))]
+    others = State._fields[1:]
+    if tensors.keys() != {*latents, *others}:
+        raise ValueError(f"{file} is not a complete checkpoint: its slots hold {', '.join(sorted(tensors))}")
+    return State(tuple(tensors[name] for name in latents), *(tensors[name] for name in others))
 
 
 def put(into: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None:
@@ -164,20 +202,8 @@ def put(into: nn.Module, weights: dict[str, Tensor], origin: str | Path) -> None
     Raises:
         ValueError: a name or a shape differs (the sentence says which), or a weight is not finite.
     """
-    own = into.state_dict()
-    faults = [f"{name} is missing" for name in own.keys() - weights.keys()]
-    faults += [f"{name} is unknown" for name in weights.keys() - own.keys()]
-    faults += [
-        f"{name} is {list(weights[name].shape)} instead of {list(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if own[name].shape != weights[name].shape
-    ]
-    if faults:
-        shown = ", ".join(sorted(faults)[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
-        raise ValueError(f"{origin} does not fit the model: {shown}")
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{origin} cannot be used: {name} is not finite")
+    require_fit(into.state_dict(), weights, origin)
+    require_finite(weights, origin)
     into.load_state_dict(weights)
 
 
@@ -187,17 +213,38 @@ def optimizer_moments(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]
 
 
 def put_optimizer_moments(
-    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], moments: dict[str, dict[str, Tensor]]
+    optimizer: torch.optim.Optimizer,
+    names: dict[Tensor, str],
+    moments: dict[str, dict[str, Tensor]],
+    kept: dict[str, Tensor],
+    without: Collection[str],
+    origin: str,
 ) -> None:
-    """The reverse of `optimizer_moments`. A parameter without gradient (q_head without learned halting) has none.
+    """The reverse of `optimizer_moments`.
+
+    Args:
+        optimizer: where to put them.
+        names: of its parameters.
+        moments: from a checkpoint.
+        kept: what the optimizer keeps of a parameter: numbers by name, and tensors, which have its shape.
+        without: parameters without gradient, which have no moments.
+        origin: the checkpoint.
 
     Raises:
-        ValueError: the checkpoint has no moments, or moments of other parameters.
+        ValueError: the checkpoint has no moments, or others, or a number is not finite.
     """
-    by_name = {name: p for p, name in names.items()}
-    if not moments or moments.keys() - by_name.keys():
-        raise ValueError("the checkpoint holds no optimizer state for this model, so a run cannot go on from it")
-    for name, state in moments.items():
-        p = by_name[name]
-        # counts such as `step` stay on the CPU, where the optimizer keeps them
-        optimizer.state[p] = {key: t.to(p.device) if t.ndim else t for key, t in state.items()}
+    wanted = {
+        name: {moment: p if like.ndim else like for moment, like in kept.items()}
+        for p, name in names.items()
+        if name not in without or name in moments
+    }
+    tensors = moment_tensors(moments)
+    require_fit(moment_tensors(wanted), tensors, f"{origin}: the optimizer's state")
+    require_finite(tensors, origin)
+    for name, t in tensors.items():
+        if t.ndim == 0 and t < 1:
+            raise ValueError(f"{origin} cannot be used: {name} counts steps from 1, but it is {t:g}")
+    for p, name in names.items():
+        if name in moments:
+            # counts such as `step` stay on the CPU, where the optimizer keeps them
+            optimizer.state[p] = {key: t.to(p) if t.ndim else t for key, t in moments[name].items()}

@@ -1,8 +1,10 @@
-"""Writes files whole or not at all, makes new folders, and locks files."""
+"""Writes files whole or not at all, opens those of a folder that came from others, makes new folders, locks files."""
 
+import errno
 import fcntl
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import IO
 def whole(file: Path) -> Iterator[Path]:
     """A place beside `file` to write to. At the end it becomes `file`, or after an error it is removed."""
     unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)  # a kill left it, or it is a link, which writing would follow
     try:
         yield unfinished
         os.replace(unfinished, file)
@@ -37,6 +40,30 @@ def write_whole(file: Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with whole(file) as unfinished:
         unfinished.write_text(text)
+
+
+def open_to_write(file: Path, mode: str) -> IO[str]:
+    """Opens a text file of a run's or an evaluation's folder to write ("w", "a", "a+").
+
+    Such a folder may come from somebody else. Its links are not followed, and its pipes and devices not opened.
+
+    Raises:
+        ValueError: it is no plain file.
+    """
+
+    def opener(path: str, flags: int) -> int:
+        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise OSError(errno.ENXIO, "no plain file")
+        return number
+
+    try:
+        return open(file, mode, opener=opener)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise ValueError(f"{file} should be a plain file, but it is a link, a pipe or a device: remove it") from None
 
 
 def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:

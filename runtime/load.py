@@ -18,6 +18,7 @@ from models.core import Start
 from models.reasoner import Reasoner
 from runtime import checkpoint, released
 from runtime.distributed import World
+from runtime.fit import require_fit, skeleton
 
 _CHANGED = "changed while it was read, by a training perhaps: try again, or take a copy"
 
@@ -131,6 +132,9 @@ def build_for_evaluation(loaded: Loaded, config: EvalConfig, shape: PuzzleShape,
         )
     if config.halt_q is not None and not loaded.arch.learned_halting:
         raise ValueError(f"halt_q={config.halt_q} needs a model that has learned to halt; {loaded.origin} has not")
+    if learned is None:  # others have been compared when they were read
+        expected = skeleton(loaded.arch, shape, loaded.weights, loaded.origin).state_dict()
+        require_fit(expected, released.our_weights(loaded.weights, list(expected)), loaded.origin)
     arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
     if arch.name == "eqr" and config.asks_for("different_init_reset_std"):
         raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")

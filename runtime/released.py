@@ -10,17 +10,19 @@ names more, and refuses anything else in the file.
 import pickle
 import re
 import struct
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from config.architectures import Arch, EqRArch, HRMArch, TRMArch
 from config.load import validate
+from config.yaml_file import plain, read_yaml
 from models.layers import sinusoids
 from runtime import checkpoint as ours
 from runtime.files import whole
@@ -32,6 +34,8 @@ _THEIR_NAMES = [
     (re.compile(r"^core\."), ""),
 ]
 _NOT_STORED_HERE = {"absolute_pos_embedding"}
+# the average leaves out puzzle embeddings and stored starts: the weights have them
+_NOT_AVERAGED = re.compile(r"(puzzle_emb\.weights|[HL]_init|absolute_pos_embedding)$")
 # keys of their arch that change neither weights nor forward pass
 _WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size"}
 # settings that cannot be changed here
@@ -73,8 +77,14 @@ _DAMAGE = (
     AttributeError,
     ValueError,
     AssertionError,
+    OverflowError,
+    MemoryError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
+INFLATED = 10
+"""A file may hold so many times as much as its size, and a MiB. PyTorch compresses nothing, so more is an attack."""
 
 
 class Released(NamedTuple):
@@ -99,6 +109,13 @@ def our_weights(released: dict[str, Tensor], names: list[str]) -> dict[str, Tens
     """A released state dict under our `names`. A missing weight stays missing, an unknown one keeps its name."""
     wanted = {released_name(name): name for name in names}
     return {wanted.get(key, key): t for key, t in released.items() if key.split(".")[-1] not in _NOT_STORED_HERE}
+
+
+def _averaged(model: dict[str, Tensor], shadow: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    for name in model.keys() - shadow.keys():
+        if not _NOT_AVERAGED.search(name):
+            raise ValueError(f"{file} is not a complete checkpoint: its average has no {name}")
+    return model | shadow
 
 
 def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -135,6 +152,7 @@ def load(path: str | Path) -> Released:
     """
     file = ours.resolve(path)
     try:
+        _require_sound(file)
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -145,29 +163,50 @@ def load(path: str | Path) -> Released:
             f"{file} is no checkpoint (.safetensors or .pth), is damaged or asks for code to be run"
         ) from None
     except _DAMAGE as error:
-        why = re.split(r"\. |\n", str(error))[0] if isinstance(error, (RuntimeError, OSError)) else ""
+        why = _first_sentence(error) if isinstance(error, (RuntimeError, OSError, zipfile.BadZipFile)) else ""
         raise ValueError(f"{file} is no checkpoint, or not a complete one" + (why and f" ({why})")) from None
     if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content, "config": _config_beside(file), "step": 0}
     if not isinstance(content, dict):
         raise ValueError(f"{file} is not a released checkpoint: it should hold a dict, not {type(content).__name__}")
     try:
-        arch, ignored = our_arch(content["config"]["arch"])
+        config = plain(content["config"], f"{file}, config,")
+        arch, ignored = our_arch(config["arch"])
         model = _plain(content["model"])
         ema = content.get("ema")
         return Released(
             step=int(content["step"]),
             arch=arch,
-            data_path=_data_path(content["config"]),
+            data_path=_data_path(config),
             model=model,
-            # the average leaves out puzzle embeddings and stored starts: the weights have them
-            ema=model | _plain(ema["shadow"]) if ema else None,
+            ema=_averaged(model, _plain(ema["shadow"]), file) if ema else None,
             ignored=ignored,
         )
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise ValueError(
-            f"{file} is not a released checkpoint: it should hold `model`, `step` and `config` ({error})"
+            f"{file} is not a released checkpoint: it should hold `model`, `step` and `config` "
+            f"({_first_sentence(error)})"
         ) from None
+
+
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"\. |\n", str(error))[0]
+
+
+def _require_sound(file: Path) -> None:
+    """Checks a zip's checksums, and that it is not much larger inside. PyTorch looks at neither.
+
+    Raises:
+        zipfile.BadZipFile: it is damaged or too large.
+    """
+    if not zipfile.is_zipfile(file):  # the format before PyTorch 1.6, or something else
+        return
+    with zipfile.ZipFile(file) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > INFLATED * file.stat().st_size + 2**20:
+            raise zipfile.BadZipFile(f"{size} bytes are packed into it")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} in it has another checksum")
 
 
 def _config_beside(file: Path) -> dict[str, Any]:
@@ -175,11 +214,8 @@ def _config_beside(file: Path) -> dict[str, Any]:
     beside = file.with_name("all_config.yaml")
     if not beside.is_file():
         raise ValueError(f"{file} holds only weights, so its configuration should be beside it, in {beside}")
-    try:
-        config = yaml.safe_load(beside.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{beside} is not readable YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):
+    config = read_yaml(beside)
+    if not isinstance(config.get("arch"), dict):
         raise ValueError(f"{beside} should hold a configuration with `arch`")
     return config
 
@@ -217,4 +253,7 @@ def export(source: str | Path, target: Path) -> None:
         shadow = {released_name(name): t for name, t in checkpoint.ema.items()}
         content["ema"] = {"mu": checkpoint.config.ema_rate, "shadow": shadow}
     with whole(target) as unfinished, open(unfinished, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # a full disk
+            raise OSError(f"{target} was not written: {_first_sentence(error)}") from None

@@ -11,12 +11,28 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from config.json_file import read_json
+from pydantic import BaseModel, ConfigDict
+
+from config.fields import Count
+from config.json_file import parse_json, read_json
 from runtime.files import fit_for_json, write_whole
 
 METRICS, FINAL = "metrics.jsonl", "final.json"
 Line = dict[str, Any]
 """Numbers by name, None for one that is not finite. `step` is an integer."""
+
+
+class _Numbers(BaseModel):
+    """A line of metrics.jsonl, and final.json."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None]
+    step: Count
+
+    def line(self) -> Line:
+        """The numbers by name."""
+        numbers = {name: value for name, value in self if value is not None}
+        return dict.fromkeys(name for name, _ in self) | fit_for_json(numbers)
 
 
 def to_line(step: int, values: dict[str, float]) -> str:
@@ -44,16 +60,13 @@ def drop_after(file: Path, step: int) -> None:
 
 def _lines(file: Path) -> Iterator[tuple[Line, int]]:
     """(numbers, bytes) of every line that is whole."""
-    for number, text in enumerate(file.read_bytes().splitlines(keepends=True), start=1):
-        if not text.endswith(b"}\n"):
-            return
-        try:
-            line = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{file} is damaged in line {number} ({error})") from None
-        if "step" not in line:
-            raise ValueError(f"{file} is damaged: line {number} has no step")
-        yield line, len(text)
+    if not file.is_file():
+        raise ValueError(f"{file} should be a plain file")
+    with open(file, "rb") as lines:
+        for number, text in enumerate(lines, start=1):
+            if not text.endswith(b"}\n"):
+                return
+            yield parse_json(text, _Numbers, f"{file} is damaged: line {number}").line(), len(text)
 
 
 def write_final(directory: Path, step: int, values: dict[str, float]) -> None:
@@ -64,4 +77,4 @@ def write_final(directory: Path, step: int, values: dict[str, float]) -> None:
 def final_step(directory: Path) -> int | None:
     """The step at which a run ended; None for a run that has not ended. Raises ValueError for a damaged final.json."""
     file = directory / FINAL
-    return int(read_json(file, dict)["step"]) if file.is_file() else None
+    return read_json(file, _Numbers).step if file.is_file() else None

@@ -331,7 +331,8 @@ def test_positions_that_are_computed_are_not_missed(tmp_path):
 
 def test_a_released_file_that_does_not_fit_is_named(tmp_path):
     content = golden_content("eqr")
-    content["model"]["model.inner.surplus"] = torch.zeros(1)
+    for weights in (content["model"], content["ema"]["shadow"]):
+        weights["model.inner.surplus"] = torch.zeros(1)
     changed(tmp_path, content)
     config = load_eval([f"checkpoint={tmp_path / 'changed.pth'}"])
     with pytest.raises(ValueError, match="model.inner.surplus is unknown") as caught:

@@ -31,7 +31,17 @@ def test_later_lines_are_dropped(log):
     assert log.read_bytes() == b""
 
 
-@pytest.mark.parametrize("line, fault", [('{"step" 1}', "damaged in line 4"), ('{"loss": 1}', "line 4 has no step")])
+@pytest.mark.parametrize(
+    "line, fault",
+    [
+        ('{"step" 1}', "line 4: is not JSON"),
+        ('{"loss": 1}', "line 4: step is missing"),
+        ('{"step": null}', "line 4: step should be"),
+        ('{"step": 1, "loss": [1]}', "line 4: loss should be"),
+        ('{"step": 1, "loss": ' + "[" * 10_000 + "}", "line 4: is not JSON"),
+        ('{"step": ' + "9" * 4000 + "}", "line 4: step"),
+    ],
+)
 def test_a_damaged_log_names_the_line(log, line, fault):
     drop_after(log, 3)
     with open(log, "a") as file:

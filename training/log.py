@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.load import to_yaml
 from config.schema import PretrainConfig
-from runtime.files import claim, new_directory, write_whole
+from runtime.files import claim, new_directory, open_to_write, write_whole
 from runtime.run_log import METRICS, drop_after, to_line
 from runtime.versions import versions
 from training.wandb_log import WandbLog
@@ -28,7 +28,7 @@ class MetricsLog:
 
     def __init__(self, directory: Path, config: PretrainConfig, step: int) -> None:
         self.file = directory / METRICS
-        self._lines = open(self.file, "a")
+        self._lines = open_to_write(self.file, "a")
         claim(self._lines, f"another training goes on in {directory}: wait for it, or end it")
         write_whole(directory / "config.yaml", to_yaml(config))
         write_whole(directory / "versions.json", json.dumps(versions(), indent=1) + "\n")

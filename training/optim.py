@@ -118,3 +118,12 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], PretrainConfig], Optimiz
     "adam_atan2_package": _adam_atan2_package,
 }
 """`optimizer` in a configuration -> what makes it for the parameters. `PretrainConfig` has the same names."""
+
+
+def kept_of_a_parameter(config: PretrainConfig, device: torch.device) -> dict[str, Tensor]:
+    """What the optimizer keeps from step to step of a parameter of one number."""
+    parameter = nn.Parameter(torch.zeros(1, device=device))
+    parameter.grad = torch.zeros(1, device=device)
+    optimizer = OPTIMIZERS[config.optimizer]([parameter], config)
+    optimizer.step()
+    return dict(optimizer.state[parameter])

@@ -16,9 +16,10 @@ from models.reasoner import Reasoner, State
 from runtime import checkpoint
 from runtime.checkpoint import Checkpoint
 from runtime.distributed import World
+from runtime.fit import require_finite, require_slots
 from runtime.versions import versions
 from training.ema import EMA
-from training.optim import OPTIMIZERS, SignSGD, learning_rate
+from training.optim import OPTIMIZERS, SignSGD, kept_of_a_parameter, learning_rate
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -161,15 +162,20 @@ class Trainer:
                 "or give its data"
             )
         checkpoint.put(self.model, saved.model, origin)
-        checkpoint.put_optimizer_moments(self.optimizer, self.names, saved.optimizer)
+        kept = kept_of_a_parameter(self.config, self.world.device)
+        without = () if self.config.arch.learned_halting else ("q_head.weight", "q_head.bias")
+        checkpoint.put_optimizer_moments(self.optimizer, self.names, saved.optimizer, kept, without, origin)
         if self.ema is not None:
             if saved.ema is None:
                 raise ValueError(f"{origin} holds no average of the weights, which ema=true needs")
+            require_finite({f"ema/{name}": t for name, t in saved.ema.items()}, origin)
             for name, shadow in self.ema.shadow.items():
                 shadow.copy_(saved.ema[name])
         self.step = saved.step
         if saved.slots is None:
             return False
+        fresh = self.model.start(self.batches.puzzles.rows(np.zeros(1, np.int64)))
+        require_slots(saved.slots, fresh, self.config.global_batch_size, given, self.config.arch.halt_max_steps, origin)
         rows = self.config.rows_per_rank(self.world.size)
         mine = slice(self.world.rank * rows, (self.world.rank + 1) * rows)
         n, device = self.config.gradient_accumulation_steps, self.world.device
