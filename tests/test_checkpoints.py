@@ -100,7 +100,11 @@ def test_the_header_says_all_without_this_program(saved):
         header, names = file.metadata(), list(file.keys())
     assert header["format"] == "eqr-checkpoint-1" and header["step"] == "2"
     config = json.loads(header["config"])
-    assert config["arch"]["name"] == "eqr" and config["arch"]["hidden_size"] == 16 and config["lr"] == 3e-3
+    assert (
+        config["arch"]["name"] == "eqr"
+        and config["arch"]["hidden_size"] == 16
+        and config["lr"] == load_pretrain(["train=quickstart"]).lr
+    )
     assert PretrainConfig.model_validate(config) == checkpoint.load(saved).config
     assert json.loads(header["task"]) == {"seq_len": 8, "vocab_size": 6, "num_puzzle_identifiers": 3}
     assert {"python", "torch", "numpy", "commit"} <= json.loads(header["versions"]).keys()
