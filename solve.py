@@ -9,8 +9,8 @@ from pathlib import Path
 try:
     from config.command import command
     from solving.gif import write_gif
-    from solving.reading import read_from
-    from solving.verdict import EXIT_CODES, Verdict, verdicts
+    from solving.reading import as_they_come, read_from
+    from solving.verdict import AT_A_TIME, EXIT_CODES, Verdict, verdicts
     from solving.watch import play
 except ModuleNotFoundError as error:
     sys.exit(f"error: {sys.executable} has no {error.name}: bash scripts/install.sh makes .venv/bin/python with it")
@@ -50,8 +50,10 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def show(verdict: Verdict, options: argparse.Namespace, title: str) -> None:
-    """Prints a verdict, and writes its GIF, as the options ask."""
+    """Writes the GIF of a verdict, and prints it, as the options ask."""
     trace = verdict.answer.trace if verdict.answer else None
+    if options.gif and trace:
+        write_gif(options.gif, verdict.kind, verdict.puzzle_S, trace)
     if options.json:
         print(json.dumps(verdict.json()), flush=True)
     else:
@@ -61,26 +63,26 @@ def show(verdict: Verdict, options: argparse.Namespace, title: str) -> None:
             play(verdict.kind, verdict.puzzle_S, trace, sys.stdout)
         print(verdict.board())
         print(verdict.sentence(), flush=True)
-    if options.gif and trace:
-        write_gif(options.gif, verdict.kind, verdict.puzzle_S, trace)
     if options.gif:
         print(f"{'written' if trace else 'no answer, so not written'}: {options.gif}", file=sys.stderr)
 
 
 def run(options: argparse.Namespace) -> int:
     """Solves the puzzles that the options name. Returns the highest of their EXIT_CODES."""
-    puzzles = read_from(options.puzzle)
-    many = len(puzzles) > 1
+    given = options.puzzle == "-"
+    puzzles = as_they_come() if given and not options.gif else read_from(options.puzzle)
+    many = isinstance(puzzles, list) and len(puzzles) > 1
     if options.gif and many:
-        raise ValueError(f"--gif shows one puzzle, but there are {len(puzzles)}")
+        raise ValueError(f"--gif shows one puzzle, but there are {len(list(puzzles))}")
     trace = options.watch or options.gif is not None
-    judged = verdicts(puzzles, options.checkpoint, options.depth, options.breadth, trace)
+    at_a_time = 1 if given else AT_A_TIME
     statuses: Counter[str] = Counter()
-    for number, (puzzle, verdict) in enumerate(zip(puzzles, judged, strict=True), start=1):
-        show(verdict, options, f"puzzle {number} (line {puzzle.line})" if many else "")
+    for verdict in verdicts(puzzles, options.checkpoint, options.depth, options.breadth, trace, at_a_time):
         statuses[verdict.status] += 1
-    if many and not options.json:
-        print(f"{len(puzzles)} puzzles:", ", ".join(f"{count} {status}" for status, count in statuses.items()))
+        number = statuses.total()
+        show(verdict, options, f"puzzle {number} (line {verdict.line})" if many or number > 1 else "")
+    if statuses.total() > 1 and not options.json:
+        print(f"{statuses.total()} puzzles:", ", ".join(f"{count} {status}" for status, count in statuses.items()))
     return max(EXIT_CODES[status] for status in statuses)
 
 

@@ -6,6 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+QUESTION = ("question", "questions", "puzzle", "puzzles", "quiz", "quizzes", "unsolved", "sudoku", "maze")
+"""What the column of puzzles is called, here and there."""
+ANSWER = ("answer", "answers", "solution", "solutions", "solved")
+"""What the column of their answers is called."""
+
+
+def column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """The index of the column with one of these names, spaces and capitals aside; None if there is none."""
+    plain = [name.strip().strip("\"'").lower() for name in header]
+    return next((plain.index(name) for name in names if name in plain), None)
+
 
 def csv_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yields the number of each row's last line, and its fields in these columns.

@@ -139,7 +139,7 @@ def table(groups: list[dict[str, Any]]) -> str:
 
 
 def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
-    """Prints and writes the tables. Raises ValueError for wrong input, before it writes anything."""
+    """Writes and prints the tables. Raises ValueError for wrong input, before it writes anything."""
     edges = parse_bins(bins)
     if unfit := [column for column in columns if "/" in column]:
         raise ValueError(f"--column {unfit[0]} becomes part of a file's name, so it may have no /")
@@ -147,9 +147,10 @@ def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
     values_by_column = read_columns(file, columns, examples)
     tables = {column: by_group(outcomes, *grouped(values, edges)) for column, values in values_by_column.items()}
     for column, by_depth in tables.items():
+        write_whole(directory / f"by_{column}.json", json.dumps(by_depth, indent=1) + "\n")
+    for column, by_depth in tables.items():
         for depth, groups in by_depth.items():
             print(f"depth {depth}, by {column}\n{table(groups)}\n")
-        write_whole(directory / f"by_{column}.json", json.dumps(by_depth, indent=1) + "\n")
 
 
 @command()

@@ -21,7 +21,7 @@ from runtime.files import write_whole
 def conclude(
     directory: Path, about: About, parts: Sequence[Part], processes: int | None = None, seconds: float | None = None
 ) -> None:
-    """Prints the table of a finished evaluation, and writes its files into `directory`.
+    """Writes the files of a finished evaluation into `directory`, then prints its table.
 
     These are results.json, results.csv and the files of observers. Files that an earlier evaluation left under the
     names of observers are deleted first, and so are its tables by group.
@@ -40,13 +40,6 @@ def conclude(
         "device_seconds": round(sum(part.device_seconds for part in parts), 3),
         "puzzles_per_process_second": round(about.puzzles / process_seconds, 3),
     }
-    columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
-    settings = about.facts["settings"]
-    print(printable(results_table(metrics, columns, settings.get("recipe"), settings.get("note"))))
-    print(
-        f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
-        f"{work['puzzles_per_process_second']} puzzles/s"
-    )
     directory.mkdir(parents=True, exist_ok=True)
     earlier = [directory / file for observer in OBSERVERS.values() for file in observer.files]
     for path in [*earlier, *directory.glob("by_*.json")]:
@@ -54,6 +47,13 @@ def conclude(
     for file, text in files.items():
         write_whole(directory / file, text)
     write_results(directory, about.facts | {"processes": processes, "seconds": seconds, "work": work}, metrics)
+    columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
+    settings = about.facts["settings"]
+    print(printable(results_table(metrics, columns, settings.get("recipe"), settings.get("note"))))
+    print(
+        f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
+        f"{work['puzzles_per_process_second']} puzzles/s"
+    )
 
 
 def _listed(numbers: list[int]) -> str:

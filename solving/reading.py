@@ -1,22 +1,31 @@
 """Reads puzzles from text: one or many Sudokus or mazes, with errors that name the place.
 
-Empty lines separate blocks. A block is one puzzle, a row per line, or several puzzles, one per line.
+Empty lines separate blocks. A block is one board, a row per line, or several, one per line. What a line may look like
+is the matter of `solving.sudoku_text` and `solving.maze_text`.
 """
 
+import csv
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from config import text as text_of
 from dataset.boards import Kind, Maze, Sudoku
-from dataset.sudoku import BOXES
+from dataset.csv_puzzles import QUESTION, column
+from solving.maze_text import is_maze, mazes
+from solving.sudoku_line import WHOLE, is_long
+from solving.sudoku_text import Board, Line, Unfinished, sudokus
 
-_SUDOKUS = {size * size: Sudoku(size) for size in BOXES}
-"""The Sudoku of so many cells."""
+_SECTION = re.compile(r"\s*\[(\w+)\]\s*")
+_NOT_ASKED = {"state", "pencilmarks", "candidates", "solution", "solutions"}
+"""Sections of an .sdk file that are not the puzzle."""
 
 
 class Puzzle(NamedTuple):
@@ -27,82 +36,112 @@ class Puzzle(NamedTuple):
     line: int
 
 
-class _Text(NamedTuple):
-    """A puzzle as text: its first line, its kind, one character per cell."""
-
-    line: int
-    kind: Kind
-    characters: str
+class _Found(NamedTuple):
+    kind: type[Maze] | type[Sudoku]
+    board: Board
 
 
-def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of the first line, lines) of every block. A line of spaces is a row of a maze, not an empty line."""
-    block: list[str] = []
-    for number, line in enumerate([*text.replace("\r", "").split("\n"), ""], start=1):
-        if line:
-            block.append(line)
-        elif block:
-            yield number - len(block), block
-            block = []
+def puzzles(lines: Iterable[str], at_once: bool = False, many: bool = True) -> Iterator[Puzzle]:
+    """Yields the puzzles of a text, all of one kind and size.
 
+    Args:
+        lines: of the text, without their ends.
+        at_once: whether to yield a puzzle as soon as its last line is there. Else only whole blocks are looked at.
+        many: whether a sentence about a wrong puzzle should say in which line it starts.
 
-def _is_maze(block: list[str]) -> bool:
-    text = "".join(block)
-    return sum(text.count(c) for c in "#SG") > sum(c.isdigit() for c in text)
-
-
-def _sudokus(first: int, block: list[str]) -> Iterator[_Text]:
-    """Every Sudoku of a block that starts at line `first`."""
-    lines = [(first + i, line.strip()) for i, line in enumerate(block) if line.strip()]
-    if len(lines) in BOXES and all(len(line) == len(lines) for _, line in lines):
-        yield _Text(first, Sudoku(len(lines)), "".join(line for _, line in lines))
-        return
-    for number, line in lines:
-        if len(line) not in _SUDOKUS:
+    Raises:
+        ValueError: a puzzle is wrong, or there is none. The sentence says where, and what would be right.
+    """
+    first: Puzzle | None = None
+    for kind_of, (line, cells) in _boards(lines, at_once):
+        kind = kind_of(isqrt(len(cells)))
+        try:
+            puzzle = Puzzle(kind, kind.tokens(cells), line)
+        except ValueError as error:
+            hint = "; 16x16 Sudokus are not known" if kind == Sudoku(4) and re.search("[5-9A-Ga-g]", cells) else ""
+            raise ValueError(f"the puzzle in line {line}: {error}{hint}" if many else f"{error}{hint}") from None
+        first = first or puzzle
+        if kind != first.kind:
             raise ValueError(
-                f"line {number} has {len(line)} characters, but a Sudoku has 16, 36 or 81 on a line "
-                "(or 4, 6 or 9 lines of as many), and a maze has an S and a G"
+                f"line {line} is a {kind.name}, but line {first.line} a {first.kind.name}: "
+                "one run solves puzzles of one kind and size"
             )
-        yield _Text(number, _SUDOKUS[len(line)], line)
+        yield puzzle
+    if first is None:
+        raise ValueError("there is no puzzle in it; a Sudoku has 16, 36 or 81 cells, and a maze has an S and a G")
 
 
-def _mazes(first: int, block: list[str]) -> Iterator[_Text]:
-    """Every maze of a block that starts at line `first`."""
-    if all("S" in line and "G" in line and isqrt(len(line)) ** 2 == len(line) for line in block):
-        for number, line in enumerate(block, start=first):
-            yield _Text(number, Maze(isqrt(len(line))), line)
+def _boards(lines: Iterable[str], at_once: bool) -> Iterator[_Found]:
+    numbered = _relevant(enumerate(lines, start=1))
+    begin = next(((number, text) for number, text in numbered if text.strip()), None)
+    if begin is None:
         return
-    for number, line in enumerate(block, start=first):
-        if len(line) != len(block):
-            raise ValueError(
-                f"line {number} has {len(line)} characters, but a maze is square, and this one has {len(block)} lines "
-                "(if spaces at the end of a line get lost, write . for open cells)"
-            )
-    yield _Text(first, Maze(len(block)), "".join(block))
+    delimiter = next((d for d in ",;\t" if d in begin[1] and column(begin[1].split(d), QUESTION) is not None), None)
+    if delimiter:
+        yield from _csv(begin, numbered, delimiter)
+    else:
+        yield from _blocks(chain([begin], numbered), at_once)
+
+
+def _relevant(lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines without sections that are not the puzzle."""
+    asked = True
+    for number, text in lines:
+        section = _SECTION.fullmatch(text)
+        asked = section[1].lower() not in _NOT_ASKED if section else asked
+        if asked:
+            yield number, text
+
+
+def _csv(header: Line, lines: Iterator[Line], delimiter: str) -> Iterator[_Found]:
+    """The board in the column of questions of every row."""
+    rows = csv.reader((text + "\n" for _, text in lines), delimiter=delimiter)
+    index = column(header[1].split(delimiter), QUESTION)
+    assert index is not None
+    for fields in filter(None, rows):
+        number = header[0] + rows.line_num
+        if len(fields) <= index:
+            raise ValueError(f"line {number} has {len(fields)} columns, but the puzzle is in column {index + 1}")
+        found = list(_blocks([(number, text) for text in fields[index].split("\n")], at_once=False))
+        if len(found) != 1:
+            raise ValueError(f"line {number} has {len(found)} puzzles in column {index + 1} instead of one")
+        yield found[0]._replace(board=found[0].board._replace(line=number))
+
+
+def _blocks(lines: Iterable[Line], at_once: bool) -> Iterator[_Found]:
+    """The boards of lines. An empty line ends a block; the bands of a Sudoku may be blocks of their own."""
+    pending: list[Line] = []
+    for number, text in lines:
+        pending.append((number, text))
+        found: list[_Found] = []
+        try:
+            if at_once or not text:
+                found = _parse(pending, block_ends=not text, ends=False)
+        except Unfinished:
+            continue
+        except ValueError:
+            if not text or is_long(text) and not is_maze(pending):
+                raise
+        yield from found
+        if found or not text:
+            pending = []
+    yield from _parse(pending, block_ends=True, ends=True)
+
+
+def _parse(lines: Sequence[Line], block_ends: bool, ends: bool) -> list[_Found]:
+    """The boards of blocks: mazes, or Sudokus whose bands are blocks.
+
+    Raises ValueError as `mazes` and `sudokus` do.
+    """
+    if is_maze(lines):
+        return [_Found(Maze, board) for board in mazes([line for line in lines if line[1]], block_ends)]
+    return [_Found(Sudoku, board) for board in sudokus(lines, ends)]
 
 
 def read(text: str) -> list[Puzzle]:
-    """All puzzles in a text. They must be of one kind and size.
-
-    Raises:
-        ValueError: the text has no puzzle, or a puzzle is wrong. The sentence says where, and what would be right.
-    """
-    puzzles: list[Puzzle] = []
-    many = len(text.strip("\n").split("\n")) > 1
-    for first, block in _blocks(text):
-        for line, kind, characters in (_mazes if _is_maze(block) else _sudokus)(first, block):
-            try:
-                puzzles.append(Puzzle(kind, kind.tokens(characters), line))
-            except ValueError as error:
-                raise ValueError(f"the puzzle in line {line}: {error}" if many else str(error)) from None
-            if kind != puzzles[0].kind:
-                raise ValueError(
-                    f"line {line} is a {kind.name}, but line {puzzles[0].line} a {puzzles[0].kind.name}: "
-                    "one run solves puzzles of one kind and size"
-                )
-    if not puzzles:
-        raise ValueError("there is no puzzle in it")
-    return puzzles
+    """All puzzles in a text. Raises ValueError as `puzzles` does."""
+    lines = text_of.split(text)
+    return list(puzzles(lines, many=len(text.strip("\r\n").splitlines()) > 1))
 
 
 def read_each(texts: Sequence[str]) -> tuple[Kind, np.ndarray]:
@@ -111,20 +150,20 @@ def read_each(texts: Sequence[str]) -> tuple[Kind, np.ndarray]:
     Raises:
         ValueError: as `read`, or a text holds several puzzles. The sentence names the text.
     """
-    puzzles: list[Puzzle] = []
+    found: list[Puzzle] = []
     for number, text in enumerate(texts, start=1):
         try:
             in_text = read(text)
         except ValueError as error:
             raise ValueError(f"puzzle {number}: {error}") from None
-        puzzles += in_text
+        found += in_text
         kind = in_text[0].kind
-        if len(in_text) > 1 or kind != puzzles[0].kind:
+        if len(in_text) > 1 or kind != found[0].kind:
             content = f"{len(in_text)} puzzles" if len(in_text) > 1 else f"a {kind.name}"
-            raise ValueError(f"puzzle {number} is {content}, but each text should hold one {puzzles[0].kind.name}")
-    if not puzzles:
+            raise ValueError(f"puzzle {number} is {content}, but each text should hold one {found[0].kind.name}")
+    if not found:
         raise ValueError("there are no puzzles to solve")
-    return puzzles[0].kind, np.stack([puzzle.tokens_S for puzzle in puzzles])
+    return found[0].kind, np.stack([puzzle.tokens_S for puzzle in found])
 
 
 def read_from(source: str) -> list[Puzzle]:
@@ -133,18 +172,16 @@ def read_from(source: str) -> list[Puzzle]:
     Raises:
         ValueError: as `read`, or there is nothing to read. The sentence names the file.
     """
-    if source == "-" and (sys.stdin is None or sys.stdin.isatty()):
-        raise ValueError("give a puzzle, a file with puzzles, or puzzles on standard input (--help says more)")
+    if source == "-":
+        return list(as_they_come())
     if os.path.isdir(source):
         raise ValueError(f"{source} is a folder: give a file with puzzles, or a puzzle")
-    if source == "-":
-        content, origin = sys.stdin.buffer.read(), "standard input: "
-    elif os.path.exists(source):  # a file or a pipe
+    if os.path.exists(source):  # a file or a pipe
         content, origin = Path(source).read_bytes(), f"{source}: "
     else:
         content, origin = os.fsencode(source), ""
     try:
-        return read(content.decode("utf-8-sig", errors="replace"))
+        return read(text_of.decode(content))
     except ValueError as error:
         if not origin and _names_a_file(source):
             raise ValueError(f"there is no file {source}") from None
@@ -153,9 +190,22 @@ def read_from(source: str) -> list[Puzzle]:
         raise ValueError(f"{origin}{error}") from None
 
 
+def as_they_come() -> Iterator[Puzzle]:
+    """Yields the puzzles of standard input, each as soon as its last line is there. Raises ValueError as `read_from`.
+
+    A maze of several lines ends with an empty line. A line that may begin a larger board waits for the next one.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ValueError("give a puzzle, a file with puzzles, or puzzles on standard input (--help says more)")
+    try:
+        yield from puzzles(text_of.lines(sys.stdin.buffer), at_once=True)
+    except ValueError as error:
+        raise ValueError(f"standard input: {error}") from None
+
+
 def _names_a_file(word: str) -> bool:
     return not any(c in "\n#" for c in word) and (os.sep in word or Path(word).suffix[1:].isalpha())
 
 
 def _is_board(word: str) -> bool:
-    return "\n" in word or len(word) in _SUDOKUS and sum(c in " .#0123456789" for c in word) > len(word) / 2
+    return "\n" in word or len(word) in WHOLE and sum(c in " .#0123456789" for c in word) > len(word) / 2

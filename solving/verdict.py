@@ -1,7 +1,8 @@
 """The verdict on a puzzle: the model's answer, the judgement of the rules, and an exit code for scripts."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"solved": 0, "wrong": 2, "not converged": 3, "several solutions": 4, "no solution": 4}
 """status -> exit code. 1 is a mistake in the command or the input. Of many puzzles, the highest counts."""
-_AT_A_TIME = 256
+AT_A_TIME = 256
+"""Puzzles that are judged together. Of one puzzle at a time, each is answered as if it were the only one."""
 _HINT = "(more --depth or --breadth may help)"
 
 
@@ -29,6 +31,7 @@ class Verdict(NamedTuple):
     fault: str | None  # how the answer breaks the rules
     depth: int
     breadth: int
+    line: int = 1  # that the puzzle starts in
 
     @property
     def status(self) -> str:
@@ -92,12 +95,12 @@ def _course(answer: "Answer", depth: int, breadth: int) -> str:
 
 
 def verdicts(
-    puzzles: Sequence[Puzzle], checkpoint: str | None, depth: int, breadth: int, trace: bool
+    puzzles: Iterable[Puzzle], checkpoint: str | None, depth: int, breadth: int, trace: bool, at_a_time: int = AT_A_TIME
 ) -> Iterator[Verdict]:
     """Yields a verdict on every puzzle, as soon as it has an answer. Loads the model only for puzzles with a solution.
 
     Args:
-        puzzles: of one kind.
+        puzzles: of one kind; `at_a_time` of them are taken before the first of them is answered.
         checkpoint: the checkpoint to load; None for the shipped one.
         depth, breadth, trace: as in `Solver.solve`.
 
@@ -105,15 +108,15 @@ def verdicts(
         ValueError: there is no such checkpoint, or it was trained on other puzzles.
         MemoryError: the memory of the GPU or of the machine is too small.
     """
-    kind = puzzles[0].kind
+    coming = iter(puzzles)
     solver: Solver | None = None
-    for first in range(0, len(puzzles), _AT_A_TIME):
-        puzzles_NS = np.stack([puzzle.tokens_S for puzzle in puzzles[first : first + _AT_A_TIME]])
+    while group := list(islice(coming, at_a_time)):
+        kind, puzzles_NS = group[0].kind, np.stack([puzzle.tokens_S for puzzle in group])
         solutions_N = np.array([kind.solutions(puzzle_S) for puzzle_S in puzzles_NS])
         if solutions_N.any() and solver is None:
             solver = load(kind, checkpoint)
         answers = solver.stream(puzzles_NS[solutions_N > 0], depth, breadth, trace=trace) if solver else iter(())
-        for puzzle_S, solutions in zip(puzzles_NS, solutions_N.tolist(), strict=True):
+        for puzzle, solutions in zip(group, solutions_N.tolist(), strict=True):
             answer = next(answers) if solutions else None
-            fault = kind.fault(puzzle_S, answer.tokens_S) if answer else None
-            yield Verdict(kind, puzzle_S, solutions, answer, fault, depth, breadth)
+            fault = kind.fault(puzzle.tokens_S, answer.tokens_S) if answer else None
+            yield Verdict(kind, puzzle.tokens_S, solutions, answer, fault, depth, breadth, puzzle.line)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -97,6 +98,49 @@ def test_standard_input(run, puzzles):
     done = start("solve.py", "--checkpoint", run, "--json", given="\n".join(question for question, _ in puzzles)).end()
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["answer"] for line in done.stdout.splitlines()] == [answer for _, answer in puzzles]
+
+
+class Lines:
+    """Standard input that notes what has been printed by the time that each line is asked for."""
+
+    def __init__(self, lines: list[str], printed: Callable[[], str]) -> None:
+        self._lines, self._printed, self.asked = iter(lines), printed, list[str]()
+        self.buffer = self
+
+    def isatty(self) -> bool:
+        return False
+
+    def readline(self) -> bytes:
+        self.asked.append(self._printed())
+        return next(self._lines, "").encode()
+
+
+def test_every_line_of_standard_input_is_answered_before_the_next_is_read(run, puzzles, capsys, monkeypatch):
+    questions, answers = zip(*puzzles, strict=True)
+    given = Lines([f"{question}\n" for question in questions[:3]] + ["2..q....."], lambda: capsys.readouterr().out)
+    monkeypatch.setattr("sys.stdin", given)
+    code, out, err = told(capsys, "--checkpoint", run, "--json")
+    assert (code, out) == (1, "") and err.startswith("error: standard input: line 4 is ")
+    before, *printed, after = given.asked
+    assert before == after == "" and [json.loads(text)["answer"] for text in printed] == list(answers[:3])
+
+
+def test_standard_input_gets_the_answers_that_its_puzzles_get_alone(run, puzzles, capsys, monkeypatch):
+    alone = [told(capsys, question, "--checkpoint", run, "--json")[1] for question, _ in puzzles[:2]]
+    monkeypatch.setattr("sys.stdin", Lines([f"{question}\n" for question, _ in puzzles[:2]], str))
+    assert told(capsys, "--checkpoint", run, "--json") == (0, "".join(alone), "")
+
+
+def test_results_are_written_before_they_are_printed(run, puzzles, tmp_path, monkeypatch):
+    """So a reader that went away takes nothing with it."""
+
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        solve.run(solve.parse([puzzles[0][0], "--checkpoint", run, "--gif", str(tmp_path / "a.gif")]))
+    assert (tmp_path / "a.gif").is_file()
 
 
 def test_json_says_all(run, puzzles, capsys):

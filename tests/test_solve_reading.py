@@ -67,7 +67,7 @@ def test_many_puzzles_and_their_lines():
         (f"{FOUR}\n{NINE[:-1]}", ["line 2 has 80 characters"]),
         (MAZE.replace("G", " "), ["one S", "1 and 0"]),
         (MAZE.replace("G", "S"), ["one S", "2 and 0"]),
-        (MAZE.replace("G", "o"), ["row 4 column 4", "'o'", "# for a wall"]),
+        (MAZE.replace("G", "?"), ["row 4 column 4", "'?'", "# for a wall"]),
         (MAZE.replace("# # #", "# #"), ["line 3 has 3 characters", "5 lines"]),
         (MAZE + "\n#####", ["line 1 has 5 characters", "6 lines"]),
     ],
@@ -85,7 +85,7 @@ def test_texts_hold_one_puzzle_each():
     for texts, words in (
         ([FOUR, f"{FOUR}\n{FOUR}"], "puzzle 2 is 2 puzzles"),
         ([FOUR, NINE], "puzzle 2 is a 9x9 Sudoku"),
-        ([FOUR, "1"], "puzzle 2: line 1 has 1 characters"),
+        ([FOUR, "1"], "puzzle 2: there is no puzzle"),
         ([], "no puzzles"),
     ):
         with pytest.raises(ValueError, match=words):
