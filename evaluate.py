@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config.load import load_eval
 from config.schema import EvalConfig
+from dataset.layout import located
 from dataset.puzzles import Puzzles
 from evaluation.about import describe
 from evaluation.merge import conclude
@@ -24,7 +25,7 @@ from runtime.load import build_for_evaluation, load_everywhere
 def run(config: EvalConfig, world: World) -> None:
     """One evaluation, or one shard of it, from checkpoint to table and files. Goes on if parts of it are on disk."""
     loaded = load_everywhere(config.checkpoint, config.ema, world)
-    data = Path(config.dataset_data_path or loaded.data_path)
+    data = located(config.dataset_data_path or loaded.data_path)
     puzzles = Puzzles(data, config.split, world.device)
     arch, model, start, backend = build_for_evaluation(loaded, config, puzzles.shape, world.device)
     settings = settings_for(config, arch)

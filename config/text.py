@@ -3,6 +3,7 @@
 import codecs
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 LIMIT = 2**30
@@ -35,6 +36,13 @@ def foreign(content: bytes) -> str | None:
     Also tells a Git LFS pointer, which is text, but stands for another file.
     """
     return next((words for begin, words in _FOREIGN.items() if content.startswith(begin)), None)
+
+
+def refuse_pointer(file: Path) -> None:
+    """Raises ValueError if a Git LFS pointer stands in for a file of data."""
+    with open(file, "rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise ValueError(f"{file} {_FOREIGN[_POINTER]}")
 
 
 def decode(content: bytes) -> str:

@@ -30,6 +30,7 @@ from dataset.arc import (
 )
 from dataset.dihedral import SWAPPING
 from dataset.layout import Metadata, check_replaceable, new_dataset
+from dataset.progress import counted
 
 NOT_KNOWN = np.zeros((1, 1), np.uint8)
 """Stands for an unknown answer, so that the test example can still be asked."""
@@ -214,7 +215,7 @@ def build(options: Options) -> None:
         with growing_split(fresh / "train", identifiers) as train, growing_split(fresh / "test", identifiers) as test:
             for subset, tasks in subsets.items():
                 is_test_set = subset == options.test_set_name
-                for task in tasks:
+                for task in counted(tasks, len(tasks), f"tasks of {subset}"):
                     augmentations = draw_augmentations(task, options.num_aug, rng)
                     first = len(identifiers)
                     identifiers += [task.name, *(a.name(task.name) for a in augmentations[1:])]

@@ -30,6 +30,7 @@ from dataset.maze import (
     scatter,
     search,
 )
+from dataset.progress import counted
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def build(options: Options) -> None:
     stream = mazes(options)
     splits: dict[str, Split] = {}
     for name, samples in (("train", options.train_samples), ("test", options.test_samples)):
-        questions, answers = zip(*islice(stream, samples), strict=True)
+        questions, answers = zip(*islice(counted(stream, samples, f"{name} mazes"), samples), strict=True)
         splits[name] = puzzle_split(np.stack(questions), np.stack(answers), VOCAB_SIZE)
     write_dataset(options.output_dir, splits, ["<blank>"])
 

@@ -19,11 +19,13 @@ from config.command import command, unwinding
 from dataset.csv_puzzles import csv_rows, require_text
 from dataset.download import fetch_file
 from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
+from dataset.progress import counted
 from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
 
 COLUMNS = ("question", "answer", "rating")  # of a CSV, which may have more
 NO_QUESTION, NO_ANSWER, RATING = re.compile("[^.0-9]"), re.compile("[^1-9]"), re.compile("[+-]?[0-9]+")
 BLOCK = 20_000  # CSV rows to check at once
+PUZZLES_4X4 = 85_632  # with one solution and no clue too many, of the 288 solutions; counted one by one
 PATIENCE = 10_000  # the search ends after so many puzzles in a row that are not new
 
 
@@ -97,7 +99,7 @@ def augment(puzzles: Puzzles, size: int, num_aug: int, rng: np.random.RandomStat
         return puzzles
     count, cells = puzzles.questions_NS.shape
     copies = Puzzles(*(np.empty((count, 1 + num_aug, cells), np.int64) for _ in range(2)))
-    for index in range(count):
+    for index in counted(range(count), count, "puzzles with their copies"):
         symmetries = random_symmetries(rng, size, num_aug)
         for old_NS, new_NCS in zip(puzzles, copies, strict=True):
             new_NCS[index, 0] = old_NS[index]
@@ -112,17 +114,23 @@ def generate(count: int, size: int, rng: np.random.Generator, taken: Puzzles | N
         ValueError: there seem to be fewer such puzzles than `count`.
     """
     known = set() if taken is None else {grid_S.tobytes() for grid_S in taken.questions_NS.astype(np.uint8)}
-    puzzles: list[tuple[np.ndarray, np.ndarray]] = []
+    new = counted(_new_puzzles(size, rng, known), count, "puzzles")
+    puzzles = list(islice(new, count))
+    if len(puzzles) < count:
+        raise ValueError(f"found only {len(puzzles)} of {count} new {size}x{size} puzzles; ask for fewer")
+    return Puzzles(*(np.stack(grids) for grids in zip(*puzzles, strict=True)))
+
+
+def _new_puzzles(size: int, rng: np.random.Generator, known: set[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields puzzles that are not among the known ones, until `PATIENCE` others come in a row."""
     misses = 0
-    while len(puzzles) < count:
+    while misses < PATIENCE:
         question_S, answer_S = (grid_S.astype(np.uint8) for grid_S in random_puzzle(rng, size))
+        misses += 1
         if question_S.tobytes() not in known:
             known.add(question_S.tobytes())
-            puzzles.append((question_S, answer_S))
             misses = 0
-        elif (misses := misses + 1) == PATIENCE:
-            raise ValueError(f"found only {len(puzzles)} of {count} new {size}x{size} puzzles; ask for fewer")
-    return Puzzles(*(np.stack(grids) for grids in zip(*puzzles, strict=True)))
+            yield question_S, answer_S
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,9 @@ def validate(options: Options) -> None:
     if options.subsample_size is not None and options.subsample_size < 1:
         raise ValueError(f"--subsample-size {options.subsample_size} is less than 1")
     if options.source == "generate":
+        asked = options.train_samples + options.test_samples
+        if options.size == 4 and asked > PUZZLES_4X4:
+            raise ValueError(f"--size 4: there are only {PUZZLES_4X4:,} such puzzles, not {asked:,}")
         for name in ("source_dir", "min_difficulty", "subsample_size"):
             if vars(options)[name] is not None:
                 raise ValueError(f"--{name.replace('_', '-')} does not go with --source generate")

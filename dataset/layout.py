@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from config.text import refuse_pointer
+
+ROOT = Path(__file__).resolve().parents[1]
 ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
 BESIDE_SPLITS = ("identifiers.json", "test_puzzles.json")
 BUILDERS = "`python -m dataset.build_NAME_dataset` (sudoku, maze_unique, maze or arc)"
@@ -26,10 +29,10 @@ class Metadata(BaseModel):
     """The content of `dataset.json`.
 
     `total_groups` counts groups, `mean_puzzle_examples` is the mean number of examples per puzzle. Only some
-    builders write the two optional totals.
+    builders write the two optional totals. Other keys mean nothing here, as in the released programs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     pad_id: int = Field(ge=0)
     ignore_label_id: int | None
@@ -84,13 +87,19 @@ def puzzle_split(inputs_ES: np.ndarray, labels_ES: np.ndarray, vocab_size: int, 
     )
 
 
+def located(directory: str | Path) -> Path:
+    """The folder of a data set. A relative path that leads nowhere from the current folder starts at the repository."""
+    folder, here = Path(directory), ROOT / directory
+    return here if here.is_dir() and not folder.exists() else folder
+
+
 def read_split(directory: str | Path, split: str) -> Split:
     """Checks all of one split ("train" or "test") and opens it, memory-mapped.
 
     Raises:
         ValueError: a file is missing, unreadable or contradicts the others. The sentence names file and fault.
     """
-    folder = Path(directory) / split
+    folder = located(directory) / split
     metadata = _read_metadata(folder / "dataset.json")
     arrays = {name: _read_array(folder / f"all__{name}.npy") for name in ARRAYS}
     result = Split(**arrays, metadata=metadata)
@@ -194,10 +203,12 @@ def _read_metadata(file: Path) -> Metadata:
 def _read_array(file: Path) -> np.ndarray:
     if not file.is_file():
         raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}")
+    refuse_pointer(file)
     try:
-        return np.load(file, mmap_mode="c", allow_pickle=False)
+        array: np.ndarray = np.load(file, mmap_mode="c", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{file}: is not a complete .npy file ({error})") from error
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # PyTorch has no numbers in another byte order
 
 
 def _check(split: Split, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 from config.architectures import Arch
 from config.fields import Role, keys
 from config.schema import EvalConfig
+from dataset.layout import located
 from dataset.puzzles import Puzzles
 from evaluation.settings import Settings
 from evaluation.units import Plan
@@ -67,7 +68,8 @@ def describe(
 ) -> About:
     """What this evaluation is about."""
     data_path = config.dataset_data_path or loaded.data_path
-    metadata = (Path(data_path) / config.split / "dataset.json").read_bytes()
+    folder = located(data_path)
+    metadata = (folder / config.split / "dataset.json").read_bytes()
     local = keys(EvalConfig, Role.LOCAL)  # `same` holds what they stand for
     asked = {name: value for name, value in config.model_dump(mode="json").items() if name not in local}
     same = {
@@ -92,7 +94,7 @@ def describe(
         "backend": backend.why,
         "versions": versions(),
     }
-    data = str(Path(data_path).resolve())
+    data = str(folder.resolve())
     return About(asked | same, len(plan.units), len(plan.examples_N), settings, facts, data)
 
 

@@ -77,8 +77,14 @@ def results_table(
 
 
 def new_evaluation_directory(checkpoint: Path) -> Path:
-    """Makes a new folder beside the checkpoint."""
-    return new_directory(checkpoint.parent / f"eval_{checkpoint.stem}_{time.strftime('%Y%m%d-%H%M%S')}")
+    """Makes a new folder beside the checkpoint. Raises ValueError if nothing can be written there."""
+    try:
+        return new_directory(checkpoint.parent / f"eval_{checkpoint.stem}_{time.strftime('%Y%m%d-%H%M%S')}")
+    except OSError as error:
+        raise ValueError(
+            f"the results cannot be written beside the checkpoint, into {checkpoint.parent} ({error.strerror}): "
+            "give eval_dir=FOLDER"
+        ) from None
 
 
 def write_results(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, float]]) -> None:

@@ -195,6 +195,21 @@ def test_generation_stops_where_no_more_puzzles_exist(monkeypatch: pytest.Monkey
         generate(10**9, 4, np.random.default_rng(0))
 
 
+def test_more_puzzles_than_there_are_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--source", "generate", "--size", "4", "--output-dir", str(tmp_path / "set"), "--test-samples", "1000"]
+    assert exit_code(main, [*words, "--train-samples", "84633"]) == 2
+    assert capsys.readouterr().err == "error: --size 4: there are only 85,632 such puzzles, not 85,633\n"
+
+
+def test_a_long_build_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    puzzles = generate(3, 4, np.random.default_rng(0))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("dataset.progress.SECONDS", 0.0)
+    again = generate(3, 4, np.random.default_rng(0))
+    np.testing.assert_array_equal(again.questions_NS, puzzles.questions_NS)
+    assert capsys.readouterr().err == "0 of 3 puzzles\n1 of 3 puzzles\n2 of 3 puzzles\n"
+
+
 QUESTION = "...7.2..5....95.8.19..8..67..4...6....79...2.26...1......5......39.....8....784.."
 ANSWER = "846712935372695184195483267984237651517964823263851749728549316439126578651378492"
 HEADER = "source,question,answer,rating\n"

@@ -1,12 +1,15 @@
 """Evaluation: golden metrics, breadth against enumeration, convergence, padding, processes, memory."""
 
+import errno
 import gc
 import itertools
 import json
 import math
+import os
 import weakref
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from dataset.puzzles import Puzzles, PuzzleShape, evenly_spread
 from evaluation import metrics
 from evaluation import units as evaluation
 from evaluation.observations import observe
+from evaluation.results import new_evaluation_directory
 from evaluation.scoring import counts
 from evaluation.settings import Settings
 from evaluation.trajectory import Starts, convergence_score, residual, seed, trajectory
@@ -502,3 +506,14 @@ def test_perturbation_gives_a_model_without_noise_different_trajectories():
     noisy = [iteration.readout.logits for iteration in trajectory(model, batch, 2, perturb_std=0.5)]
     assert torch.equal(plain[0], noisy[0]) and torch.equal(plain[1][0], plain[1][1])
     assert float((noisy[1] - noisy[1].mean(0)).std()) > 1e-3
+
+
+def test_results_that_cannot_lie_beside_the_checkpoint_need_a_folder(monkeypatch):
+    """As with the inputs of a Kaggle notebook."""
+
+    def read_only(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(ValueError, match=r"into /input/run \(Read-only file system\): give eval_dir=FOLDER$"):
+        new_evaluation_directory(Path("/input/run/last.safetensors"))

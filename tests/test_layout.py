@@ -11,7 +11,7 @@ import pytest
 from conftest import exit_code
 
 from config.command import unwinding
-from dataset.layout import ARRAYS, Split, new_dataset, puzzle_split, read_split, write_dataset
+from dataset.layout import ARRAYS, Split, located, new_dataset, puzzle_split, read_split, write_dataset
 
 EXPECTED = json.loads((Path(__file__).parent / "golden/datasets/expected.json").read_text())
 
@@ -126,12 +126,13 @@ def blank_below_zero(folder: Path) -> None:
         change_array(name, lambda a: np.where(a == 0, np.int16(-100), a.astype(np.int16)))(folder)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "dataset.json").unlink(), r"dataset.json: no such file.*build_NAME_dataset"),
     (lambda folder: (folder / "dataset.json").write_text("{"), r"dataset.json: Invalid JSON"),
     (change_metadata(sets=["all", "hard"]), r"dataset.json: .*only the one set"),
     (change_metadata(seq_len="four"), r"dataset.json: .*valid integer.* \(seq_len\)"),
-    (change_metadata(colour=1), r"dataset.json: Extra inputs are not permitted \(colour\)"),
+    (lambda folder: (folder / "all__labels.npy").write_bytes(POINTER), r"all__labels.npy is a Git LFS pointer"),
     (change_metadata(seq_len=5), r"all__inputs.npy: has shape \[6, 4\] instead of \[6, 5\]"),
     (change_metadata(vocab_size=4), r"all__inputs.npy: has values from 0 to 4 instead of 0 to 3"),
     (blank_below_zero, r"all__inputs.npy: has values from -100 to 4 instead of 0 to 4"),
@@ -163,3 +164,35 @@ def test_faults_are_named(written: Path, spoil: Callable[[Path], object], senten
 def test_a_split_that_was_never_built_says_how_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="build_NAME_dataset"):
         read_split(tmp_path / "nowhere", "train")
+
+
+def test_keys_of_other_builders_are_passed_over(written: Path) -> None:
+    """As the released programs do."""
+    own = read_split(written, "train").metadata
+    change_metadata(builder="another", colour=1)(written / "train")
+    assert read_split(written, "train").metadata == own
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_any_order_of_bytes_is_read(order: str, written: Path) -> None:
+    own = small_split()
+    for name in ("inputs", "puzzle_indices"):
+        change_array(name, lambda a: a.astype(np.dtype("int64").newbyteorder(order)))(written / "train")
+    again = read_split(written, "train")
+    np.testing.assert_array_equal(again.inputs, own.inputs)
+    assert again.inputs.dtype.isnative and again.puzzle_indices.tolist() == own.puzzle_indices.tolist()
+
+
+def test_a_relative_path_may_start_at_the_repository(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As data/NAME of a configuration does. A folder below the current one comes first."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ValueError, match=f"^{written.name}/train/dataset.json: no such file"):
+        read_split(written.name, "train")
+    monkeypatch.setattr("dataset.layout.ROOT", written.parent)
+    assert len(read_split(written.name, "train").inputs) == 6
+    (elsewhere / written.name).mkdir()
+    assert located(written.name) == Path(written.name)
