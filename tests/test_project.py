@@ -10,7 +10,7 @@ from conftest import ROOT
 from test_structure import FILES, PACKAGES, PROGRAMS, imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OPTIONAL = {"adam_atan2", "jax", "triton"}
+OPTIONAL = {"adam_atan2", "jax", "onnx", "onnxscript", "triton"}
 """Imported only where they are installed."""
 
 

@@ -1,0 +1,153 @@
+"""The ONNX file of an outer iteration: parity with PyTorch, precisions, metadata, refusals."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, exit_code
+from test_models_golden import GOLDEN, load, relative_error
+
+from config.architectures import FeedforwardArch
+from dataset.boards import Maze
+from dataset.puzzles import Batch, PuzzleShape
+from models.build import build
+from models.reasoner import Reasoner, State
+from solving import Solver
+
+onnxruntime = pytest.importorskip("onnxruntime")
+export = pytest.importorskip("solving.export", reason="needs the packages onnx and onnxscript")
+
+RELEASED = ROOT / "tests" / "golden" / "checkpoints" / "eqr_maze9.pth"
+SMALL = ROOT / "checkpoints" / "maze_unique_small"
+ONE_OF_EACH = ["eqr_attention_rope2d", "trm_puzzle_emb_mlp_t", "hrm_learned_softmaxshape", "hrm_sru"]
+
+
+def session(proto_or_file):
+    given = str(proto_or_file) if isinstance(proto_or_file, Path) else proto_or_file.SerializeToString()
+    return onnxruntime.InferenceSession(given, providers=["CPUExecutionProvider"])
+
+
+def facts(session) -> dict:
+    return {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+
+
+def outputs(session, state: State, noise: np.ndarray | None = None) -> dict:
+    """What the graph makes of a state."""
+    names = [latent["name"] for latent in facts(session)["latents"]]
+    given = {"inputs": state.inputs.numpy(), "puzzle_ids": state.puzzle_ids.numpy(), "noise": noise}
+    given |= {name: z.numpy() for name, z in zip(names, state.latents, strict=True)}
+    found = session.run(None, {node.name: given[node.name] for node in session.get_inputs()})
+    return dict(zip([node.name for node in session.get_outputs()], map(torch.from_numpy, found), strict=True))
+
+
+def assert_parity(session, model: Reasoner, state: State, noise: np.ndarray | None = None) -> State:
+    """Compares one outer iteration in both. Returns the state after it."""
+    found = outputs(session, state, noise)
+    with torch.no_grad():
+        state, readout = model.eval().iterate(state)
+    for name, output in found.items():
+        latent = {
+            f"next_{latent['name']}": z for latent, z in zip(facts(session)["latents"], state.latents, strict=True)
+        }
+        assert relative_error(output, (latent | readout._asdict())[name]) < 1e-5, name
+    return state
+
+
+def shape_of(model: Reasoner, state: State) -> PuzzleShape:
+    return PuzzleShape(state.inputs.shape[1], len(model.embed_tokens.embedding_weight), 1)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in GOLDEN] if os.environ.get("ALL_EXPORTS") else ONE_OF_EACH)
+def test_golden_models_agree_with_pytorch(name):
+    """With one cycle, which has all the parts: the exporter takes a second for each. ALL_EXPORTS=1 tries all 13."""
+    _, arch, model, state, _ = load(next(path for path in GOLDEN if path.stem == name))
+    if arch.name in ("eqr", "trm", "hrm"):
+        model.core.H_cycles, model.core.L_cycles = 1, 1
+    exported = session(export.graph(model, arch, shape_of(model, state)))
+    for _ in range(2):
+        state = assert_parity(exported, model, state)
+
+
+def test_the_feedforward_model_has_one_latent():
+    arch = FeedforwardArch(name="feedforward", hidden_size=32, num_heads=2, L_layers=1)
+    torch.manual_seed(0)
+    model = build(arch.model_copy(update={"forward_dtype": "float32"}), PuzzleShape(16, 6, 1))
+    inputs = torch.randint(0, 6, (3, 16), dtype=torch.int32)
+    state = model.start(Batch(inputs, inputs, torch.zeros(3, dtype=torch.int32)))
+    exported = session(export.graph(model, arch, PuzzleShape(16, 6, 1)))
+    assert [node.name for node in exported.get_outputs()] == ["next_z", "logits", "q_halt"]
+    assert_parity(exported, model, state)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """The small maze model in every precision."""
+    folder, proto = tmp_path_factory.mktemp("exported"), export.iteration(str(SMALL))
+    files = {precision: folder / f"{precision}.onnx" for precision in export.PRECISIONS}
+    for precision, file in files.items():
+        file.write_bytes(export.in_precision(proto, precision).SerializeToString())
+    return files
+
+
+def test_what_a_foreign_runtime_needs_stands_in_the_file(files):
+    for file in files.values():
+        told = facts(session(file))
+        assert told.pop("version")
+        assert told == {
+            "format": "eqr-onnx-1",
+            "model": "eqr",
+            "task": "maze",
+            "board": [30, 30],
+            "vocabulary": ["?", "#", " ", "S", "G", "o"],
+            "seq_len": 900,
+            "vocab_size": 6,
+            "depth": 16,
+            "latents": [{"name": name, "shape": [900, 44], "std": 1.0} for name in ("z_H", "z_L")],
+            "noise": {"draws": 15, "std": 0.1},
+            "halting": {"learned": True, "above": 0.0},
+        }
+
+
+def test_precisions_solve_the_same_mazes(files):
+    """With the noise of PyTorch. The weights are bfloat16's, which float16 holds exactly unless they are tiny."""
+    puzzle_S = Maze(30).tokens((ROOT / "docs" / "maze.txt").read_text().replace("\n", ""))
+    inputs = torch.from_numpy(np.stack([puzzle_S, puzzle_S.reshape(30, 30).T.reshape(-1)]))
+    model = Solver.load(str(SMALL), device="cpu").model
+    batch = Batch(inputs, inputs, torch.zeros(2, dtype=torch.int32))
+    sizes = {precision: file.stat().st_size for precision, file in files.items()}
+    assert sizes["float16"] < 0.65 * sizes["float32"] and sizes["int8"] < 0.9 * sizes["float16"]
+    for precision, file in files.items():
+        exported = session(file)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            state = model.start(batch)
+            for _ in range(10):
+                noise = torch.stack([torch.randn(2, 900, 44) for _ in range(15)], dim=1)
+                found = outputs(exported, state, noise.numpy())
+                state = state._replace(latents=(found["next_z_H"], found["next_z_L"]))
+        for puzzle_S, answer_S in zip(inputs.numpy(), found["logits"].argmax(-1).numpy(), strict=True):
+            assert Maze(30).fault(puzzle_S, answer_S) is None, precision
+
+
+def test_noise_is_what_pytorch_draws(files):
+    model = Solver.load(str(SMALL), device="cpu").model
+    inputs = torch.randint(1, 6, (2, 900), dtype=torch.int32)
+    state = model.start(Batch(inputs, inputs, torch.zeros(2, dtype=torch.int32)))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        noise = torch.stack([torch.randn(2, 900, 44) for _ in range(15)], dim=1)
+        torch.manual_seed(1)
+        assert_parity(session(files["float32"]), model, state, noise.numpy())
+
+
+def test_mistakes_are_one_sentence(tmp_path, capsys):
+    for words, sentence in (
+        ([str(SMALL), str(tmp_path / "model.pt")], "should be a file to write, its name ending in .onnx"),
+        ([str(tmp_path), str(tmp_path / "model.onnx")], "there is no checkpoint"),
+        ([str(RELEASED), str(tmp_path / "model.onnx")], "does not say what it was trained on"),
+    ):
+        assert exit_code(export.main, words) == 1
+        assert sentence in capsys.readouterr().err and not list(tmp_path.iterdir())
