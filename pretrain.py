@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from config.load import load_pretrain, resume_config
 from config.schema import PretrainConfig
 from dataset.puzzles import TrainingBatches, train_and_test
 from evaluation.settings import Settings
@@ -17,23 +16,16 @@ from runtime.command import computing
 from runtime.distributed import World
 from runtime.load import load_model, weights_into
 from runtime.run_log import write_final
-from training.log import new_run_directory
-from training.loop import Stopped, resume, train
+from training.begin import configure, from_last, is_complete, resume, run_directory
+from training.loop import Stopped, train
 from training.trainer import Trainer, seed_step
 from training.wandb_log import wandb_mode
 
 
-def configure(words: list[str]) -> PretrainConfig:
-    """The configuration that a command asks for. A run that goes on has its own, with the command's changes."""
-    words = [word.lstrip("+") if word.lstrip("+").startswith("resume=") else word for word in words]
-    resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
-    if resumed and resumed[-1] not in ("null", ""):
-        return resume_config(checkpoint.load(resumed[-1], weights_only=True).config, words)
-    return load_pretrain(words)
-
-
 def run(config: PretrainConfig, world: World) -> None:
     """One training run, from configuration to final evaluation."""
+    if begun := world.remembered("run"):
+        config = from_last(config, begun)  # torchrun has started its processes again
     config.rows_per_rank(world.size)  # raises before any work if the batch cannot be shared out
     train_puzzles, test_puzzles = train_and_test(config, world.device)
     seed_step(config.seed, 0, 0)
@@ -47,11 +39,17 @@ def run(config: PretrainConfig, world: World) -> None:
     trainer = Trainer(config, model, batches, world, chosen.graphs)
 
     if config.resume is None:
-        directory = Path(world.from_main(str(new_run_directory(config)) if world.is_main else None))
+        directory = Path(world.from_main(str(run_directory(config)) if world.is_main else None))
     else:
         directory = resume(trainer, checkpoint.resolve(config.resume))
     if world.is_main:
+        world.remember("run", str(directory))
         print(f"{trainer.summary()}, with {chosen.why}; everything goes to {directory}", file=sys.stderr)
+    if config.resume is not None and is_complete(trainer, directory):
+        if world.is_main:
+            print("the run is complete: it goes on with more epochs or max_steps", file=sys.stderr)
+            print(f"done: {directory}")
+        return
 
     arch, rows = config.arch, config.global_batch_size
     settings = Settings(
@@ -65,7 +63,7 @@ def run(config: PretrainConfig, world: World) -> None:
     try:
         final = train(trainer, directory, on_test, len(test_puzzles))
     except Stopped:
-        if world.is_main:
+        if world.is_first_here:
             print(f"stopped at step {trainer.step}; go on with resume={directory}", file=sys.stderr)
         distributed.wait_for_all()
         raise
@@ -80,7 +78,7 @@ def main(words: list[str]) -> None:
     config = configure([word for word in words if word != "--check-only"])
     wandb_mode(config)  # the environment may have it wrong
     if "--check-only" in words:
-        config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")))
+        config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")) * int(os.environ.get("NNODES", "1")))
         return
     run(config, distributed.start(config.device))
 

@@ -177,13 +177,22 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
-    values = OmegaConf.create(base.model_dump() | {"resume": resumed[-1] if resumed else None, "max_seconds": None})
+    begun = base.model_dump() | {"max_seconds": None, "run_dir": None}
+    values = OmegaConf.create(begun | {"resume": resumed[-1] if resumed else None})
     try:
         for override in _parsed(words):
             OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)
     except OmegaConfBaseException as error:
         raise ValueError(_first_line(error)) from None
-    changed = validate(PretrainConfig, _container(values))
+    return going_on(base, validate(PretrainConfig, _container(values)))
+
+
+def going_on(base: PretrainConfig, changed: PretrainConfig) -> PretrainConfig:
+    """The configuration `changed`, with which a run that began with `base` may go on.
+
+    Raises:
+        ValueError: it changes a key that the saved state depends on.
+    """
     if changed.load_checkpoint not in (None, base.load_checkpoint):
         raise ValueError("give resume (go on with a run) or load_checkpoint (start from weights), not both")
     for key in keys(PretrainConfig, Role.FIXED):

@@ -75,6 +75,7 @@ class PretrainConfig(Strict):
     checkpoint_interval_steps: Positive | None = 2500
     checkpoint_latents: bool = True
     checkpoint_path: Fixed[Local[str]] = "outputs"
+    run_dir: Local[str | None] = None
     run_name: Fixed[Annotated[str, Field(pattern=r"^[\w.+-]*[\w+-][\w.+-]*$")]]
     project_name: Local[str] = "EqR"
     entity: Local[str | None] = None
@@ -99,6 +100,8 @@ class PretrainConfig(Strict):
             raise ValueError(
                 f"lr_decay_steps={self.lr_decay_steps} has no effect with lr_min_ratio=1.0: 0 lets the rate fall to 0"
             )
+        if self.resume and self.run_dir:
+            raise ValueError("give resume (go on with a run) or run_dir (begin in this folder, or go on), not both")
         return self
 
     def rows_per_rank(self, world: int) -> int:

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from runtime import joining
+
 
 @contextmanager
 def _with_siblings() -> Iterator[None]:
@@ -19,7 +21,7 @@ def _with_siblings() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not re.search("gloo|nccl", str(error), re.IGNORECASE):
+        if not isinstance(error, dist.DistError) and not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise
         reason = str(error).splitlines()[0][:200]
         raise ConnectionError(f"another process has ended, or cannot be reached: {reason}") from error
@@ -29,16 +31,23 @@ def _with_siblings() -> Iterator[None]:
 class World:
     """This process among its siblings: `rank` of `size`, working on `device`.
 
-    An exchange raises ConnectionError if one of them has ended or cannot be reached.
+    An exchange raises ConnectionError if one of them has ended or cannot be reached. `memory` lasts as long as the
+    torchrun that started them, also when it starts them again.
     """
 
     rank: int
     size: int
     device: torch.device
+    memory: dist.Store | None = None
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this is the first process of its host."""
+        return os.environ.get("LOCAL_RANK", str(self.rank)) == "0"
 
     def sum_(self, tensors: Iterable[Tensor]) -> None:
         """Adds up the tensors over all processes, in place, with one message for each dtype."""
@@ -63,6 +72,15 @@ class World:
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def remember(self, name: str, value: str) -> None:
+        """Keeps a value for the processes that take the place of these, if one of them is killed."""
+        if self.memory is not None:
+            self.memory.set(name, value)
+
+    def remembered(self, name: str) -> str | None:
+        """What processes that were here before have kept under this name."""
+        return self.memory.get(name).decode() if self.memory is not None and self.memory.check([name]) else None
+
     def gather_objects(self, value: Any) -> list[Any]:
         """Every process's value, in rank order, in every process."""
         if self.size == 1:
@@ -86,7 +104,7 @@ class World:
 
 
 def start(device: str) -> World:
-    """Joins the processes that torchrun started, or stands alone.
+    """Joins the processes that were started with this one, or stands alone.
 
     NCCL connects GPUs, gloo connects CPUs.
 
@@ -95,9 +113,10 @@ def start(device: str) -> World:
             its local rank.
 
     Raises:
-        ValueError: there is no such GPU.
+        ValueError: there is no such GPU, or the environment does not say how many processes there are.
+        ConnectionError: another process has not come, or cannot be reached.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = joining.place()
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={device} needs a GPU that PyTorch can use, and there is none; use device=cpu")
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -112,12 +131,19 @@ def start(device: str) -> World:
             raise ValueError(f"{chosen} does not exist: there are {torch.cuda.device_count()} GPU(s)")
         torch.cuda.set_device(chosen)
         torch.set_float32_matmul_precision("high")  # TF32 where a model computes in float32
+    memory = None
+    if joining.watched():
+        joining.end_with_parent()
+    if size > 1 or joining.watched():
+        with _with_siblings():
+            rank, memory, store = joining.join(rank, size)
     if size > 1:
         # Its default arguments hold the group that exists when it is imported, beyond stop(). The first optimizer
         # imports it. Then gloo's threads live on, and may abort the process when the interpreter ends.
         importlib.import_module("torch.distributed.nn")
-        dist.init_process_group("nccl" if cuda else "gloo")
-    return World(rank, size, chosen)
+        with _with_siblings():
+            dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=size)
+    return World(rank, size, chosen, memory)
 
 
 def wait_for_all() -> None:

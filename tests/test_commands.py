@@ -127,6 +127,53 @@ def test_several_processes_are_launched_by_torchrun(echo):
         assert run.stdout.splitlines() == [str(ROOT / program), "a=b"]
 
 
+def test_several_hosts_meet_at_the_first(echo):
+    hosts = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "first"}
+    meeting = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=first:29500", "--rdzv-id=eqr"]
+    for name, program in (("train.sh", "pretrain.py"), ("eval.sh", "evaluate.py")):
+        lines = script(name, "a=b", venv=echo, **hosts).stdout.splitlines()
+        assert lines[3:] == [
+            str(ROOT / "scripts/launch.py"),
+            *meeting,
+            "--nproc_per_node=1",
+            str(ROOT / program),
+            "a=b",
+        ]
+    lines = script("train.sh", "a=b", venv=echo, NPROC_PER_NODE="4", MASTER_PORT="7", MAX_RESTARTS="3", **hosts).stdout
+    assert "--rdzv-endpoint=first:7" in lines and "--nproc_per_node=4" in lines and "--max-restarts=3" in lines
+
+
+@pytest.mark.parametrize(
+    "variables, part",
+    [
+        ("NNODES=2", "NODE_RANK is not set"),
+        ("NNODES=2 NODE_RANK=0", "MASTER_ADDR is not set"),
+        ("NNODES=2 NODE_RANK=2 MASTER_ADDR=x", "NODE_RANK=2 should be below NNODES=2"),
+        ("NNODES=2 NODE_RANK=-1 MASTER_ADDR=x", "NODE_RANK should be a whole number from 0 on"),
+        ("NNODES=1:2 NODE_RANK=0 MASTER_ADDR=x", "NNODES should be a whole number from 1 on"),
+        ("NNODES=1 NODE_RANK=1", "NODE_RANK=1 should be below NNODES=1"),
+        ("NODE_RANK=0", "NNODES is not"),
+        ("MASTER_ADDR=x", "NNODES is not"),
+        ("MASTER_PORT=1", "NNODES is not"),
+        ("NPROC_PER_NODE=2 RANK=0 WORLD_SIZE=4", "NNODES is not"),
+        ("MAX_RESTARTS=-1", "MAX_RESTARTS should be a whole number from 0 on"),
+    ],
+)
+def test_variables_of_several_hosts_that_do_not_go_together_are_one_sentence(echo, variables, part):
+    """Never a training of its own on every host."""
+    run = script("train.sh", "a=b", venv=echo, **dict(word.split("=", 1) for word in variables.split()))
+    [line] = run.stderr.splitlines()
+    assert run.returncode == 1 and run.stdout == "" and line.startswith("error: ") and part in line
+
+
+def test_one_host_of_one_and_processes_that_others_start_need_no_torchrun(echo):
+    for variables in ({"NNODES": "1", "NODE_RANK": "0", "MASTER_ADDR": "x"}, {"WORLD_SIZE": "2", "MASTER_ADDR": "x"}):
+        assert script("train.sh", "a=b", venv=echo, **variables).stdout.splitlines() == [
+            str(ROOT / "pretrain.py"),
+            "a=b",
+        ]
+
+
 @pytest.mark.parametrize("number", ["abc", "0", "-1", "2.5", "1 2"])
 @pytest.mark.parametrize("name", ["train.sh", "eval.sh"])
 def test_a_wrong_number_of_processes_is_one_sentence(echo, name, number):

@@ -206,7 +206,11 @@ EXTENT = "halt_max_steps different_init convergence_top_k max_eval_steps max_puz
     "config, role, names",
     [
         (PretrainConfig, Role.FIXED, "arch seed global_batch_size join_epochs optimizer ema checkpoint_path run_name"),
-        (PretrainConfig, Role.LOCAL, "max_seconds checkpoint_path project_name entity wandb_mode resume device"),
+        (
+            PretrainConfig,
+            Role.LOCAL,
+            "max_seconds checkpoint_path run_dir project_name entity wandb_mode resume device",
+        ),
         (EvalConfig, Role.LOCAL, "checkpoint dataset_data_path max_eval_steps recipe note eval_dir shard device"),
         (EvalConfig, Role.COMPUTE, "attention compile cuda_graphs"),
         (EvalConfig, Role.MODEL, MODEL),

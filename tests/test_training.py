@@ -454,3 +454,33 @@ def test_a_run_does_not_go_back_behind_itself(tiny, tmp_path):
     assert run.returncode == 1 and "is at step 4" in run.stderr
     run = command("pretrain.py", f"resume={directory}", "max_steps=3")
     assert run.returncode == 1 and "is at step 4 of 3: give more epochs or max_steps" in run.stderr
+
+
+def test_a_run_in_a_folder_of_ones_own_begins_and_goes_on_by_the_same_command(tiny, tmp_path):
+    words = [*tiny, "checkpoint_interval_steps=2", f"run_dir={tmp_path / 'mine'}"]
+    pretrain.run(load_pretrain([*tiny, "max_steps=4", f"run_dir={tmp_path / 'whole'}"]), ALONE)
+    pretrain.run(pretrain.configure([*words, "max_steps=3"]), ALONE)
+    pretrain.run(pretrain.configure([*words, "max_steps=4"]), ALONE)
+    assert same_tensors(tmp_path / "mine" / "last.safetensors", tmp_path / "whole" / "last.safetensors")
+    log = [json.loads(line)["step"] for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]
+    assert log[:3] == [1, 2, 3] and sorted(set(log)) == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="seed cannot change when a run goes on"):
+        pretrain.configure([*words, "seed=1"])
+    (tmp_path / "mine" / "last.safetensors").unlink()  # killed before its first checkpoint: it begins again
+    pretrain.run(pretrain.configure([*words, "max_steps=4"]), ALONE)
+    assert same_tensors(tmp_path / "mine" / "last.safetensors", tmp_path / "whole" / "last.safetensors")
+    with pytest.raises(ValueError, match="holds something else than a run"):
+        pretrain.run(pretrain.configure([*tiny, f"run_dir={tmp_path}"]), ALONE)
+
+
+def test_a_complete_run_says_so(tiny, tmp_path):
+    """A job that is started again until it ends well comes to an end."""
+    words = [*tiny, "max_steps=2", f"run_dir={tmp_path / 'run'}"]
+    assert command("pretrain.py", *words).returncode == 0
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    for again in (words, [f"resume={tmp_path / 'run'}"]):
+        run = command("pretrain.py", *again)
+        assert (
+            run.returncode == 0 and "the run is complete" in run.stderr and run.stdout == f"done: {tmp_path / 'run'}\n"
+        )
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before

@@ -1,20 +1,14 @@
 """Writes a run's numbers: always to metrics.jsonl, and to W&B if you are logged in or ask for it."""
 
 import json
-import time
 from pathlib import Path
 
 from config.load import to_yaml
 from config.schema import PretrainConfig
-from runtime.files import claim, new_directory, open_to_write, write_whole
+from runtime.files import claim, open_to_write, write_whole
 from runtime.run_log import METRICS, drop_after, to_line
 from runtime.versions import versions
 from training.wandb_log import WandbLog
-
-
-def new_run_directory(config: PretrainConfig) -> Path:
-    """Makes the run's folder, checkpoint_path/run_name/<time>."""
-    return new_directory(Path(config.checkpoint_path) / config.run_name / time.strftime("%Y%m%d-%H%M%S"))
 
 
 class MetricsLog:

@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from models.losses import Metrics
-from runtime import checkpoint
-from runtime.run_log import final_step, read_metrics
+from runtime import joining
+from runtime.run_log import read_metrics
 from training.log import MetricsLog
 from training.trainer import Trainer
 
@@ -22,6 +22,9 @@ LOSSES = ("lm_loss", "q_halt_loss", "q_continue_loss", "total_loss")
 
 ASKING_SECONDS = 5.0
 """Seconds after which several processes ask each other whether one of them should stop, at most once a step."""
+
+ONE_REQUEST = 3.0
+"""Seconds within which signals of one kind are one request: whoever sends them may do so in two ways."""
 
 Evaluate = Callable[[int | None, Callable[[], None]], dict[str, float]]
 """Evaluates the model on so many puzzles (None: all). Calls the function now and then; the function may raise."""
@@ -41,17 +44,23 @@ class Stopped(SystemExit):
 def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
     """Within this block a list notes SIGINT, SIGTERM and SIGHUP, and SIGALRM, which comes after so many seconds.
 
-    A second signal of a kind acts as it did before. If the program ignores SIGHUP (nohup), it still does.
+    A signal that comes again after ONE_REQUEST acts as it did before, but not under torchrun, whose agent passes on
+    what it gets itself. If the program ignores SIGHUP (nohup), it still does.
     """
     noted: list[int] = []
+    first: dict[int, float] = {}
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, _: FrameType | None) -> None:
-        noted.append(number)
-        signal.signal(number, before[number])
+        now = time.monotonic()
+        if now - first.setdefault(number, now) <= ONE_REQUEST or joining.watched():
+            noted.append(number)
+        else:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, note)
@@ -62,26 +71,6 @@ def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def resume(trainer: Trainer, file: Path) -> Path:
-    """Puts a run back to the step of a checkpoint, and returns the run's folder.
-
-    Raises:
-        ValueError: the run is complete or has gone on since, or the checkpoint does not fit or holds weights alone.
-    """
-    saved = checkpoint.load(file)
-    if not saved.optimizer:
-        raise ValueError(f"{file} holds only weights, so no run can go on from it: give load_checkpoint={file.parent}")
-    ended = final_step(file.parent)  # None also for a run whose last evaluation was stopped
-    if saved.step >= trainer.total_steps and ended is not None and ended >= saved.step:
-        raise ValueError(f"{file} is at step {saved.step} of {trainer.total_steps}: give more epochs or max_steps")
-    newest = file.with_name("last.safetensors")
-    if newest.is_file() and (step := checkpoint.load(newest, weights_only=True).step) > saved.step:
-        raise ValueError(f"{newest} is at step {step}: resume from it, or copy {file.name} into a folder of its own")
-    if not trainer.restore(saved, str(file)) and trainer.world.is_main:
-        print(f"{file} holds no latents: every row starts anew with a new puzzle", file=sys.stderr)
-    return file.parent
 
 
 def train(trainer: Trainer, directory: Path, evaluate: Evaluate, test_puzzles: int) -> dict[str, float]:
