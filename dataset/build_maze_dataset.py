@@ -43,7 +43,11 @@ def read_csv(file: Path) -> Mazes:
     mazes: list[tuple[np.ndarray, np.ndarray]] = []
     for line, (question, answer) in csv_rows(file, COLUMNS):
         origin = f"{file}, line {line}"
-        cells = mazes[0][0].size if mazes else isqrt(len(question)) ** 2
+        question, answer = question.replace("\n", ""), answer.replace("\n", "")
+        cells = mazes[0][0].size if mazes else len(question)
+        if isqrt(cells) ** 2 != cells:
+            fault = f"the question has {cells} cells and is not square (are spaces at its ends lost?)"
+            raise ValueError(f"{origin}: {fault}")
         require_text(origin, "question", question, cells, NO_QUESTION)
         require_text(origin, "answer", answer, cells, NO_ANSWER)
         question_S, answer_S = (_tokens(text) for text in (question, answer))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +21,17 @@ from dataset.csv_puzzles import csv_rows, require_text
 from dataset.download import fetch_file
 from dataset.layout import Split, check_replaceable, puzzle_split, write_dataset
 from dataset.progress import counted
-from dataset.sudoku import BOXES, agree, follow_rules, random_puzzle, random_symmetries, transform
+from dataset.sudoku import BOXES, agree, count_solutions, follow_rules, random_puzzle, random_symmetries, transform
+from dataset.sudoku_line import WHOLE
+from dataset.sudoku_text import sudokus
 
-COLUMNS = ("question", "answer", "rating")  # of a CSV, which may have more
-NO_QUESTION, NO_ANSWER, RATING = re.compile("[^.0-9]"), re.compile("[^1-9]"), re.compile("[+-]?[0-9]+")
+COLUMNS = ("question", "answer", "rating")  # of a CSV, which may have more; a rating only if one is asked for
+PLAIN, RATING = re.compile("[.0-9]+"), re.compile("[+-]?[0-9]+")
 BLOCK = 20_000  # CSV rows to check at once
 PUZZLES_4X4 = 85_632  # with one solution and no clue too many, of the 288 solutions; counted one by one
 PATIENCE = 10_000  # the search ends after so many puzzles in a row that are not new
+FEWEST_CLUES = {4: 4, 6: 8, 9: 17}  # of a Sudoku with one solution; for 9x9 arXiv:1201.0749
+SEARCHED = 50  # puzzles of a CSV whose solutions are counted
 
 
 class Row(NamedTuple):
@@ -45,20 +50,21 @@ class Puzzles(NamedTuple):
     answers_NS: np.ndarray
 
 
-def read_csv(file: Path, min_difficulty: int | None = None) -> Puzzles:
-    """The puzzles of a Sudoku-Extreme CSV (source,question,answer,rating), uint8.
+def read_csv(file: Path, min_difficulty: int | None = None, size: int = 9) -> Puzzles:
+    """The puzzles of a CSV as Sudoku-Extreme's (source,question,answer,rating), uint8.
 
     Args:
-        file: the CSV.
+        file: the CSV. Its columns may have other names (`dataset.csv_puzzles`), and blanks other signs.
         min_difficulty: the lowest rating to keep; by default all are kept.
+        size: of the puzzles.
 
     Raises:
         ValueError: the CSV is wrong, or holds no such puzzle. The sentence names file, line and fault.
     """
-    rows = _rows(file)
-    kept = [Puzzles(np.empty((0, 81), np.uint8), np.empty((0, 81), np.uint8))]
+    rows = _rows(file, size, min_difficulty is not None)
+    kept = [Puzzles(*np.empty((2, 0, size * size), np.uint8))]
     while block := list(islice(rows, BLOCK)):
-        questions_NS, answers_NS = _digits(file, block)
+        questions_NS, answers_NS = _digits(file, size, block)
         hard = [min_difficulty is None or row.rating >= min_difficulty for row in block]
         kept.append(Puzzles(questions_NS[hard], answers_NS[hard]))
     puzzles = Puzzles(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True)))
@@ -68,29 +74,52 @@ def read_csv(file: Path, min_difficulty: int | None = None) -> Puzzles:
     return puzzles
 
 
-def _rows(file: Path) -> Iterator[Row]:
-    for line, (question, answer, rating) in csv_rows(file, COLUMNS):
+def _rows(file: Path, size: int, rated: bool) -> Iterator[Row]:
+    no_question, no_answer = (re.compile(f"[^{others}1-{size}]") for others in (".0", ""))
+    for line, (*boards, rating) in csv_rows(file, COLUMNS if rated else (*COLUMNS[:2], COLUMNS[0])):
         origin = f"{file}, line {line}"
-        require_text(origin, "question", question, 81, NO_QUESTION)
-        require_text(origin, "answer", answer, 81, NO_ANSWER)
-        if not RATING.fullmatch(rating):
+        question, answer = (_cells(board, size) for board in boards)
+        hint = f" (--size {isqrt(len(question))} builds such puzzles)" if len(question) in WHOLE else ""
+        require_text(origin, "question", question, size * size, no_question, hint)
+        require_text(origin, "answer", answer, size * size, no_answer)
+        if rated and not RATING.fullmatch(rating.strip()):
             raise ValueError(f"{origin}: the rating {rating!r} is not an integer")
-        yield Row(line, question, answer, int(rating))
+        yield Row(line, question, answer, int(rating) if rated else 0)
 
 
-def _digits(file: Path, block: list[Row]) -> Puzzles:
+def _cells(field: str, size: int) -> str:
+    """The cells in a field, which may be in any notation that solve.py reads."""
+    text = field.strip()
+    if len(text) == size * size and PLAIN.fullmatch(text):
+        return text
+    try:
+        boards = sudokus(list(enumerate(text.split("\n"), start=1)), ends=True)
+    except ValueError:
+        return text
+    return boards[0].cells if len(boards) == 1 else text
+
+
+def _digits(file: Path, size: int, block: list[Row]) -> Puzzles:
     def digits(texts: list[str]) -> np.ndarray:
         codes = np.frombuffer("".join(texts).replace(".", "0").encode(), np.uint8)
-        return (codes - np.uint8(ord("0"))).reshape(len(texts), 81)
+        return (codes - np.uint8(ord("0"))).reshape(len(texts), size * size)
 
     puzzles = Puzzles(digits([row.question for row in block]), digits([row.answer for row in block]))
     for correct_N, fault in [
         (agree(*puzzles), "the answer contradicts the question"),
-        (follow_rules(puzzles.answers_NS, 9), "the answer breaks the rules of Sudoku"),
+        (follow_rules(puzzles.answers_NS, size), "the answer breaks the rules of Sudoku"),
     ]:
         if not correct_N.all():
             raise ValueError(f"{file}, line {block[int(correct_N.argmin())].line}: {fault}")
     return puzzles
+
+
+def ambiguous(puzzles: Puzzles, size: int) -> int:
+    """How many puzzles have several solutions, as far as their clues tell, and a search in the first `SEARCHED`."""
+    several_N = (puzzles.questions_NS > 0).sum(1) < FEWEST_CLUES[size]
+    for index in np.flatnonzero(~several_N[:SEARCHED]):
+        several_N[index] = count_solutions(puzzles.questions_NS[index]) > 1
+    return int(several_N.sum())
 
 
 def augment(puzzles: Puzzles, size: int, num_aug: int, rng: np.random.RandomState) -> Puzzles:
@@ -170,19 +199,20 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         default="hub",
         help="Sudoku-Extreme from the Hugging Face hub, or new puzzles made here (default: %(default)s)",
     )
-    csvs = parser.add_argument_group("Sudoku-Extreme")
+    add("--size", type=int, choices=tuple(BOXES), default=9, help="of the puzzles (default: %(default)s)")
+    csvs = parser.add_argument_group("Sudoku-Extreme, or CSVs like it (question, answer)")
     repo = "sapientinc/sudoku-extreme"
     csvs.add_argument("--source-repo", default=repo, metavar="ID", help="on the hub (default: %(default)s)")
     csvs.add_argument("--source-dir", type=Path, metavar="D", help="take the CSVs from this folder, not the hub")
     csvs.add_argument("--min-difficulty", type=int, metavar="N", help="keep ratings of N and more (default: all)")
     csvs.add_argument("--subsample-size", type=int, metavar="N", help="random training puzzles (default: all)")
     new = parser.add_argument_group("new puzzles (--source generate): one solution, no clue too many")
-    new.add_argument("--size", type=int, choices=tuple(BOXES), default=9, help="default: %(default)s")
     new.add_argument("--train-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
     new.add_argument("--test-samples", type=int, default=1000, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
     if options.output_dir is None:
-        name = f"sudoku-{options.size}x{options.size}" if options.source == "generate" else "sudoku-extreme-full"
+        extreme = options.source == "hub" and options.size == 9
+        name = "sudoku-extreme-full" if extreme else f"sudoku-{options.size}x{options.size}"
         options.output_dir = Path("data", name)
     return Options(**vars(options))
 
@@ -207,15 +237,20 @@ def validate(options: Options) -> None:
         for name in ("source_dir", "min_difficulty", "subsample_size"):
             if vars(options)[name] is not None:
                 raise ValueError(f"--{name.replace('_', '-')} does not go with --source generate")
-    elif options.size != 9:
-        raise ValueError(f"--size {options.size} needs --source generate")
+    elif options.size != 9 and options.source_dir is None:
+        raise ValueError(f"--size {options.size} needs --source generate, or --source-dir with CSVs of that size")
 
 
 def load(options: Options, name: str) -> Puzzles:
     """The puzzles of one CSV, "train.csv" or "test.csv". Raises ValueError like `read_csv`."""
     folder = options.source_dir
     file = fetch_file(options.source_repo, name) if folder is None else folder / name
-    return read_csv(file, options.min_difficulty)
+    puzzles = read_csv(file, options.min_difficulty, options.size)
+    if several := ambiguous(puzzles, options.size):
+        count = len(puzzles.questions_NS)
+        fault = f"{'' if count <= SEARCHED else 'at least '}{several} of {count} puzzles have several solutions"
+        print(f"warning: {file}: {fault}, so a right answer may count as wrong", file=sys.stderr)
+    return puzzles
 
 
 def build(options: Options) -> None:

@@ -9,6 +9,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def read_split(directory: str | Path, split: str) -> Split:
 
 
 def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifiers: list[str]) -> None:
-    """Writes a whole data set, or nothing (`new_dataset`).
+    """Writes a whole data set, or nothing (`new_dataset`). Warns if test puzzles are training puzzles as well.
 
     Args:
         directory: where to write it.
@@ -119,11 +120,26 @@ def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifier
         ValueError: as `new_dataset`, or a split is wrong, or one model cannot have all splits.
     """
     require_one_shape(splits, directory)
+    if {"train", "test"} <= splits.keys() and (shared := shared_puzzles(splits["train"], splits["test"])):
+        count = len(splits["test"].inputs)
+        print(f"warning: {shared} of {count} test puzzles also stand in the training set", file=sys.stderr)
     with new_dataset(directory) as fresh:
         for name, split in splits.items():
             _check(split, fresh / name)
             _write_split(fresh / name, split)
         (fresh / "identifiers.json").write_text(json.dumps(identifiers), encoding="utf-8")
+
+
+def shared_puzzles(train: Split, test: Split) -> int:
+    """How many questions of the test split are questions of the training split, too."""
+
+    def questions(split: Split) -> Iterator[bytes]:
+        for first in range(0, len(split.inputs), 10_000):
+            yield from map(bytes, split.inputs[first : first + 10_000].astype(np.int32))
+
+    asked = set(questions(test))
+    learned = {question for question in questions(train) if question in asked}
+    return sum(question in learned for question in questions(test)) if learned else 0
 
 
 def require_one_shape(splits: Mapping[str, Split], directory: str | Path, *more: str) -> None:

@@ -1,7 +1,7 @@
 """Reads puzzles from text: one or many Sudokus or mazes, with errors that name the place.
 
 Empty lines separate blocks. A block is one board, a row per line, or several, one per line. What a line may look like
-is the matter of `solving.sudoku_text` and `solving.maze_text`.
+is the matter of `dataset.sudoku_text` and `dataset.maze_text`.
 """
 
 import csv
@@ -18,10 +18,10 @@ import numpy as np
 
 from config import text as text_of
 from dataset.boards import Kind, Maze, Sudoku
-from dataset.csv_puzzles import QUESTION, column
-from solving.maze_text import is_maze, mazes
-from solving.sudoku_line import WHOLE, is_long
-from solving.sudoku_text import Board, Line, Unfinished, sudokus
+from dataset.csv_puzzles import DELIMITERS, column
+from dataset.maze_text import is_maze, mazes
+from dataset.sudoku_line import WHOLE, is_long
+from dataset.sudoku_text import Board, Line, Unfinished, sudokus
 
 _SECTION = re.compile(r"\s*\[(\w+)\]\s*")
 _NOT_ASKED = {"state", "pencilmarks", "candidates", "solution", "solutions"}
@@ -76,11 +76,12 @@ def _boards(lines: Iterable[str], at_once: bool) -> Iterator[_Found]:
     begin = next(((number, text) for number, text in numbered if text.strip()), None)
     if begin is None:
         return
-    delimiter = next((d for d in ",;\t" if d in begin[1] and column(begin[1].split(d), QUESTION) is not None), None)
-    if delimiter:
-        yield from _csv(begin, numbered, delimiter)
-    else:
-        yield from _blocks(chain([begin], numbered), at_once)
+    for delimiter in DELIMITERS:
+        fields = begin[1].split(delimiter)
+        if len(fields) > 1 and (index := column(fields, "question")) is not None:
+            yield from _csv(begin[0], numbered, delimiter, index)
+            return
+    yield from _blocks(chain([begin], numbered), at_once)
 
 
 def _relevant(lines: Iterable[Line]) -> Iterator[Line]:
@@ -93,13 +94,11 @@ def _relevant(lines: Iterable[Line]) -> Iterator[Line]:
             yield number, text
 
 
-def _csv(header: Line, lines: Iterator[Line], delimiter: str) -> Iterator[_Found]:
-    """The board in the column of questions of every row."""
+def _csv(header: int, lines: Iterator[Line], delimiter: str, index: int) -> Iterator[_Found]:
+    """The board in the column of questions of every row. The header is the line of this number."""
     rows = csv.reader((text + "\n" for _, text in lines), delimiter=delimiter)
-    index = column(header[1].split(delimiter), QUESTION)
-    assert index is not None
     for fields in filter(None, rows):
-        number = header[0] + rows.line_num
+        number = header + rows.line_num
         if len(fields) <= index:
             raise ValueError(f"line {number} has {len(fields)} columns, but the puzzle is in column {index + 1}")
         found = list(_blocks([(number, text) for text in fields[index].split("\n")], at_once=False))

@@ -71,6 +71,11 @@ def test_a_small_set_with_all_symmetries(tmp_path: Path) -> None:
         assert is_valid_answer(question_S, answer_S)
 
 
+def test_mazes_in_both_sets_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(main, csvs(tmp_path, HEADER + RIGHT, HEADER + RIGHT * 2 + "x,SG #  #  ,SG #  #  ,1\n")) == 0
+    assert capsys.readouterr().err == "warning: 2 of 3 test puzzles also stand in the training set\n"
+
+
 def test_a_subsample_is_drawn_with_the_seed(tmp_path: Path) -> None:
     rows = [RIGHT, "x,S G      ,SoG      ,2\n", "x,SG #  #  ,SG #  #  ,1\n", "x,GS #  #  ,GS #  #  ,1\n"]
     arguments = csvs(tmp_path, HEADER + "".join(rows), HEADER + RIGHT)
@@ -85,7 +90,8 @@ def test_a_subsample_is_drawn_with_the_seed(tmp_path: Path) -> None:
     ("rows", "sentence"),
     [
         ("", "train.csv: holds no maze"),
-        ("x,S  ## G,Soo##oG,6\n", "line 2: the question has 7 characters instead of 4"),
+        ("x,S  ## G,Soo##oG,6\n", "line 2: the question has 7 cells and is not square (are spaces"),
+        ("x,S#G  #,S#Goo#,2\n", "line 2: the question has 6 cells and is not square"),
         (RIGHT + "x,SG  ,SG  ,1\n", "line 3: the question has 4 characters instead of 9"),
         ("x,S  ## G  ,Soo##oGo,6\n", "line 2: the answer has 8 characters instead of 9"),
         ("x,S  ##oG  ,Soo##oGoo,6\n", "line 2: the question holds the character 'o'"),

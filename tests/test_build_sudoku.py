@@ -1,5 +1,6 @@
 """Sudoku: the released builder's bits, the rules and their symmetries, new puzzles, and CSVs with faults."""
 
+import gzip
 import hashlib
 import json
 import subprocess
@@ -249,8 +250,12 @@ def test_a_csv_is_read(tmp_path: Path) -> None:
         (HEADER + f"x,{QUESTION},{ANSWER[1:]}.,7\n", "line 2: the answer holds the character '.'"),
         (HEADER + GOOD * 2 + f"x,{QUESTION},{SWAPPED},7\n", "line 4: the answer contradicts the question"),
         (HEADER + GOOD + f"x,{'.' * 81},{'123456789' * 9},7\n", "line 3: the answer breaks the rules"),
-        (HEADER + f"x,{QUESTION},{ANSWER},7.5\n", "line 2: the rating '7.5' is not an integer"),
-        (HEADER + f"x,{QUESTION},{ANSWER},\n", "line 2: the rating '' is not an integer"),
+        (f"x,{QUESTION},{ANSWER}\n", "line 1: has no column 'question' (or questions, puzzle, puzzles, quiz, "),
+        (f"x,{QUESTION},{ANSWER}\n", f"sudoku, maze), but x, {QUESTION[:17]}..., {ANSWER[:17]}..."),
+        (HEADER + f"x,{'1' + '.' * 15},{'1234341221434321'},7\n", "16 characters instead of 81 (--size 4 builds such"),
+        (HEADER.encode("utf-16"), "train.csv: holds no puzzle"),
+        (b"\x89PNG\r\n\x1a\n", "train.csv: is a PNG picture, not text"),
+        ("version https://git-lfs.github.com/spec/v1\n", "train.csv: is a Git LFS pointer"),
         (HEADER.encode() + GOOD.encode() + b"\xff\xfe\n", "line 3: is not UTF-8 text"),
         (HEADER + f'"x"y,{QUESTION},{ANSWER},7\n', "line 2: ',' expected after"),
     ],
@@ -275,7 +280,7 @@ def test_faults_of_a_csv_are_named(
         ("--subsample-size 0", "--subsample-size 0 is less than 1"),
         ("--source generate --train-samples 0", "--train-samples 0 is less than 1"),
         ("--source generate --min-difficulty 3", "--min-difficulty does not go with --source generate"),
-        ("--size 4", "--size 4 needs --source generate"),
+        ("--size 4", "the question has 81 characters instead of 16 (--size 9 builds such puzzles)"),
         ("--min-difficulty 8", "train.csv: holds no puzzle with a rating of 8 or more"),
         ("--source-dir nowhere", "train.csv: no such file"),
     ],
@@ -288,6 +293,63 @@ def test_bad_options_are_named(
     assert exit_code(main, [*source, *arguments.split(), "--output-dir", str(tmp_path / "set")]) == 2
     assert sentence in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+
+
+def test_another_size_needs_puzzles_of_that_size() -> None:
+    with pytest.raises(ValueError, match="--size 4 needs --source generate, or --source-dir"):
+        build(parse(["--size", "4"]))
+
+
+ZEROS, STARS = QUESTION.replace(".", "0"), QUESTION.replace(".", "*")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"quizzes,solutions\n{ZEROS},{ANSWER}\n",
+        f'"unsolved","solved"\n"{ZEROS}","{ANSWER}"\n',
+        f"puzzle,solution,clues,difficulty\n{QUESTION},{ANSWER},24,2.2\n",
+        f"source, question, answer, rating\nx, {QUESTION}, {ANSWER}, 3\n",
+        f"id;Puzzle;Solution\n1;{STARS};{ANSWER}\n",
+        f"Question\tAnswer\n{STARS}\t{ANSWER}\n",
+        f'question,answer\n"{" ".join(ZEROS)}",{ANSWER}\n',
+        f"question,answer\n{QUESTION},{ANSWER}\n".encode("utf-16"),
+        gzip.compress(f"question,answer\n{QUESTION},{ANSWER}\n".encode()),
+    ],
+)
+def test_csvs_of_others_are_read(content: str | bytes, tmp_path: Path) -> None:
+    """Other names of columns, delimiters, blanks and encodings; no rating, unless one is asked for."""
+    [question_S], [answer_S] = read_csv(puzzle_csv(tmp_path, content))
+    np.testing.assert_array_equal(question_S, grid(QUESTION))
+    np.testing.assert_array_equal(answer_S, grid(ANSWER))
+
+
+def test_ratings_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    spaced = puzzle_csv(tmp_path, HEADER.replace("rating", "rating ") + GOOD.replace(",7", ", 7 "))
+    assert len(read_csv(spaced, 7).questions_NS) == 1
+    for rating in ("7.5", ""):
+        file = puzzle_csv(tmp_path, HEADER + f"x,{QUESTION},{ANSWER},{rating}\n")
+        assert len(read_csv(file).questions_NS) == 1
+        with pytest.raises(ValueError, match=f"line 2: the rating '{rating}' is not an integer"):
+            read_csv(file, 3)
+    with pytest.raises(ValueError, match="line 1: has no column 'rating', but question, answer"):
+        read_csv(puzzle_csv(tmp_path, f"question,answer\n{QUESTION},{ANSWER}\n"), 3)
+
+
+def test_small_puzzles_of_a_csv_and_what_they_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Test puzzles that are training puzzles, and puzzles with several solutions."""
+    proper, several, other = "1..2.....13.....", "1...............", "134242132134...."
+    answer = "1342421321343421"
+    for name, questions in (("train", [proper, several]), ("test", [proper, other])):
+        rows = "".join(f"{question},{answer}\n" for question in questions)
+        (tmp_path / f"{name}.csv").write_text(f"question,answer\n{rows}")
+    words = ["--source-dir", str(tmp_path), "--size", "4", "--output-dir", str(tmp_path / "set")]
+    assert exit_code(main, words) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {tmp_path}/train.csv: 1 of 2 puzzles have several solutions, so a right answer may count as wrong",
+        "warning: 1 of 2 test puzzles also stand in the training set",
+    ]
+    assert read_split(tmp_path / "set", "train").metadata.vocab_size == 6
 
 
 def test_it_runs_as_a_program(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from math import isqrt
 
-from solving.sudoku_text import Board, Line, Unfinished
+from dataset.sudoku_text import Board, Line, Unfinished
 
 _WALLS = "#@█■"
 _MARKS = "oxX*"

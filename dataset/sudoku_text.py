@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dataset.boards import Sudoku
 from dataset.sudoku import BOXES
-from solving.sudoku_line import CELLS, DIGITS, SIGNS, WHOLE, Is, Read, read_line, tokens
+from dataset.sudoku_line import CELLS, DIGITS, SIGNS, WHOLE, Is, Read, read_line, tokens
 
 Line = tuple[int, str]
 """The number of a line in its file, and its text."""
