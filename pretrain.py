@@ -14,7 +14,7 @@ from models.build import build, place
 from runtime import checkpoint, distributed
 from runtime.command import computing
 from runtime.distributed import World
-from runtime.load import load_model, weights_into
+from runtime.load import begin_from, load_model
 from runtime.run_log import write_final
 from training.begin import configure, from_last, is_complete, resume, run_directory
 from training.loop import Stopped, train
@@ -32,7 +32,9 @@ def run(config: PretrainConfig, world: World) -> None:
     chosen = backend.choose(config, config.arch, world.device)
     model = build(config.arch, train_puzzles.shape, chosen)
     if config.load_checkpoint is not None and config.resume is None:
-        weights_into(model, load_model(config.load_checkpoint))
+        notes = begin_from(model, load_model(config.load_checkpoint))
+        for note in notes if world.is_main else ():
+            print(f"note: {note}", file=sys.stderr)
     place(model, chosen, world.device)
     share = (world.rank, world.size)
     batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, share, config.join_epochs)

@@ -9,6 +9,7 @@ A checkpoint holds no state of random number generators, since every step seeds 
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from config.fields import Count
 from config.json_file import typed
 from config.load import validate
 from config.schema import PretrainConfig
+from config.text import refuse_pointer
 from dataset.puzzles import PuzzleShape
 from models.reasoner import State
 from runtime.files import whole
@@ -31,6 +33,8 @@ from runtime.fit import not_finite, require_finite, require_fit, skeleton, slot_
 
 FORMAT = "eqr-checkpoint-1"
 GROUPS = ("model", "ema", "optimizer", "slots")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_OTHERS = "no run can go on from another program's, but load_checkpoint starts a new one from its weights"
 NOT_AVERAGED = "puzzle_emb.weights"
 """Sign-SGD trains it, which neither the average nor the optimizer knows."""
 
@@ -106,17 +110,36 @@ def _umask() -> int:
 
 
 def resolve(path: str | Path) -> Path:
-    """The checkpoint file that a path names. A run's folder stands for its last checkpoint.
+    """The checkpoint file that a path names.
+
+    A folder stands for its last.safetensors, else for the newest step_N of HRM and TRM, else for its only checkpoint.
 
     Raises:
         ValueError: there is no such file.
     """
-    file = Path(path)
+    file, names = Path(path), list[str]()
     if file.is_dir():
-        file = file / "last.safetensors"
+        names = sorted(other.name for other in file.iterdir() if other.is_file())
+        steps = sorted((int(name[5:]), name) for name in names if re.fullmatch(r"step_\d{1,9}", name))
+        alone = [name for name in names if name == "checkpoint" or name.endswith(SUFFIXES)]
+        usual = "last.safetensors" in names or not steps and len(alone) != 1
+        file /= "last.safetensors" if usual else steps[-1][1] if steps else alone[0]
     if not file.is_file():
-        raise ValueError(f"there is no checkpoint {file}")
+        there = f"; the folder holds {', '.join(names[:5])}" + (" and more" if len(names) > 5 else "")
+        raise ValueError(f"there is no checkpoint {file}" + (there if names else ""))
+    refuse_pointer(file)
     return file
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is one of our checkpoints, or could be if it were not damaged."""
+    if file.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(file, "pt") as reader:
+            return (reader.metadata() or {}).get("format", "").startswith("eqr-checkpoint")
+    except (SafetensorError, OSError):
+        return True
 
 
 def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
@@ -132,7 +155,9 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
         with safe_open(file, "pt") as reader:
             metadata: dict[str, str] = reader.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise ValueError(f"{file} is not a checkpoint of this program (its format should be {FORMAT})")
+                raise ValueError(
+                    f"{file} is not a checkpoint of this program (its format should be {FORMAT}); {_OTHERS}"
+                )
             header = typed(metadata, _Header, f"{file} is not a complete checkpoint; its header")
             groups: dict[str, dict[str, Tensor]] = {name: {} for name in GROUPS}
             for key in reader.keys():
@@ -142,6 +167,8 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
                 if not (weights_only and group in ("optimizer", "slots")):
                     groups[group][name] = reader.get_tensor(key)
     except (SafetensorError, OSError) as error:
+        if not is_ours(file):
+            raise ValueError(f"{file} is not a checkpoint of this program; {_OTHERS}") from None
         raise ValueError(f"{file} is not a complete checkpoint: {error}") from None
     optimizer: dict[str, dict[str, Tensor]] = {}
     for key, tensor in groups["optimizer"].items():

@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
 
 
 def load_model(path: str, ema: bool = True) -> Loaded:
-    """Reads a checkpoint: a .safetensors is ours, any other file a released one. `ema` prefers the averaged weights.
+    """Reads a checkpoint, ours or a released one. `ema` prefers the averaged weights.
 
     Raises:
         ValueError: the file is missing, is no checkpoint that this program can read, or has changed meanwhile.
@@ -68,7 +68,7 @@ def _version(file: Path) -> tuple[int, ...]:
 
 
 def _read(file: Path, digest: str, ema: bool) -> Loaded:
-    if file.suffix != ".safetensors":
+    if not checkpoint.is_ours(file):
         theirs = released.load(file)
         weights = theirs.ema if ema and theirs.ema is not None else theirs.model
         notes = [f"the released configuration's arch.{key} has no counterpart here" for key in theirs.ignored]
@@ -85,6 +85,27 @@ def weights_into(model: Reasoner, loaded: Loaded) -> None:
     """Puts the loaded weights into a model, strictly. Raises ValueError if they do not fit."""
     names = list(model.state_dict())
     checkpoint.put(model, released.our_weights(loaded.weights, names), loaded.origin)
+
+
+def begin_from(model: Reasoner, loaded: Loaded) -> list[str]:
+    """Puts loaded weights into a model that begins to train. Returns what to tell the user.
+
+    Where the puzzles have other identifiers than those of the weights, all of them begin with the mean embedding.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    own = model.state_dict()
+    weights, notes = released.our_weights(loaded.weights, list(own)), list(loaded.notes)
+    table, name = weights.get(checkpoint.NOT_AVERAGED), checkpoint.NOT_AVERAGED
+    if name in own and table is not None and table.shape != own[name].shape and table.shape[1:] == own[name].shape[1:]:
+        weights[name] = table.mean(0, keepdim=True).expand_as(own[name])
+        notes.append(
+            f"{loaded.origin} has embeddings for {len(table)} puzzle identifiers, but these puzzles have "
+            f"{len(own[name])}: all begin with the mean"
+        )
+    checkpoint.put(model, weights, loaded.origin)
+    return notes
 
 
 def at_evaluation(arch: Arch, config: EvalConfig) -> Arch:

@@ -1,7 +1,7 @@
 """Reads checkpoints of the released programs safely, and writes ours in EqR's format.
 
 EqR releases a dict with weights, average and configuration (`.pth`). HRM and TRM release a bare state dict beside
-its `all_config.yaml`.
+its `all_config.yaml`. Others wrap them in other ways, which `runtime.foreign` knows.
 
 A `.pth` is a pickle, and a pickle can run code. PyTorch's restricted unpickler loads it here. It knows a few harmless
 names more, and refuses anything else in the file.
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from config.architectures import Arch, EqRArch, HRMArch, TRMArch
@@ -26,6 +28,7 @@ from config.yaml_file import plain, read_yaml
 from models.layers import sinusoids
 from runtime import checkpoint as ours
 from runtime.files import whole
+from runtime.foreign import released_names, weights_in
 
 # our parameter names -> theirs, without `model.inner.` in front
 _THEIR_NAMES = [
@@ -36,6 +39,13 @@ _THEIR_NAMES = [
 _NOT_STORED_HERE = {"absolute_pos_embedding"}
 # the average leaves out puzzle embeddings and stored starts: the weights have them
 _NOT_AVERAGED = re.compile(r"(puzzle_emb\.weights|[HL]_init|absolute_pos_embedding)$")
+# the modules and classes of their models, and ours; any other has another forward pass until somebody compares it
+_MODELS: dict[str, tuple[type[EqRArch | TRMArch | HRMArch] | None, str]] = {
+    "eqr": (EqRArch, "EqRModel"),
+    "trm": (TRMArch, "TRMModel TinyRecursiveReasoningModel_ACTV1"),
+    "hrm": (HRMArch, "HierarchicalReasoningModel_ACTV1"),
+    "hrm_act_v1": (HRMArch, "HierarchicalReasoningModel_ACTV1"),
+}
 # keys of their arch that change neither weights nor forward pass
 _WITHOUT_MEANING = {"short_name", "H_layers", "no_ACT_continue", "batch_size", "seq_len", "vocab_size"}
 # settings that cannot be changed here
@@ -118,43 +128,71 @@ def _averaged(model: dict[str, Tensor], shadow: dict[str, Tensor], file: Path) -
     return model | shadow
 
 
-def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.replace("_orig_mod.", ""): tensor for key, tensor in weights.items()}
-
-
 def our_arch(theirs: dict[str, Any]) -> tuple[Arch, list[str]]:
     """Our architecture from a released configuration's `arch`, and the keys without a counterpart here.
 
     Raises:
         ValueError: this program does not have the model, or refuses a value.
     """
-    module = str(theirs.get("name", "")).split("@")[0].split(".")[-1]  # "trm", "hrm_act_v1", ...
-    name = module.split("_")[0]
-    kinds: dict[str, Any] = {"eqr": EqRArch, "trm": TRMArch, "hrm": HRMArch}
-    if name not in kinds:
+    module, _, called = str(theirs.get("name", "")).partition("@")  # such as hrm.hrm_act_v1@HierarchicalReas...
+    kind, classes = _MODELS.get(module.split(".")[-1], (None, ""))
+    if kind is None or called not in ("", *classes.split()):
         raise ValueError(f"the checkpoint's arch.name is {theirs.get('name')!r}, which this program does not have")
-    known = kinds[name].model_fields.keys() - {"name", "loss"}
+    known = kind.model_fields.keys() - {"name", "loss"}
     values = {key: value for key, value in theirs.items() if key in known}
     for key, here in _FIXED_HERE.items():
         if theirs.get(key, here) != here:
             raise ValueError(f"the checkpoint's arch.{key} is {theirs[key]!r}, but this program knows only {here!r}")
     loss = theirs.get("loss", {}).get("loss_type", "stablemax_cross_entropy")
     ignored = sorted(theirs.keys() - known - {"name", "loss"} - _WITHOUT_MEANING - _FIXED_HERE.keys())
-    arch = validate(kinds[name], {"name": name, "loss": {"loss_type": loss}, **values})
+    name = module.split(".")[-1].split("_")[0]
+    arch = validate(kind, {"name": name, "loss": {"loss_type": loss}, **values})
     return TypeAdapter(Arch).validate_python(arch), ignored
 
 
 def load(path: str | Path) -> Released:
-    """Reads a released `.pth` without running any code in it.
+    """Reads a checkpoint of another program, a pickle or a .safetensors, without running any code in it.
 
     Raises:
         ValueError: the file is missing or damaged, holds more than plain data, or is not such a checkpoint.
     """
     file = ours.resolve(path)
+    content: Any = _from_safetensors(file) if file.suffix == ".safetensors" else _unpickled(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is not a released checkpoint: it should hold a dict, not {type(content).__name__}")
+    try:
+        given = content.get("config")
+        config = plain(given, f"{file}, config,") if isinstance(given, dict) else _config_beside(file)
+        arch, ignored = our_arch(config["arch"])
+        model = released_names(weights_in(content), file)
+        ema = content.get("ema")
+        return Released(
+            step=int(content.get("step", _step_in_name(file))),
+            arch=arch,
+            data_path=_data_path(config),
+            model=model,
+            ema=_averaged(model, released_names(ema.get("shadow", ema), file), file) if ema else None,
+            ignored=ignored,
+        )
+    except (LookupError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise ValueError(
+            f"{file} is not a released checkpoint: it should hold `model`, `step` and `config` "
+            f"({_first_sentence(error)})"
+        ) from None
+
+
+def _from_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is not a complete checkpoint: {error}") from None
+
+
+def _unpickled(file: Path) -> Any:
     try:
         _require_sound(file)
         with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = re.search(r"(GLOBAL|global) (\S+)", str(error))
         if reason:
@@ -165,28 +203,12 @@ def load(path: str | Path) -> Released:
     except _DAMAGE as error:
         why = _first_sentence(error) if isinstance(error, (RuntimeError, OSError, zipfile.BadZipFile)) else ""
         raise ValueError(f"{file} is no checkpoint, or not a complete one" + (why and f" ({why})")) from None
-    if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
-        content = {"model": content, "config": _config_beside(file), "step": 0}
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is not a released checkpoint: it should hold a dict, not {type(content).__name__}")
-    try:
-        config = plain(content["config"], f"{file}, config,")
-        arch, ignored = our_arch(config["arch"])
-        model = _plain(content["model"])
-        ema = content.get("ema")
-        return Released(
-            step=int(content["step"]),
-            arch=arch,
-            data_path=_data_path(config),
-            model=model,
-            ema=_averaged(model, _plain(ema["shadow"]), file) if ema else None,
-            ignored=ignored,
-        )
-    except (LookupError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
-        raise ValueError(
-            f"{file} is not a released checkpoint: it should hold `model`, `step` and `config` "
-            f"({_first_sentence(error)})"
-        ) from None
+
+
+def _step_in_name(file: Path) -> int:
+    """7 for HRM's and TRM's `step_7`, else 0."""
+    found = re.fullmatch(r"step_(\d{1,9})", file.stem)
+    return int(found[1]) if found else 0
 
 
 def _first_sentence(error: Exception) -> str:
@@ -210,10 +232,13 @@ def _require_sound(file: Path) -> None:
 
 
 def _config_beside(file: Path) -> dict[str, Any]:
-    """The `all_config.yaml` beside a bare state dict of HRM or TRM."""
+    """The `all_config.yaml` beside weights without a configuration, as HRM and TRM write it."""
     beside = file.with_name("all_config.yaml")
     if not beside.is_file():
-        raise ValueError(f"{file} holds only weights, so its configuration should be beside it, in {beside}")
+        raise ValueError(
+            f"{file} is not a checkpoint of this program and holds only weights, so its configuration should be beside "
+            f"it, in {beside}"
+        )
     config = read_yaml(beside)
     if not isinstance(config.get("arch"), dict):
         raise ValueError(f"{beside} should hold a configuration with `arch`")
