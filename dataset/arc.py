@@ -41,12 +41,20 @@ class Task:
 
 
 def read_subset(prefix: str, subset: str) -> list[Task]:
-    """The tasks of `<prefix>_<subset>_challenges.json`, with the answers of `..._solutions.json` if that exists.
+    """The tasks of one of two layouts: Kaggle's two files, or a folder with a file for each task.
+
+    These are `<prefix>_<subset>_challenges.json`, with the answers of `..._solutions.json` if that exists, and
+    `<prefix>/<subset>/**/<task>.json`, as ARC-AGI and ConceptARC publish their tasks.
 
     Raises:
         ValueError: a file is wrong. The sentence names file, task and fault.
     """
     file, solutions_file = (Path(f"{prefix}_{subset}_{kind}.json") for kind in ("challenges", "solutions"))
+    folder = Path(prefix, subset)
+    if not file.exists() and folder.is_dir():
+        return _read_folder(folder)
+    if not file.exists():
+        raise ValueError(f"{file}: no such file, and {folder} is no folder of tasks")
     tasks = [parse_task(file, name, fields) for name, fields in _read_object(file).items()]
     if not solutions_file.exists():
         return tasks
@@ -62,6 +70,17 @@ def read_subset(prefix: str, subset: str) -> list[Task]:
         test = [Example(example.input, output) for example, output in zip(task.test, grids, strict=True)]
         solved.append(Task(task.name, task.train, test))
     return solved
+
+
+def _read_folder(folder: Path) -> list[Task]:
+    files: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*.json")):
+        other = files.setdefault(file.stem, file)
+        if other != file:
+            raise ValueError(f"{file}: the task {file.stem} is also in {other}")
+    if not files:
+        raise ValueError(f"{folder}: holds no tasks (*.json)")
+    return [parse_task(file, name, read_json(file, dict)) for name, file in files.items()]
 
 
 def _read_object(file: Path) -> dict[str, Any]:

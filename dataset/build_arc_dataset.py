@@ -2,6 +2,8 @@
 
     python -m dataset.build_arc_dataset --input-file-prefix arc/arc-agi --output-dir data/arc1-aug-1000 \\
         --subsets training evaluation concept --test-set-name evaluation
+    python -m dataset.build_arc_dataset --input-file-prefix ARC-AGI/data --output-dir data/arc1-aug-1000 \\
+        --subsets training evaluation ../../ConceptARC/corpus --test-set-name evaluation
 """
 
 import argparse
@@ -159,11 +161,12 @@ class Options:
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
-        description="Build a data set of ARC tasks from <prefix>_<subset>_{challenges,solutions}.json.",
+        description="Build a data set of ARC tasks, from <prefix>_<subset>_{challenges,solutions}.json "
+        "or from the folders <prefix>/<subset> with a file for each task.",
         epilog="The test inputs of the test set are the test split; all else is the train split.",
     )
     add = parser.add_argument
-    add("--input-file-prefix", required=True, metavar="P", help="such as arc/arc-agi")
+    add("--input-file-prefix", required=True, metavar="P", help="such as arc/arc-agi or ARC-AGI/data")
     add("--output-dir", type=Path, required=True, help="folder to write")
     add("--subsets", nargs="+", required=True, metavar="NAME", help="such as training evaluation concept")
     add("--test-set-name", required=True, metavar="NAME", help="the subset to test on, one of --subsets")

@@ -169,6 +169,41 @@ def test_without_solutions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert asked == [{"input": cells("7", "0")}] * 2
 
 
+def arc_folders(folder: Path) -> list[str]:
+    """The same tasks as `arc_files` with their answers, in a folder for each subset and a file for each task."""
+    for subset, tasks in TASKS.items():
+        for name, task in tasks.items():
+            tests = [
+                example(test["input"], answer) for test, answer in zip(task["test"], ANSWERS[subset][name], strict=True)
+            ]
+            file = folder / "arc" / subset / f"of {name}" / f"{name}.json"
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps(task | {"test": tests}))
+    return arc_files(folder, {}, {})
+
+
+def test_folders_of_tasks_give_the_same_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in the repositories of ARC-AGI (<subset>/<task>.json) and ConceptARC (<subset>/<concept>/<task>.json)."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "folders").mkdir()
+    build(parse(arc_files(tmp_path / "files")))
+    build(parse(arc_folders(tmp_path / "folders")))
+    sets = [tmp_path / name / "set" for name in ("files", "folders")]
+    files = sorted(path.relative_to(sets[0]) for path in sets[0].rglob("*") if path.is_file())
+    assert len(files) == 14 and all((sets[0] / file).read_bytes() == (sets[1] / file).read_bytes() for file in files)
+    capsys.readouterr()
+    words, train = arc_files(tmp_path / "folders", {}, {}), tmp_path / "folders/arc/train"
+    (train / "a.json").write_text("{}")
+    assert exit_code(main, words) == 2
+    assert f"{train}/of a/a.json: the task a is also in {train}/a.json" in capsys.readouterr().err
+    (train / "a.json").write_text("[]")
+    (train / "of a/a.json").unlink()
+    assert exit_code(main, words) == 2 and "a.json: holds no object" in capsys.readouterr().err
+    (tmp_path / "folders/arc/empty").mkdir()
+    assert exit_code(main, [*words, "--subsets", "eval", "empty"]) == 2
+    assert "arc/empty: holds no tasks (*.json)" in capsys.readouterr().err
+
+
 def test_hash_seeds_do_not_matter(tmp_path: Path) -> None:
     arguments, sets = arc_files(tmp_path), []
     for seed in ("1", "2"):
@@ -230,7 +265,7 @@ def test_faults_of_solutions_are_named(
         ("--seed -1", "--seed -1 is less than 0"),
         ("--subsets train train", "--subsets names train twice"),
         ("--test-set-name other", "--test-set-name other is none of --subsets"),
-        ("--subsets eval other", "arc_other_challenges.json: no such file"),
+        ("--subsets eval other", "arc_other_challenges.json: no such file, and "),
     ],
 )
 def test_what_cannot_be_done_is_said(
