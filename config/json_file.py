@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -57,6 +57,8 @@ def _fault(error: ValidationError, kind: object) -> str:
     where = "".join(f"{part}." for part in first["loc"])[:-1]
     if first["type"] == "json_invalid":
         return f"{where} is not JSON ({first['msg'].removeprefix('Invalid JSON: ')})".lstrip()
+    if first["type"] == "extra_forbidden":
+        return f"has an unknown key {where}"
     if not where:
-        return f"holds no {'list' if kind is list else 'object'}"
+        return f"holds no {'list' if (get_origin(kind) or kind) is list else 'object'}"
     return f"{where} {'is missing' if first['type'] == 'missing' else first['msg'].replace('Input should', 'should')}"

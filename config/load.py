@@ -158,6 +158,12 @@ def load_pretrain(words: list[str]) -> PretrainConfig:
     return validate(PretrainConfig, _compose("cfg_pretrain", words))
 
 
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the changes, also within mappings."""
+    within = {key for key, old in values.items() if isinstance(old, dict) and isinstance(changes.get(key), dict)}
+    return values | changes | {key: _merged(values[key], changes[key]) for key in within}
+
+
 def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     """The configuration of a run that goes on: its own (`base`), changed by `key=value` words.
 
@@ -177,14 +183,15 @@ def resume_config(base: PretrainConfig, words: list[str]) -> PretrainConfig:
     for word in words:
         if word.split("=")[0] in GROUPS:
             raise ValueError(f"{word} cannot change when a run goes on; leave it out, or start a new run")
-    begun = base.model_dump() | {"max_seconds": None, "run_dir": None}
-    values = OmegaConf.create(begun | {"resume": resumed[-1] if resumed else None})
+    changes = OmegaConf.create()
     try:
         for override in _parsed(words):
-            OmegaConf.update(values, override.key_or_group, override.value(), force_add=True)
+            OmegaConf.update(changes, override.key_or_group, override.value(), force_add=True)
     except OmegaConfBaseException as error:
         raise ValueError(_first_line(error)) from None
-    return going_on(base, validate(PretrainConfig, _container(values)))
+    begun = base.model_dump() | {"max_seconds": None, "run_dir": None, "resume": resumed[-1] if resumed else None}
+    # `changes` may ask for the environment (${oc.env:HOME}), but `begun` may not: it may be somebody else's
+    return going_on(base, validate(PretrainConfig, _merged(begun, _container(changes))))
 
 
 def going_on(base: PretrainConfig, changed: PretrainConfig) -> PretrainConfig:

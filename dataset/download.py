@@ -6,6 +6,7 @@ missing ones. The library honours HF_TOKEN (private repositories) and HF_ENDPOIN
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from huggingface_hub import DatasetInfo, HfApi, ModelInfo, hf_hub_download, snap
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
+    HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -48,10 +50,25 @@ def one_sentence(repo: str) -> Iterator[None]:
 
 
 def _described(repo: str, repo_type: str) -> DatasetInfo | ModelInfo:
-    """What the hub says about a repository. It asks once: a hub that is silent here would be silent for minutes."""
+    """What the hub says about a repository. It asks once: a hub that is silent here would be silent for minutes.
+
+    Raises:
+        ValueError: the answer describes no repository.
+    """
     print(f"asking {HfApi().endpoint} for {repo}", file=sys.stderr, flush=True)
     describe = HfApi().dataset_info if repo_type == "dataset" else HfApi().model_info
-    return describe(repo, files_metadata=True, timeout=PATIENCE)
+    try:
+        info = describe(repo, files_metadata=True, timeout=PATIENCE)
+        names = [file.rfilename for file in info.siblings or []]
+        # the library makes a file's name of the commit's
+        wrong = not re.fullmatch("[0-9a-f]{40}", str(info.sha)) or not all(isinstance(name, str) for name in names)
+    except HFValidationError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        wrong = True
+    if wrong:
+        raise ValueError(f"{repo}: {HfApi().endpoint} does not answer as a hub does")
+    return info
 
 
 def fetch_file(repo: str, name: str) -> Path:

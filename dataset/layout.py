@@ -4,25 +4,30 @@
 - `<directory>/test_puzzles.json` (ARC only): the tasks of the test set, with their solutions
 - `<directory>/<split>/dataset.json`: `Metadata`
 - `<directory>/<split>/all__<name>.npy`: the arrays of `Split`
+- `<directory>/SHA256SUMS`: checksums of the files above, which `sha256sum -c` understands. Only builders here write it.
 """
 
 import json
 import os
 import shutil
 import sys
+import tokenize
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from config.fields import Count, Positive
+from config.json_file import read_json
 from config.text import refuse_pointer
+from dataset.checksums import SUMS, require_sums, write_sums
 
 ROOT = Path(__file__).resolve().parents[1]
 ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
-BESIDE_SPLITS = ("identifiers.json", "test_puzzles.json")
+BESIDE_SPLITS = ("identifiers.json", "test_puzzles.json", SUMS)
 BUILDERS = "`python -m dataset.build_NAME_dataset` (sudoku, maze_unique, maze or arc)"
 
 
@@ -35,14 +40,14 @@ class Metadata(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    pad_id: int = Field(ge=0)
-    ignore_label_id: int | None
-    blank_identifier_id: int = Field(ge=0)
-    vocab_size: int = Field(ge=1)
-    seq_len: int = Field(ge=1)
-    num_puzzle_identifiers: int = Field(ge=1)
+    pad_id: Count
+    ignore_label_id: int | None = Field(ge=-(2**31), lt=2**31)
+    blank_identifier_id: Count
+    vocab_size: Positive
+    seq_len: Positive
+    num_puzzle_identifiers: Positive
     total_groups: int = Field(ge=0)
-    mean_puzzle_examples: float = Field(ge=0)
+    mean_puzzle_examples: float = Field(ge=0, allow_inf_nan=False)
     total_puzzles: int | None = None
     sets: list[str]
     total_samples: int | None = None
@@ -105,7 +110,13 @@ def read_split(directory: str | Path, split: str) -> Split:
     arrays = {name: _read_array(folder / f"all__{name}.npy") for name in ARRAYS}
     result = Split(**arrays, metadata=metadata)
     _check(result, folder)
-    return result
+    require_sums(folder.parent, f"{split}/dataset.json", *(f"{split}/all__{name}.npy" for name in ARRAYS))
+    return replace(result, puzzle_indices=_indices(result.puzzle_indices), group_indices=_indices(result.group_indices))
+
+
+def _indices(indices: np.ndarray) -> np.ndarray:
+    """The same indices in memory, and with a sign, so that they can be subtracted."""
+    return np.array(indices, np.int64 if indices.dtype.kind == "u" else indices.dtype)
 
 
 def write_dataset(directory: str | Path, splits: Mapping[str, Split], identifiers: list[str]) -> None:
@@ -172,6 +183,7 @@ def new_dataset(directory: str | Path) -> Iterator[Path]:
     try:
         fresh.mkdir()
         yield fresh
+        write_sums(fresh)
         if target.exists():
             target.rename(old)
         fresh.rename(target)
@@ -205,15 +217,17 @@ def _read_metadata(file: Path) -> Metadata:
     if not file.is_file():
         key = "to use one elsewhere, give dataset.data_path (in an evaluation: dataset_data_path)"
         raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}; {key}")
-    try:
-        metadata = Metadata.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f" ({key})" for key in first["loc"])
-        raise ValueError(f"{file}: {first['msg']}{where}") from error
+    metadata = read_json(file, Metadata)
     if metadata.sets != ["all"]:
         raise ValueError(f'{file}: sets is {metadata.sets}, but only the one set "all" can be read')
     return metadata
+
+
+# what a damaged header makes NumPy raise
+_NO_ARRAY = (
+    *(ValueError, EOFError, TypeError, AttributeError, LookupError, OverflowError, RecursionError, MemoryError),
+    *(SyntaxError, tokenize.TokenError),
+)
 
 
 def _read_array(file: Path) -> np.ndarray:
@@ -221,9 +235,11 @@ def _read_array(file: Path) -> np.ndarray:
         raise ValueError(f"{file}: no such file; a data set is built by {BUILDERS}")
     refuse_pointer(file)
     try:
-        array: np.ndarray = np.load(file, mmap_mode="c", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        array: np.ndarray = np.lib.format.open_memmap(file, mode="c")
+    except _NO_ARRAY as error:
         raise ValueError(f"{file}: is not a complete .npy file ({error})") from error
+    if not array.ndim:
+        raise ValueError(f"{file}: holds a single value instead of a list")
     return array.astype(array.dtype.newbyteorder("="), copy=False)  # PyTorch has no numbers in another byte order
 
 
@@ -256,6 +272,10 @@ def _check(split: Split, folder: Path) -> None:
         require(bool(np.all(indices[:-1] < indices[1:])), name, "does not rise from entry to entry")
         require(int(indices[0]) == 0, name, f"starts at {indices[0]} instead of 0")
         require(int(indices[-1]) == end, name, f"ends at {indices[-1]} instead of {end}")
+    most = int(np.diff(_indices(split.puzzle_indices)).max(initial=0))
+    if meta.mean_puzzle_examples > most * (1 + 1e-6):
+        mean = f"mean_puzzle_examples is {meta.mean_puzzle_examples:g}"
+        raise ValueError(f"{folder / 'dataset.json'}: {mean}, but no puzzle has more than {most} examples")
 
 
 def _write_split(folder: Path, split: Split) -> None:

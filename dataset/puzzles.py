@@ -5,8 +5,9 @@ Shapes: B rows of a batch, S tokens of a puzzle.
 """
 
 import math
+import mmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +68,9 @@ class Puzzles:
             if sum(t.nbytes for t in tensors) < free / 4:
                 tensors = [t.to(device) for t in tensors]
         self._inputs, self._labels, self._puzzle_ids = tensors
+        opened: list[Any] = [array.base for array in (self.split.inputs, self.split.labels)]
+        self._files = {file: file.size() for file in opened if isinstance(file, mmap.mmap)}
+        self._directory = directory
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -82,9 +86,13 @@ class Puzzles:
         return [note] if unscored else []
 
     def rows(self, examples: np.ndarray) -> Batch:
-        """The given examples [B] as a batch on the device."""
+        """The given examples [B] as a batch on the device. Raises ValueError if files have changed meanwhile."""
+        if any(file.size() < size for file, size in self._files.items()):  # reading on would end the process
+            raise ValueError(f"{self._directory}: its files were cut short while they were in use")
         index = torch.from_numpy(examples.astype(np.int64)).to(self._inputs.device, non_blocking=True)
-        rows = (t[index] for t in (self._inputs, self._labels, self._puzzle_ids))
+        rows = [t[index] for t in (self._inputs, self._labels, self._puzzle_ids)]
+        if not self._inputs.is_cuda and any(t.max() >= self.shape.vocab_size for t in rows[:2]):
+            raise ValueError(f"{self._directory}: its files were changed while they were in use")
         inputs, labels, puzzle_ids = (t.to(self.device, non_blocking=True).int() for t in rows)
         if self.ignore_label_id is not None:
             labels = torch.where(labels == self.ignore_label_id, NOT_SCORED, labels)

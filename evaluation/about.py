@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field
 
 from config.architectures import Arch
-from config.fields import Role, keys
+from config.fields import Positive, Role, keys
+from config.json_file import read_json, typed
 from config.schema import EvalConfig
 from dataset.layout import located
 from dataset.puzzles import Puzzles
+from evaluation.results import Facts
 from evaluation.settings import Settings
-from evaluation.units import Plan
+from evaluation.units import Part, Plan
 from models.backend import Backend
 from runtime.load import Loaded
 from runtime.versions import versions
@@ -26,8 +28,8 @@ class About:
     """What is evaluated and how. Parts whose `same` is equal are parts of one evaluation."""
 
     same: dict[str, Any]
-    units: int
-    puzzles: int
+    units: Positive
+    puzzles: Positive
     settings: Settings
     facts: dict[str, Any]
     """For results.json."""
@@ -43,24 +45,37 @@ class About:
         """What differs between two evaluations, in words: the first key of `same`. None for the same evaluation."""
         return _difference(self.same, other.same)
 
+    def fits(self, part: Part) -> bool:
+        """Whether a part on disk can be one of this evaluation's."""
+        return part.unit in range(self.units) and part.tallies.keys() == set(self.settings.depths)
+
     def to_json(self) -> str:
         """The text of about.json."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-_ABOUT = TypeAdapter(About)
-_ARCH: TypeAdapter[Arch] = TypeAdapter(Annotated[Arch, Field(discriminator="name")])
+class _Same(BaseModel):
+    """What `About.same` has for certain."""
+
+    arch: Annotated[Arch, Field(discriminator="name")]
+    backend: str
+    max_puzzles: Positive
 
 
 def read_about(file: Path) -> About:
-    """An about.json. Raises ValueError (of pydantic) if it holds something else."""
-    return _as_now(_ABOUT.validate_json(file.read_bytes()))
+    """An about.json. Raises ValueError if it holds something else, or contradicts itself."""
+    about = read_json(file, About)
+    same = typed(about.same, _Same, f"{file}: same")
+    typed(about.facts, Facts, f"{file}: facts")
+    if same.max_puzzles != about.puzzles:
+        raise ValueError(f"{file}: puzzles is {about.puzzles}, but same.max_puzzles is {same.max_puzzles}")
+    return _as_now(about, same)
 
 
-def _as_now(about: About) -> About:
+def _as_now(about: About, same: _Same) -> About:
     """What an older file says: its model has the defaults of newer keys, and a sentence begins with the backend."""
-    arch = _ARCH.validate_python(about.same["arch"]).model_dump(mode="json")
-    return replace(about, same=about.same | {"arch": arch, "backend": about.same["backend"].split(", ")[0]})
+    now = {"arch": same.arch.model_dump(mode="json"), "backend": same.backend.split(", ")[0]}
+    return replace(about, same=about.same | now)
 
 
 def describe(

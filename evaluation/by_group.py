@@ -41,8 +41,9 @@ def read_outcomes(directory: Path) -> tuple[Outcomes, int]:
     if "examples" not in results:
         raise ValueError(f"{directory} holds no outcome for each puzzle: evaluate with per_puzzle=true")
     outcomes = read_per_puzzle(directory)
-    depths = sorted(map(int, results["metrics"]))
-    examples = evenly_spread(results["examples"], int(results["metrics"][str(depths[0])]["puzzles"]))
+    depths, lines = sorted(map(int, results["metrics"])), len(outcomes["depth"])
+    puzzles = int(results["metrics"][str(depths[0])]["puzzles"])
+    examples = evenly_spread(results["examples"], min(puzzles, lines + 1))
     expected = np.repeat(depths, len(examples)), np.tile(examples, len(depths))
     if not all(map(np.array_equal, (outcomes["depth"], outcomes["example"]), expected)):
         raise ValueError(f"{directory / FILE} does not belong to the results.json beside it, or is not whole")

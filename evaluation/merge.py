@@ -7,6 +7,7 @@ the same, and every unit of work must be there.
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from config.command import command, printable
@@ -16,6 +17,9 @@ from evaluation.partial import Partial
 from evaluation.results import results_table, write_results
 from evaluation.units import Part, metrics_by_depth
 from runtime.files import write_whole
+
+LISTED = 5
+"""Missing units that a sentence names, at most."""
 
 
 def conclude(
@@ -56,10 +60,6 @@ def conclude(
     )
 
 
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-
-
 def merge(directories: Sequence[Path], output: Path) -> None:
     """Writes the results of an evaluation into `output`; its parts lie in these folders.
 
@@ -75,10 +75,11 @@ def merge(directories: Sequence[Path], output: Path) -> None:
             raise ValueError(f"{directory} holds no parts of an evaluation (evaluate into it with shard=1/2, ...)")
         parts |= {part.unit: part for part in partial.parts()}
     assert about is not None
-    missing = [unit for unit in range(about.units) if unit not in parts]
-    if missing:
+    if count := about.units - len(parts):
+        missing = list(islice((unit for unit in range(about.units) if unit not in parts), LISTED))
+        numbers = ", ".join(map(str, missing)) + (f" and {count - LISTED} more" if count > LISTED else "")
         raise ValueError(
-            f"{len(missing)} of {about.units} units of work are missing (numbers {_listed(missing)}): "
+            f"{count} of {about.units} units of work are missing (numbers {numbers}): "
             "a job has not finished, or its folder was not named; the same command with its eval_dir goes on"
         )
     conclude(output, about, list(parts.values()))

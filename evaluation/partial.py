@@ -1,13 +1,16 @@
 """An evaluation on disk while it is under way. What is done survives a kill, and several jobs can share the work.
 
 EVAL_DIR/partial/ holds about.json, which says what is evaluated and how, and units*.jsonl, with a line for each unit
-that is done. Each process appends to a file of its own. A line that a kill cut short does not count.
+that is done. Each process appends to a file of its own. A line ends with its checksum. A line that is damaged, or that
+a kill cut short, does not count: its unit is run again.
 """
 
 import json
 import os
+import re
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,9 +22,10 @@ from config.command import printable
 from evaluation.about import About, read_about
 from evaluation.units import Part
 from runtime.distributed import World
-from runtime.files import claim
+from runtime.files import claim, open_to_write, write_whole
 
 _PART = TypeAdapter(Part)
+_SUMMED = re.compile(rb'(.*), "crc32": (\d+)\}', re.DOTALL)
 
 
 class Partial:
@@ -44,13 +48,16 @@ class Partial:
             return None
         try:
             return read_about(file)
-        except ValueError:
-            raise ValueError(f"{file} is damaged: remove {self._folder}, or give another eval_dir") from None
+        except ValueError as error:
+            why = str(error).removeprefix(f"{file}: ")
+            raise ValueError(f"{file} is damaged: remove {self._folder}, or give another eval_dir ({why})") from None
 
     def parts(self) -> list[Part]:
         """The parts on disk, in the order of their units."""
+        if (about := self.about()) is None:
+            return []
         by_unit = {part.unit: part for file in sorted(self._folder.glob("units*.jsonl")) for part in _read(file)}
-        return [by_unit[unit] for unit in sorted(by_unit)]
+        return [by_unit[unit] for unit in sorted(by_unit) if about.fits(by_unit[unit])]
 
     def has(self, about: About) -> bool:
         """Whether parts of this evaluation are on disk. Raises ValueError for parts of another one."""
@@ -107,17 +114,17 @@ class Partial:
         """Starts an evaluation, or goes on with one and returns its parts."""
         going_on = self.has(about)
         self._made |= not self.directory.exists()
+        if self._folder.is_symlink():
+            raise ValueError(f"{self._folder} should be a folder, but it is a link: remove it")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._claim()
         if not going_on:
-            unfinished = self._folder / f".about.{self._name}.unfinished"  # two shards may begin at the same time
-            unfinished.write_text(about.to_json())
-            os.replace(unfinished, self._folder / "about.json")
+            write_whole(self._folder / "about.json", about.to_json(), self._name)  # two shards may begin together
         return self.parts() if going_on else []
 
     def _claim(self) -> None:
         """Keeps other jobs from this shard for as long as this object, or its process, lives."""
-        self._claimed = open(self._folder / f"{self._name}.lock", "w")
+        self._claimed = open_to_write(self._folder / f"{self._name}.lock", "w")
         shard, shards = self._shard
         what = f"shard {shard}/{shards}" if shards > 1 else "the same evaluation"
         claim(self._claimed, f"another job is at work on {what} in {self.directory}: wait, or give another eval_dir")
@@ -130,7 +137,8 @@ class Partial:
 
     def _own_file(self, world: World) -> IO[str]:
         """The file to which this process appends."""
-        file = open(self._folder / f"units_{self._name}_process{world.rank}of{world.size}.jsonl", "a+")
+        name = f"units_{self._name}_process{world.rank}of{world.size}.jsonl"
+        file = open_to_write(self._folder / name, "a+")
         file.write("\n")  # ends a line that a kill cut short
         return file
 
@@ -152,16 +160,19 @@ class Partial:
 def _append(file: IO[str], part: Part) -> None:
     """Writes a part as one line, and waits until the disk has it."""
     tallies = {str(depth): tally._asdict() for depth, tally in part.tallies.items()}
-    file.write(json.dumps(part._asdict() | {"tallies": tallies}) + "\n")
+    text = json.dumps(part._asdict() | {"tallies": tallies})[:-1]
+    file.write(f'{text}, "crc32": {zlib.crc32(text.encode())}}}\n')
     file.flush()
     os.fsync(file.fileno())
 
 
 def _read(file: Path) -> Iterator[Part]:
-    """The parts in a file."""
-    for line in file.read_bytes().splitlines():
-        try:
-            part = _PART.validate_json(line)
-        except ValidationError:
-            continue  # empty, or cut short
-        yield part
+    """The whole parts in a file. Older files have no checksums."""
+    if not file.is_file():
+        raise ValueError(f"{file} should be a plain file")
+    for line in file.read_bytes().split(b"\n"):
+        summed = _SUMMED.fullmatch(line)
+        if summed and zlib.crc32(summed[1]) != int(summed[2]):
+            continue
+        with suppress(ValidationError):  # empty, or cut short
+            yield _PART.validate_json(summed[1] + b"}" if summed else line)

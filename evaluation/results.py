@@ -7,9 +7,12 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from config.json_file import read_json
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
+from config.fields import Count, Positive
+from config.json_file import read_json, typed
 from runtime.files import fit_for_json, new_directory, write_whole
 
 # column heading -> metric; what observers add comes between the two
@@ -32,6 +35,47 @@ _STREAMING_COLUMNS = {
     "forced": "all/forced",
 }
 _NUMBERS = {"all/residual": ".4f", "all/steps": ".1f", "all/steps_p95": ".0f", "nfe/mean": ".1f", "nfe/p95": ".0f"}
+
+
+class _Read(BaseModel):
+    """A part of a file that others may have written. It may hold more than is read."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Settings(_Read):
+    halt_max_steps: list[Positive] | None = None
+    different_init: Positive
+    split: str = "test"
+    recipe: str | None = None
+    note: str | None = None
+
+
+class _Metrics(_Read):
+    __pydantic_extra__: dict[str, FiniteFloat | None]
+    puzzles: Annotated[float, Field(ge=1, lt=2**31)]
+    exact: Annotated[FiniteFloat, Field(alias="all/exact_accuracy")]
+
+
+class _Evaluated(_Read):
+    checkpoint: str
+    step: Count
+    settings: _Settings
+    examples: Positive | None = None
+
+
+class Facts(_Evaluated):
+    """What an evaluation says of itself, beside its metrics."""
+
+    weights: str
+    dataset: str
+    device: str
+    arch: dict[str, Any]
+    versions: dict[str, str]
+
+
+class _Results(_Evaluated):
+    metrics: dict[Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,8}$")], _Metrics]
 
 
 def _cell(name: str, value: float | None) -> str:
@@ -116,4 +160,7 @@ def read_results(directory: Path) -> dict[str, Any]:
     results = read_json(file, dict)
     if not results.get("metrics"):
         raise ValueError(f"{file} holds no results of an evaluation")
+    depths = typed(results, _Results, str(file)).settings.halt_max_steps
+    if depths is not None and {str(depth) for depth in depths} != results["metrics"].keys():
+        raise ValueError(f"{file}: settings.halt_max_steps is {depths}, but metrics are of {list(results['metrics'])}")
     return results

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from config.command import command
 from config.fields import Role, keys
 from config.json_file import read_json
 from config.schema import EvalConfig, PretrainConfig
 from config.words import choices
+from config.yaml_file import read_yaml
 from evaluation.results import read_results
 from reproduction.records import (
     FROM_ARCH,
@@ -100,13 +99,7 @@ def evaluations_on_the_way(log: Sequence[dict[str, float]]) -> Curve:
 def run_config(directory: Path) -> PretrainConfig:
     """A run's configuration, portable. Raises ValueError, in one sentence that names the file, if there is none."""
     file = directory / "config.yaml"
-    try:
-        values = yaml.safe_load(file.read_text())
-    except (ValueError, yaml.YAMLError):
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} holds no configuration of a run")
-    return portable(typed(PretrainConfig, values, file))
+    return portable(typed(PretrainConfig, read_yaml(file), file))
 
 
 def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:

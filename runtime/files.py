@@ -12,9 +12,12 @@ from typing import IO
 
 
 @contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A place beside `file` to write to. At the end it becomes `file`, or after an error it is removed."""
-    unfinished = file.with_name(f".{file.name}.unfinished")
+def whole(file: Path, writer: str = "") -> Iterator[Path]:
+    """A place beside `file` to write to. At the end it becomes `file`, or after an error it is removed.
+
+    `writer` tells those apart who write the same file at the same time.
+    """
+    unfinished = file.with_name(f".{file.name}.{writer}unfinished")
     unfinished.unlink(missing_ok=True)  # a kill left it, or it is a link, which writing would follow
     try:
         yield unfinished
@@ -36,10 +39,10 @@ def new_directory(wanted: Path) -> Path:
             directory = wanted.with_name(f"{wanted.name}-{n}")
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    with whole(file) as unfinished:
-        unfinished.write_text(text)
+def write_whole(file: Path, content: str | bytes, writer: str = "") -> None:
+    """Writes a file, whole or not at all (`whole`)."""
+    with whole(file, writer) as unfinished:
+        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def open_to_write(file: Path, mode: str) -> IO[str]:

@@ -190,7 +190,7 @@ def test_folders_of_tasks_give_the_same_data(tmp_path: Path, capsys: pytest.Capt
     build(parse(arc_folders(tmp_path / "folders")))
     sets = [tmp_path / name / "set" for name in ("files", "folders")]
     files = sorted(path.relative_to(sets[0]) for path in sets[0].rglob("*") if path.is_file())
-    assert len(files) == 14 and all((sets[0] / file).read_bytes() == (sets[1] / file).read_bytes() for file in files)
+    assert len(files) == 15 and all((sets[0] / file).read_bytes() == (sets[1] / file).read_bytes() for file in files)
     capsys.readouterr()
     words, train = arc_files(tmp_path / "folders", {}, {}), tmp_path / "folders/arc/train"
     (train / "a.json").write_text("{}")
@@ -213,7 +213,7 @@ def test_hash_seeds_do_not_matter(tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stderr
         files = sorted(path for path in (tmp_path / "set").rglob("*") if path.is_file())
         sets.append({path.name + path.parent.name: path.read_bytes() for path in files})
-    assert len(sets[0]) == 14 and sets[0] == sets[1]
+    assert len(sets[0]) == 15 and sets[0] == sets[1]
     build(parse([*arguments, "--seed", "43"]))
     assert (tmp_path / "set/identifiers.json").read_bytes() != sets[0]["identifiers.jsonset"]
 

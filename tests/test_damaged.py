@@ -5,13 +5,16 @@ Every row of the tables is a fault that was once found by mutating files at rand
 
 import io
 import json
+import os
 import pickletools
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, exit_code
@@ -21,6 +24,14 @@ from torch import Tensor
 
 import evaluate
 import pretrain
+from config.yaml_file import read_yaml
+from dataset.layout import read_split
+from dataset.puzzles import Puzzles, TrainingBatches
+from evaluation.merge import merge
+from evaluation.observers.per_puzzle import COLUMNS, read_per_puzzle
+from evaluation.partial import Partial
+from evaluation.results import read_results
+from runtime.run_log import final_step
 
 DEEP = "[" * 100_000
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
@@ -143,6 +154,56 @@ def test_a_wrong_checkpoint_is_one_sentence(name, run, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["last.safetensors", "run"], "nothing was begun"
 
 
+def test_nothing_of_a_checkpoint_is_interpolated(run, tmp_path, monkeypatch, capsys):
+    """Its configuration may be somebody else's, and ask for secrets. The command's own words may."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    with safe_open(run / "last.safetensors", "pt") as file:
+        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    for number, name in enumerate(("p-${oc.env:SECRET}", "${", "???")):
+        setting("project_name", name)(header, tensors)
+        file = tmp_path / str(number) / "last.safetensors"
+        file.parent.mkdir()
+        save_file(tensors, file, header)
+        assert pretrain.configure([f"resume={file}"]).project_name == name
+        assert pretrain.configure([f"resume={file}", "project_name=${oc.env:SECRET}"]).project_name == "hunter2"
+    assert exit_code(pretrain.main, [f"resume={tmp_path / '0'}", "max_steps=6"]) == 0
+    assert not any(b"hunter2" in file.read_bytes() for file in (tmp_path / "0").iterdir())
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", ".config.yaml.unfinished", ".last.safetensors.unfinished"])
+def test_links_in_a_runs_folder_are_not_followed(name, run, tmp_path, capsys):
+    mine, folder = tmp_path / "mine", tmp_path / "run"
+    mine.write_text("precious")
+    folder.mkdir()
+    (folder / "last.safetensors").write_bytes((run / "last.safetensors").read_bytes())
+    (folder / name).symlink_to(mine)
+    code = exit_code(pretrain.main, [f"resume={folder}", "max_steps=6"])
+    assert mine.read_text() == "precious"
+    if name == "metrics.jsonl":
+        assert code == 1 and "metrics.jsonl should be a plain file" in sentence(capsys)
+    else:
+        assert code == 0 and not (folder / name).is_symlink()
+
+
+def test_a_pipe_in_a_runs_folder_is_refused(run, tmp_path, capsys):
+    (tmp_path / "last.safetensors").write_bytes((run / "last.safetensors").read_bytes())
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert exit_code(pretrain.main, [f"resume={tmp_path}", "max_steps=6"]) == 1
+    assert "metrics.jsonl should be a plain file" in sentence(capsys)
+
+
+def test_what_a_terminal_obeys_is_escaped(run, tmp_path, capsys):
+    with safe_open(run / "last.safetensors", "pt") as file:
+        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    config = json.loads(header["config"])
+    config["dataset"]["data_path"] = "\x1b]0;owned\x07\x1b[2J\u202e"
+    save_file(tensors, tmp_path / "last.safetensors", header | {"config": json.dumps(config)})
+    assert exit_code(evaluate.main, [f"checkpoint={tmp_path}"]) == 1
+    printed = capsys.readouterr()
+    assert r"\x1b]0;owned\x07\x1b[2J\u202e" in printed.err
+    assert all(c.isprintable() or c == "\n" for c in printed.err + printed.out)
+
+
 # -- released checkpoints -------------------------------------------------------------------------------------
 
 
@@ -241,3 +302,278 @@ def test_a_wrong_released_checkpoint_is_one_sentence(name, tiny_data, tmp_path, 
     said = sentence(capsys)
     assert str(file) in said and re.search(fault, said), said
     assert not (tmp_path / "eval").exists()
+
+
+# -- data sets ------------------------------------------------------------------------------------------------
+
+
+def npy(header: str) -> bytes:
+    """A .npy file with a header of one's own, and 64 zeros."""
+    text = header.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(64)
+
+
+def arrays(**values: Any) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **values)
+    return out.getvalue()
+
+
+def saved(value: Any) -> bytes:
+    out = io.BytesIO()
+    np.save(out, value)
+    return out.getvalue()
+
+
+HEADERS = {
+    "no dimension": "()",
+    "an endless dimension": f"({10**400},)",
+    "a truth value": "(True, 8)",
+    "a set": "({1}, 8)",
+    "not closed": "(40, 8",
+    "unhashable": "({[]: 1}, 8)",
+    "below 0": "(-1, 8)",
+}
+DATA: dict[str, tuple[str, bytes, str]] = {
+    **{
+        f"a shape of {what}": ("all__inputs.npy", npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {s}}}"), "")
+        for what, s in HEADERS.items()
+    },
+    "an empty file": ("all__labels.npy", b"", "is not a complete .npy file"),
+    "a zip": ("all__labels.npy", arrays(x=np.zeros(3)), "is not a complete .npy file"),
+    "a damaged zip": ("all__labels.npy", b"PK\x03\x04" + bytes(99), "is not a complete .npy file"),
+    "a pickle": ("all__labels.npy", saved(np.array([None])), "is not a complete .npy file"),
+    "one identifier": ("all__puzzle_identifiers.npy", saved(np.int32(0)), "holds a single value"),
+    "deep": ("dataset.json", DEEP.encode(), "is not JSON"),
+}
+METADATA: dict[str, Any] = {
+    "ignore_label_id": 2**70,
+    "mean_puzzle_examples": float("inf"),
+    "vocab_size": 10**400,
+    "sets": [[]],
+}
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path) -> Path:
+    """A data set that somebody else built, without checksums."""
+    shutil.copytree(tiny_data, tmp_path / "data", ignore=shutil.ignore_patterns("SHA256SUMS"))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_wrong_data_set_is_one_sentence(name, data):
+    file, content, fault = DATA[name]
+    (data / "train" / file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{data / 'train' / file}: [^\n]*{fault}[^\n]*$"):
+        read_split(data, "train")
+
+
+@pytest.mark.parametrize("key, value", [*METADATA.items(), ("mean_puzzle_examples", 10**6)])
+def test_wrong_metadata_is_one_sentence(key, value, data):
+    file = data / "train" / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=f"^{file}: [^\n]*{key}[^\n]*$"):
+        read_split(data, "train")
+
+
+def test_indices_without_a_sign_are_read(data, tiny_data):
+    own = TrainingBatches(Puzzles(tiny_data, "train", torch.device("cpu")), 8, 0).examples(1)
+    for name in ("puzzle_indices", "group_indices", "puzzle_identifiers"):
+        file = data / "train" / f"all__{name}.npy"
+        np.save(file, np.load(file).astype(np.uint64))
+    again = TrainingBatches(Puzzles(data, "train", torch.device("cpu")), 8, 0)
+    assert again.examples(1).tolist() == own.tolist() and again.batch(0).puzzle_ids.dtype == torch.int32
+
+
+def test_a_token_that_changed_is_noticed(tiny_data, tmp_path):
+    """Within its range, where only a checksum knows."""
+    shutil.copytree(tiny_data, tmp_path / "data")
+    file = tmp_path / "data" / "test" / "all__labels.npy"
+    labels = np.load(file)
+    np.save(file, labels[::-1])
+    with pytest.raises(ValueError, match=f"^{file}: is damaged, or was changed"):
+        read_split(tmp_path / "data", "test")
+    np.save(file, labels)
+    assert len(read_split(tmp_path / "data", "test").labels) == len(labels)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_data_that_change_while_they_are_in_use_are_noticed(cut, data):
+    file = data / "train" / "all__inputs.npy"
+    puzzles = Puzzles(data, "train", torch.device("cpu"))
+    puzzles.rows(np.arange(3))
+    with open(file, "r+b") as opened:
+        if cut:
+            opened.truncate(140)
+        else:
+            opened.seek(128)
+            opened.write(b"\xff" * 64)
+    with pytest.raises(ValueError, match="while they were in use"):
+        puzzles.rows(np.arange(3))
+
+
+# -- evaluations ----------------------------------------------------------------------------------------------
+
+
+def within(path: str, value: Any) -> Callable[[Any], Any]:
+    """Puts a value into nested objects, or removes what is there (DROP)."""
+
+    def change(content: Any) -> Any:
+        *above, last = path.split("/")
+        place = content
+        for key in above:
+            place = place[key]
+        if value is DROP:
+            del place[last]
+        else:
+            place[last] = value
+        return content
+
+    return change
+
+
+DROP = object()
+RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    **{f"no {key}": (within(key, DROP), key) for key in ("checkpoint", "settings", "step")},
+    "no metrics": (within("metrics", DROP), "no results"),
+    "a checkpoint of numbers": (within("checkpoint", [1]), "checkpoint should be"),
+    "settings of text": (within("settings", "x"), "settings should be"),
+    "metrics of text": (within("metrics", "x"), "metrics should be"),
+    "metrics of lists": (within("metrics/1", [1]), "metrics.1"),
+    "metrics of a word": (within("metrics/first", {}), "metrics.first"),
+    "a metric of text": (within("metrics/1", {"puzzles": 11.0, "all/exact_accuracy": "x"}), "all/exact_accuracy"),
+    "a metric without end": (within("metrics/1", {"puzzles": 11, "all/exact_accuracy": 10**400}), "exact_accuracy"),
+    "no puzzles": (within("metrics/1/puzzles", DROP), "puzzles is missing"),
+    "depth of a number": (within("settings/halt_max_steps", 4), "halt_max_steps should be"),
+    "an endless depth": (within("settings/halt_max_steps", [100_000]), r"halt_max_steps is \[100000\], but metrics"),
+    "examples of text": (within("examples", "x"), "examples should be"),
+    "deep": (lambda content: DEEP, "is not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_wrong_results_are_one_sentence(name, tiny_work, tmp_path):
+    change, fault = RESULTS[name]
+    content = change(json.loads((tiny_work / "one" / "results.json").read_text()))
+    file = tmp_path / "results.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match=f"^{file}[^\n]*{fault}[^\n]*$"):
+        read_results(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_run, tmp_path_factory) -> Path:
+    """One of two shards of an evaluation of four units."""
+    folder = tmp_path_factory.mktemp("parts") / "evaluation"
+    words = [f"checkpoint='{tiny_run}'", "halt_max_steps=[1,2]", "global_batch_size=3", f"eval_dir={folder}"]
+    assert exit_code(evaluate.main, [*words, "shard=1/2"]) == 0
+    return folder
+
+
+ABOUT: dict[str, tuple[Callable[[Any], Any], str]] = {
+    **{f"no {key}": (within(key, DROP), key) for key in ("same", "units", "puzzles", "settings", "facts")},
+    **{
+        f"no facts {key}": (within(f"facts/{key}", DROP), key) for key in ("settings", "checkpoint", "versions", "arch")
+    },
+    "same of text": (within("same", "x"), "same should be"),
+    "no backend": (within("same/backend", DROP), "same: backend"),
+    "another arch": (within("same/arch", {"name": "gpt"}), "same: arch"),
+    "puzzles below 0": (within("puzzles", -1), "puzzles should be"),
+    "other puzzles": (within("puzzles", 12), "puzzles is 12, but"),
+    "deep": (lambda content: DEEP, "is not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", ABOUT)
+def test_a_wrong_about_is_one_sentence(name, parts, tmp_path):
+    change, fault = ABOUT[name]
+    shutil.copytree(parts, tmp_path / "evaluation")
+    file = tmp_path / "evaluation" / "partial" / "about.json"
+    content = change(json.loads(file.read_text()))
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match=f"^{file} is damaged[^\n]*{fault}[^\n]*$"):
+        merge([tmp_path / "evaluation"], tmp_path / "merged")
+
+
+def test_an_endless_evaluation_lacks_units(parts, tmp_path):
+    shutil.copytree(parts, tmp_path / "evaluation")
+    file = tmp_path / "evaluation" / "partial" / "about.json"
+    file.write_text(json.dumps(within("units", 10**9)(json.loads(file.read_text()))))
+    with pytest.raises(ValueError, match=r"\(numbers 1, 3, 4, 5, 6 and 999999993 more\)"):
+        merge([tmp_path / "evaluation"], tmp_path / "merged")
+
+
+def lines(parts: Path) -> tuple[Path, list[bytes]]:
+    [file] = (parts / "partial").glob("units*.jsonl")
+    return file, [line for line in file.read_bytes().split(b"\n") if line]
+
+
+def test_a_digit_that_changed_is_noticed(parts, tmp_path):
+    """In every place of a line: its unit counts as missing, and is run again."""
+    _, [line, *_] = lines(parts)
+    assert len(Partial(parts).parts()) == 2
+    shutil.copytree(parts, tmp_path / "evaluation")
+    file, whole = lines(tmp_path / "evaluation")
+    places = [match.start() for match in re.finditer(rb"\d", line)]
+    for place in places[:: len(places) // 40]:
+        digit = b"%d" % ((int(line[place : place + 1]) + 1) % 10)
+        file.write_bytes(b"\n".join([line[:place] + digit + line[place + 1 :], *whole[1:], b""]))
+        assert [part.unit for part in Partial(tmp_path / "evaluation").parts()] == [2], place
+
+
+def older(line: bytes, **changes: Any) -> bytes:
+    """A line as it was written before lines had checksums, with other values."""
+    values = json.loads(line)
+    del values["crc32"]
+    return json.dumps(values | changes).encode()
+
+
+def test_lines_without_checksums_are_read_unless_they_cannot_be_parts(parts, tmp_path):
+    shutil.copytree(parts, tmp_path / "evaluation")
+    file, [line, *others] = lines(tmp_path / "evaluation")
+    file.write_bytes(b"\n".join([older(line), *others]))
+    assert Partial(tmp_path / "evaluation").parts() == Partial(parts).parts()
+    wrong = [older(line, unit=unit) for unit in (-1, 999, 10**40)] + [older(line, tallies={}), b"[" * 10_000]
+    file.write_bytes(b"\n".join([*wrong, *others]))
+    assert [part.unit for part in Partial(tmp_path / "evaluation").parts()] == [2]
+
+
+def test_pipes_and_links_in_an_evaluations_folder_are_refused(parts, tmp_path, tiny_run, capsys):
+    shutil.copytree(parts, tmp_path / "evaluation")
+    file, _ = lines(tmp_path / "evaluation")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ValueError, match=f"^{file} should be a plain file$"):
+        Partial(tmp_path / "evaluation").parts()
+    words = [f"checkpoint='{tiny_run}'", "halt_max_steps=1", f"eval_dir={tmp_path / 'linked'}"]
+    (tmp_path / "linked" / "partial").mkdir(parents=True)
+    (tmp_path / "linked" / "partial" / "shard1of1.lock").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine").write_text("precious")
+    assert exit_code(evaluate.main, words) == 1 and "should be a plain file" in sentence(capsys)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_number_without_end_in_a_csv_is_one_sentence(tmp_path):
+    (tmp_path / "per_puzzle.csv").write_text(",".join(COLUMNS) + f"\n1,0,1,1,{'9' * 400},1,1\n")
+    with pytest.raises(ValueError, match="line 2: holds something else than whole numbers"):
+        read_per_puzzle(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"step": "x"}', '{"step": -1}', DEEP])
+def test_a_wrong_final_json_is_one_sentence(text, tmp_path):
+    (tmp_path / "final.json").write_text(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'final.json'}: [^\n]*$"):
+        final_step(tmp_path)
+
+
+def test_a_deep_or_endless_yaml_is_one_sentence(tmp_path):
+    file = tmp_path / "config.yaml"
+    aliases = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
+    for text in ("{a: " * 20_000, "arch: " + "[" * 5000 + "]" * 5000, aliases, "[]", "a: 2001-01-01", "\0", None):
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
+        with pytest.raises(ValueError, match=f"^{file}[^\n]*$"):
+            read_yaml(file)

@@ -11,7 +11,7 @@ import pytest
 from conftest import exit_code
 
 from config.command import unwinding
-from dataset.layout import ARRAYS, Split, located, new_dataset, puzzle_split, read_split, write_dataset
+from dataset.layout import ARRAYS, SUMS, Split, located, new_dataset, puzzle_split, read_split, write_dataset
 
 EXPECTED = json.loads((Path(__file__).parent / "golden/datasets/expected.json").read_text())
 
@@ -32,7 +32,7 @@ def test_what_is_written_can_be_read(written: Path) -> None:
         read = read_split(written, name)
         assert read.metadata == split.metadata
         for array in ARRAYS:
-            assert isinstance(vars(read)[array], np.memmap)
+            assert isinstance(vars(read)[array], np.memmap) or "indices" in array
             np.testing.assert_array_equal(vars(read)[array], vars(split)[array])
             assert vars(read)[array].dtype == vars(split)[array].dtype
     assert json.loads((written / "identifiers.json").read_text()) == ["<blank>"]
@@ -129,9 +129,9 @@ def blank_below_zero(folder: Path) -> None:
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "dataset.json").unlink(), r"dataset.json: no such file.*build_NAME_dataset"),
-    (lambda folder: (folder / "dataset.json").write_text("{"), r"dataset.json: Invalid JSON"),
+    (lambda folder: (folder / "dataset.json").write_text("{"), r"dataset.json: is not JSON"),
     (change_metadata(sets=["all", "hard"]), r"dataset.json: .*only the one set"),
-    (change_metadata(seq_len="four"), r"dataset.json: .*valid integer.* \(seq_len\)"),
+    (change_metadata(seq_len="four"), r"dataset.json: seq_len should be a valid integer"),
     (lambda folder: (folder / "all__labels.npy").write_bytes(POINTER), r"all__labels.npy is a Git LFS pointer"),
     (change_metadata(seq_len=5), r"all__inputs.npy: has shape \[6, 4\] instead of \[6, 5\]"),
     (change_metadata(vocab_size=4), r"all__inputs.npy: has values from 0 to 4 instead of 0 to 3"),
@@ -169,6 +169,7 @@ def test_a_split_that_was_never_built_says_how_to_build_it(tmp_path: Path) -> No
 def test_keys_of_other_builders_are_passed_over(written: Path) -> None:
     """As the released programs do."""
     own = read_split(written, "train").metadata
+    (written / SUMS).unlink()
     change_metadata(builder="another", colour=1)(written / "train")
     assert read_split(written, "train").metadata == own
 
@@ -176,6 +177,7 @@ def test_keys_of_other_builders_are_passed_over(written: Path) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_any_order_of_bytes_is_read(order: str, written: Path) -> None:
     own = small_split()
+    (written / SUMS).unlink()
     for name in ("inputs", "puzzle_indices"):
         change_array(name, lambda a: a.astype(np.dtype("int64").newbyteorder(order)))(written / "train")
     again = read_split(written, "train")

@@ -12,6 +12,7 @@ from evaluation.drawing import curves, pictures
 from evaluation.drawing.board_pictures import boards
 from evaluation.drawing.sample import Sample, config_of, take_sample
 from evaluation.results import read_results
+from runtime.files import write_whole
 from runtime.run_log import METRICS
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def write_page(directory: Path, output: Path, puzzles: int, ratings: Path | None
             parts.append((picture, file.getvalue()))
     output.mkdir(parents=True, exist_ok=True)
     for picture, png in parts:
-        (output / f"{picture.name}.png").write_bytes(png)
+        write_whole(output / f"{picture.name}.png", png)
     page = output / "index.html"
-    page.write_text(_html("/".join(directory.resolve().parts[-2:]), facts, parts, left_out), encoding="utf-8")
+    write_whole(page, _html("/".join(directory.resolve().parts[-2:]), facts, parts, left_out))
     return page

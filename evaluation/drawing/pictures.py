@@ -233,7 +233,7 @@ def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
         chosen = chosen if chosen in by_depth[depths[0]] else "all/exact_accuracy"
         look = {"color": colour, "marker": marker}
         which = ", best converged" if "top1" in chosen else ""
-        left.plot(depths, [by_depth[depth][chosen] for depth in depths], **look, label=f"breadth {breadth}{which}")
+        left.plot(depths, [by_depth[depth].get(chosen) for depth in depths], **look, label=f"breadth {breadth}{which}")
         settled = [depth for depth in depths if by_depth[depth].get("all/residual") is not None]
         right.plot(settled, [by_depth[depth]["all/residual"] for depth in settled], **look, label=f"breadth {breadth}")
     for axes in (left, right):

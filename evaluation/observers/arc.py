@@ -17,6 +17,7 @@ import numpy as np
 from config.json_file import read_json
 from config.schema import EvalConfig
 from dataset.arc import Task, crop, pack, parse_task, split_name, unpack
+from dataset.checksums import require_sums
 from dataset.puzzles import Puzzles
 from evaluation.observations import Findings, Observation
 
@@ -93,8 +94,10 @@ class Votes:
         for file in (names_file, tasks_file):
             if not file.is_file():
                 raise ValueError(f"{file}: no such file; ARC data is built by `python -m dataset.build_arc_dataset`")
+        require_sums(Path(directory), names_file.name, tasks_file.name)
         tasks = read_json(tasks_file, dict).items()
-        return cls(read_json(names_file, list), {name: parse_task(tasks_file, name, fields) for name, fields in tasks})
+        names = read_json(names_file, list[str])
+        return cls(names, {name: parse_task(tasks_file, name, fields) for name, fields in tasks})
 
     def add(
         self, inputs_NS: np.ndarray, predictions_NS: np.ndarray, puzzle_ids_N: np.ndarray, q_halt_N: np.ndarray
@@ -109,6 +112,8 @@ class Votes:
         for puzzle_id, question_grid, answer_grid, confidence in rows:
             if puzzle_id == 0:
                 continue
+            if puzzle_id >= len(self._names):
+                raise ValueError(f"identifiers.json: has no name for the puzzle identifier {puzzle_id}")
             name = self._names[puzzle_id]
             task, augmentation = split_name(name)
             question = task, pack(augmentation.undo(question_grid))

@@ -86,7 +86,7 @@ def read_per_puzzle(directory: Path) -> dict[str, np.ndarray]:
     lines: list[list[float]] = []
     for number, (*others, best) in csv_rows(file, COLUMNS):
         try:
-            lines.append([*map(int, others), int(best) if best else np.nan])
-        except ValueError:
+            lines.append([*(float(int(other)) for other in others), float(int(best)) if best else np.nan])
+        except (ValueError, OverflowError):
             raise ValueError(f"{file}, line {number}: holds something else than whole numbers") from None
     return dict(zip(COLUMNS, np.array(lines, float).reshape(-1, len(COLUMNS)).T, strict=True))
