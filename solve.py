@@ -6,14 +6,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-try:
-    from config.command import command
-    from solving.gif import write_gif
-    from solving.reading import as_they_come, read_from
-    from solving.verdict import AT_A_TIME, EXIT_CODES, Verdict, verdicts
-    from solving.watch import play
-except ModuleNotFoundError as error:
-    sys.exit(f"error: {sys.executable} has no {error.name}: bash scripts/install.sh makes .venv/bin/python with it")
+from config.command import command
+from solving.gif import write_gif
+from solving.reading import as_they_come, read_from
+from solving.verdict import AT_A_TIME, EXIT_CODES, Verdict, verdicts
+from solving.watch import play
 
 
 def parse(words: list[str]) -> argparse.Namespace:

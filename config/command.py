@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from config.system import ENDING, SIGPIPE
+
 _OTHERS_FIRST = 3.0  # seconds
 
 
 @contextmanager
-def command(mistake: int = 1, unread: int = 128 + signal.SIGPIPE) -> Iterator[None]:
+def command(mistake: int = 1, unread: int = 128 + SIGPIPE) -> Iterator[None]:
     """Ends a command line as the table says; for `with`, or to decorate a main function.
 
     Args:
@@ -76,8 +78,7 @@ def unwinding() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    handlers = {number: signal.getsignal(number) for number in ENDING if signal.getsignal(number) != signal.SIG_IGN}
     for number in handlers:
         signal.signal(number, end)
     try:

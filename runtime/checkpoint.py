@@ -99,7 +99,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         except SafetensorError as error:
             raise OSError(f"{path} was not written: {error}") from None
         os.chmod(unfinished, 0o666 & ~_umask())  # safetensors makes a file that only its owner can read
-        with open(unfinished, "rb") as file:
+        with open(unfinished, "r+b") as file:
             os.fsync(file.fileno())
 
 

@@ -1,7 +1,6 @@
 """Writes files whole or not at all, opens those of a folder that came from others, makes new folders, locks files."""
 
 import errno
-import fcntl
 import math
 import os
 import stat
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from config.system import PLAIN_FILE, lock
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def open_to_write(file: Path, mode: str) -> IO[str]:
     """
 
     def opener(path: str, flags: int) -> int:
-        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        number = os.open(path, flags | PLAIN_FILE, 0o666)
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
             raise OSError(errno.ENXIO, "no plain file")
@@ -77,8 +78,6 @@ def fit_for_json(values: dict[str, float]) -> dict[str, float | None]:
 def claim(file: IO[str], refusal: str) -> None:
     """Locks a file for as long as it is open. Raises ValueError(refusal) if another process has it locked."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError:
         raise ValueError(refusal) from None
-    except OSError:
-        pass  # a file system without locks

@@ -1,15 +1,23 @@
-# To be sourced. Sets `root`, and `python`: an active virtual environment's, else .venv's, else python3. Programs find
-# this repository's packages from any folder. `launch` runs a program in NPROC_PER_NODE processes (default 1)
-# on each of NNODES hosts (default 1).
+# To be sourced. Sets `root`, and `python`: the first that has the packages, of an active virtual environment, of .venv
+# and of the PATH, as conda's is. Programs find this repository's packages from any folder. `launch` runs a program in
+# NPROC_PER_NODE processes (default 1) on each of NNODES hosts (default 1).
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-if [ -n "${VIRTUAL_ENV:-}" ]; then python=$VIRTUAL_ENV/bin/python
-elif [ -x "$root/.venv/bin/python" ]; then python=$root/.venv/bin/python
-else
-  python=python3
-  python3 -c 'import hydra, pydantic, torch' 2>/dev/null ||
-    { echo "error: no environment has the packages that pyproject.toml lists; bash scripts/install.sh makes one" >&2; exit 1; }
-fi
+
+has_packages() {
+  "$1" -c 'import sys; from importlib.util import find_spec as f; sys.exit(not all(map(f, ["hydra", "pydantic", "torch"])))' \
+    >/dev/null 2>&1
+}
+
+active=${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}
+for python in ${active:+"$active"} "$root/.venv/bin/python" python3; do
+  ! has_packages "$python" || break
+  python=
+done
+[ -n "$python" ] ||
+  { echo "error: no Python has the packages that pyproject.toml lists; bash scripts/install.sh makes one that has" >&2; exit 1; }
+[ "$python" = "${active:-$python}" ] ||
+  echo "note: $active lacks packages that pyproject.toml lists; using $python" >&2
 
 refuse() { echo "error: $1" >&2; exit 1; }
 

@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,15 @@ def test_a_reader_may_go_away(how, code):
     assert done.stderr == "" and done.stdout.split() == ["more", str(code)]
 
 
+@pytest.mark.parametrize("program", ["solve.py", "pretrain.py", "evaluate.py", "-m dataset.build_maze_dataset"])
+def test_what_python_lacks_is_named(program):
+    """As if the virtual environment were not active."""
+    words = [sys.executable, "-E", "-S", *program.split()]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    sentence = r"error: \S+ has no \w+: bash scripts/install.sh makes .venv/bin/python with it\n"
+    assert done.returncode == 1 and re.fullmatch(sentence, done.stderr), done.stderr
+
+
 def script(name: str, *words: str, venv: str | Path = sys.prefix, cwd: Path = ROOT, **environment: str):
     """Runs a script in an environment whose interpreter is that of the virtual environment `venv`."""
     inherited = {key: value for key, value in os.environ.items() if key != "NPROC_PER_NODE"}
@@ -107,6 +117,28 @@ def test_an_experiment_may_be_written_in_three_ways(echo, experiment, tmp_path):
     for cwd in (ROOT, tmp_path):
         run = script("train.sh", experiment, "lr=1e-3", "run_name=a b", venv=echo, cwd=cwd)
         assert run.stdout.splitlines() == [str(ROOT / "pretrain.py"), "train=quickstart", "lr=1e-3", "run_name=a b"]
+
+
+@pytest.mark.parametrize("active", ["gone", "without packages"])
+def test_an_environment_without_the_packages_is_passed_over(active, tmp_path):
+    """A virtual environment of something else is active. Its Python says so where there is no .venv either."""
+    copy, other = tmp_path / "repository", tmp_path / "other"
+    shutil.copytree(ROOT / "scripts", copy / "scripts")
+    (copy / "solve.py").touch()
+    if active != "gone":
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(other)], check=True)
+    words = ["bash", str(copy / "scripts" / "train.sh"), "quickstart"]
+    paths = f"{other}/bin:/usr/bin:/bin"
+    done = subprocess.run(words, capture_output=True, text=True, env={"VIRTUAL_ENV": str(other), "PATH": paths})
+    assert done.returncode == 1 and done.stderr.startswith("error: no Python has the packages"), done.stderr
+    assert done.stderr.count("\n") == 1
+    own = copy / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text('#!/bin/sh\necho "$@"\n')
+    own.chmod(0o755)
+    done = subprocess.run(words, capture_output=True, text=True, env={"VIRTUAL_ENV": str(other), "PATH": paths})
+    assert done.stdout == f"{copy}/pretrain.py train=quickstart\n"
+    assert done.stderr == f"note: {other}/bin/python lacks packages that pyproject.toml lists; using {own}\n"
 
 
 def test_words_may_stand_alone(echo):

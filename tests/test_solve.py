@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,14 +216,6 @@ def test_no_solution_and_several(run, puzzles, capsys):
 def test_a_mistake_is_one_sentence(words, sentence, capsys):
     code, out, err = told(capsys, *words)
     assert (code, out, err.count("\n")) == (1, "", 1) and err.startswith(sentence), err
-
-
-def test_what_python_lacks_is_named():
-    """As if the virtual environment were not active."""
-    done = subprocess.run([sys.executable, "-E", "-S", str(ROOT / "solve.py")], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    sentence = r"error: \S+ has no \w+: bash scripts/install.sh makes .venv/bin/python with it\n"
-    assert re.fullmatch(sentence, done.stderr), done.stderr
 
 
 def test_mistakes_in_options_do_not_look_like_wrong_answers(capsys):

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from config.system import ENDING, SIGALRM, signals
 from models.losses import Metrics
 from runtime import joining
 from runtime.run_log import read_metrics
@@ -37,22 +39,21 @@ class Stopped(SystemExit):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(0 if number == signal.SIGALRM else 128 + number)
+        super().__init__(0 if number == SIGALRM else 128 + number)
 
 
 @contextmanager
 def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
-    """Within this block a list notes SIGINT, SIGTERM and SIGHUP, and SIGALRM, which comes after so many seconds.
+    """Within this block a list notes SIGINT, SIGTERM and SIGHUP, and after so many seconds SIGALRM, as if it came.
 
     A signal that comes again after ONE_REQUEST acts as it did before, but not under torchrun, whose agent passes on
     what it gets itself. If the program ignores SIGHUP (nohup), it still does.
     """
     noted: list[int] = []
     first: dict[int, float] = {}
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (*ENDING, *signals("SIGALRM"))}
+    for ignored in [number for number in signals("SIGHUP") if before[number] is signal.SIG_IGN]:
+        del before[ignored]
 
     def note(number: int, _: FrameType | None) -> None:
         now = time.monotonic()
@@ -64,11 +65,14 @@ def _noting_signals(seconds: float | None) -> Iterator[list[int]]:
 
     for number in before:
         signal.signal(number, note)
-    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    alarm = threading.Timer(min(seconds or 0, threading.TIMEOUT_MAX), noted.append, [SIGALRM])
+    alarm.daemon = True
+    if seconds:
+        alarm.start()
     try:
         yield noted
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        alarm.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
