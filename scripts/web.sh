@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The page that solves in the browser (docs/web.md): builds it into web/dist and serves it on localhost.
+#   bash scripts/web.sh [PORT]     default 8000
+#   bash scripts/web.sh --check    builds, tests in headless Chromium, and exits
+# Once built, it needs no network.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/_environment.sh
+case ${1:-8000} in
+  --check | [0-9]*) ;;
+  *) echo "error: give a port or --check, not '$1'" >&2; exit 1 ;;
+esac
+node -e 'process.exit(parseInt(process.version.slice(1)) < 18 ? 1 : 0)' 2>/dev/null ||
+  { echo "error: Node.js 18 or newer is needed (on Debian and Ubuntu: apt install nodejs npm)" >&2; exit 1; }
+
+[ web/node_modules/.package-lock.json -nt web/package-lock.json ] ||
+  npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+mkdir -p web/dist/models
+model() {  # the name of a task, its checkpoint
+  local file=web/dist/models/$1.onnx checkpoint=checkpoints/$2/last.safetensors
+  [ "$file" -nt "$checkpoint" ] && [ "$file" -nt solving/export.py ] ||
+    "$python" -m solving.export "$checkpoint" "$file" --precision float16 >&2
+}
+model sudoku sudoku
+model maze maze_unique_small
+node web/build.mjs
+
+[ "${1:-}" = --check ] || exec node web/serve.mjs "${1:-8000}"
+PYTHON=$python exec node --test web/tests/*.js
