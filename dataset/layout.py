@@ -273,7 +273,7 @@ def _check(split: Split, folder: Path) -> None:
         require(int(indices[0]) == 0, name, f"starts at {indices[0]} instead of 0")
         require(int(indices[-1]) == end, name, f"ends at {indices[-1]} instead of {end}")
     most = int(np.diff(_indices(split.puzzle_indices)).max(initial=0))
-    if meta.mean_puzzle_examples > most * (1 + 1e-6):
+    if most and meta.mean_puzzle_examples > most * (1 + 1e-6):
         mean = f"mean_puzzle_examples is {meta.mean_puzzle_examples:g}"
         raise ValueError(f"{folder / 'dataset.json'}: {mean}, but no puzzle has more than {most} examples")
 
