@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,6 +46,7 @@ class Hub(ThreadingHTTPServer):
         self.requests: list[tuple[str, str | None]] = []  # file, Range
         self.stall: threading.Event | None = None  # where set: send half of a big file, then wait for it
         self.stalled = threading.Event()
+        self.described: bytes | None = None  # where set: the answer to what a repository is
 
     @property
     def url(self) -> str:
@@ -74,6 +76,8 @@ class Answer(BaseHTTPRequestHandler):
         elif rest[:1] == ["tree"]:
             tree = [{"type": "file", "path": name, "size": len(c), "oid": etag(c)} for name, c in FILES[repo].items()]
             self.reply(200, json.dumps(tree).encode())
+        elif self.server.described is not None:
+            self.reply(200, self.server.described)
         else:
             siblings = [{"rfilename": name, "size": len(content)} for name, content in FILES[repo].items()]
             info = {"id": repo.split("/", 1)[1], "sha": COMMIT, "siblings": siblings}
@@ -281,6 +285,33 @@ def test_a_silent_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ValueError, match="^me/csv: cannot be read from the hub [(]timed out[)]$"):
             ask()
     assert asked == [("me/csv", PATIENCE)] * 3 and PATIENCE <= 10
+
+
+def info(sha: object = COMMIT, siblings: object = ()) -> bytes:
+    return json.dumps({"id": "me/data", "sha": sha, "siblings": siblings}).encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        info("../../../../../../settings"),
+        info(COMMIT + "\n"),
+        info(None),
+        info(siblings=[{"size": 1}]),
+        info(siblings=[{"rfilename": 1}]),
+        info(siblings=1),
+        *(b"[]", b"{}", b"null", b"<html>", b"[" * 100_000, b""),
+    ],
+)
+def test_a_hub_that_answers_as_none_does_is_one_sentence(
+    hub: Hub, answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit's name becomes part of a file's name in the library."""
+    hub.described = answer
+    monkeypatch.setattr("dataset.download.HfApi", partial(HfApi, endpoint=hub.url))
+    with pytest.raises(ValueError, match=f"^me/data: {hub.url} does not answer as a hub does$"):
+        fetch_all("me/data", "dataset", tmp_path / "data")
+    assert not list(tmp_path.iterdir())
 
 
 def test_sudoku_is_built_from_the_hub(hub: Hub, tmp_path: Path) -> None:
