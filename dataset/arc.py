@@ -15,13 +15,20 @@ import numpy as np
 
 from config.json_file import read_json
 from dataset.dihedral import INVERSES, SYMMETRIES, dihedral
+from dataset.layout import Split
 
 SIDE, COLOURS = 30, 10
 SEQ_LEN = SIDE * SIDE
 PAD, END, FIRST_COLOUR = 0, 1, 2  # tokens
 VOCAB_SIZE = FIRST_COLOUR + COLOURS
 SEPARATOR = "|||"
+TASKS = "test_puzzles.json"
+"""The tasks of the test set, beside the splits. Only ARC data sets have this file."""
 PATIENCE = 5  # most draws per augmentation
+
+
+NOT_KNOWN = np.zeros((1, 1), np.uint8)
+"""Stands for an unknown answer, so that the test example can still be asked."""
 
 
 class Example(NamedTuple):
@@ -250,3 +257,31 @@ def crop(tokens_NS: np.ndarray) -> list[np.ndarray]:
         board[:height, : width[height - 1]].astype(np.uint8)
         for board, height, width in zip(colours, heights, widths, strict=True)
     ]
+
+
+def unanswered(directory: str | Path, split: Split) -> np.ndarray:
+    """Which examples of a split have `NOT_KNOWN` in place of their answer, bool [E].
+
+    An answer that looks like it counts as known if the data set's tasks hold it, but not if all answers look like it.
+
+    Raises:
+        ValueError: a file that names the tasks is wrong.
+    """
+    nothing_E, tasks_file = np.zeros(len(split.labels), bool), Path(directory, TASKS)
+    if (split.metadata.seq_len, split.metadata.vocab_size) != (SEQ_LEN, VOCAB_SIZE) or not tasks_file.is_file():
+        return nothing_E
+    [stand_in_S] = encode(NOT_KNOWN, [IDENTITY])
+    alike_E = nothing_E.copy()
+    for first in range(0, len(alike_E), 10_000):
+        rows = slice(first, first + 10_000)
+        alike_E[rows] = (split.labels[rows] == stand_in_S).all(1)
+    if not alike_E.any() or alike_E.all():
+        return alike_E
+    names, tasks = read_json(Path(directory, "identifiers.json"), list), read_json(tasks_file, dict)
+    parsed = {name: parse_task(tasks_file, name, fields) for name, fields in tasks.items()}
+    for example in np.flatnonzero(alike_E):
+        puzzle = int(np.searchsorted(split.puzzle_indices, example, side="right")) - 1
+        task = parsed.get(split_name(names[split.puzzle_identifiers[puzzle]])[0])
+        index = int(example - split.puzzle_indices[puzzle])
+        alike_E[example] = task is None or index >= len(task.test) or task.test[index].output is None
+    return alike_E

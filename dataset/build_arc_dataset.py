@@ -18,6 +18,7 @@ import numpy as np
 
 from config.command import command, unwinding
 from dataset.arc import (
+    NOT_KNOWN,
     SEQ_LEN,
     SIDE,
     VOCAB_SIZE,
@@ -33,9 +34,6 @@ from dataset.arc import (
 from dataset.dihedral import SWAPPING
 from dataset.layout import Metadata, check_replaceable, new_dataset
 from dataset.progress import counted
-
-NOT_KNOWN = np.zeros((1, 1), np.uint8)
-"""Stands for an unknown answer, so that the test example can still be asked."""
 
 Tokens = tuple[np.ndarray, np.ndarray]
 """Questions and answers of a task, [K, E, S] uint8 each: K augmentations of E examples."""
@@ -211,6 +209,9 @@ def build(options: Options) -> None:
     learned = [task for subset, tasks in subsets.items() if subset != options.test_set_name for task in tasks]
     if unsolved := sum(example.output is None for task in learned for example in task.test):
         note = f"{unsolved} test inputs of the training subsets have no solution: they are left out"
+        print(f"note: {note}", file=sys.stderr)
+    if unknown := sum(example.output is None for task in subsets[options.test_set_name] for example in task.test):
+        note = f"{unknown} test inputs of the test set have no solution: they are asked, but in no accuracy or loss"
         print(f"note: {note}", file=sys.stderr)
     rng = np.random.default_rng(options.seed)
     identifiers = ["<blank>"]

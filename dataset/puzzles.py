@@ -15,10 +15,11 @@ from torch import Tensor
 
 from config.fields import Positive
 from config.schema import PretrainConfig
+from dataset.arc import unanswered
 from dataset.layout import Split, read_split, require_one_shape
 
-NOT_SCORED = -100
-"""Replaces `ignore_label_id` in a batch: labels below 0 are not scored."""
+NOT_SCORED, UNANSWERED = -100, -101
+"""Labels below 0 are not scored. The first replaces `ignore_label_id` in a batch, the second an unknown answer."""
 
 
 JOINED = 2**24
@@ -60,6 +61,8 @@ class Puzzles:
         metadata = self.split.metadata
         self.shape = PuzzleShape(metadata.seq_len, metadata.vocab_size, metadata.num_puzzle_identifiers)
         self.ignore_label_id = metadata.ignore_label_id
+        nothing_E = np.zeros(len(self.split.inputs), bool)
+        self.unanswered_E = unanswered(directory, self.split) if split == "test" else nothing_E
         examples = np.diff(self.split.puzzle_indices)
         puzzle_ids = np.repeat(self.split.puzzle_identifiers, examples).astype(np.int32)
         tensors = [torch.from_numpy(a) for a in (self.split.inputs, self.split.labels, puzzle_ids)]
@@ -77,13 +80,17 @@ class Puzzles:
         return len(self._inputs)
 
     def notes(self, examples: np.ndarray) -> list[str]:
-        """A sentence for the user if some of these examples have no scored token; else none."""
+        """Sentences for the user if some of these examples have no known answer, or no scored token."""
         unscored = 0
         for start in range(0, len(examples), 10_000):
             labels = self.split.labels[examples[start : start + 10_000]]
             unscored += int(((labels == self.ignore_label_id) | (labels < 0)).all(1).sum())
-        note = f"{unscored} of the {len(examples)} puzzles have no scored token: they count as solved"
-        return [note] if unscored else []
+        unknown = int(self.unanswered_E[examples].sum())
+        counted = {
+            f"{unknown} of the {len(examples)} puzzles have no known answer: they are in no accuracy or loss": unknown,
+            f"{unscored} of the {len(examples)} puzzles have no scored token: they count as solved": unscored,
+        }
+        return [note for note, count in counted.items() if count]
 
     def rows(self, examples: np.ndarray) -> Batch:
         """The given examples [B] as a batch on the device. Raises ValueError if files have changed meanwhile."""
@@ -96,6 +103,8 @@ class Puzzles:
         inputs, labels, puzzle_ids = (t.to(self.device, non_blocking=True).int() for t in rows)
         if self.ignore_label_id is not None:
             labels = torch.where(labels == self.ignore_label_id, NOT_SCORED, labels)
+        if self.unanswered_E[examples].any():
+            labels[torch.from_numpy(self.unanswered_E[examples]).to(labels.device)] = UNANSWERED
         return Batch(inputs, labels, puzzle_ids)
 
 

@@ -102,8 +102,9 @@ def _share(right: float, of: float, puzzles: int) -> dict[str, float]:
 
 def accuracies(outcomes: Outcomes, rules: Sequence[str]) -> dict[str, dict[str, float]]:
     """Accuracy of single trajectories, and of rules that select one per puzzle."""
-    right, trajectories = outcomes["right"].sum(), outcomes["trajectories"].sum()
-    shares = {"exact_accuracy": _share(float(right), float(trajectories), len(outcomes["right"]))}
+    known_N = ~np.isnan(outcomes["right"])
+    right, trajectories = outcomes["right"][known_N].sum(), outcomes["trajectories"][known_N].sum()
+    shares = {"exact_accuracy": _share(float(right), float(trajectories), int(known_N.sum()))} if trajectories else {}
     for name in rules:
         selected = outcomes[name][~np.isnan(outcomes[name])]
         if len(selected):

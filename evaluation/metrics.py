@@ -43,6 +43,8 @@ def means(sums: Sums) -> dict[str, float]:
     metrics = {name: value / count if count else math.nan for name, (value, count) in sums.items() if _GAP not in name}
     if gaps:
         metrics["all/q_halt_ece"] = sum(abs(gap) for gap, _ in gaps) / sum(count for _, count in gaps)
+    elif "all/q_halt_recall" in sums:
+        metrics["all/q_halt_ece"] = math.nan
     return metrics
 
 

@@ -54,7 +54,7 @@ class _Settings(_Read):
 class _Metrics(_Read):
     __pydantic_extra__: dict[str, FiniteFloat | None]
     puzzles: Annotated[float, Field(ge=1, lt=2**31)]
-    exact: Annotated[FiniteFloat, Field(alias="all/exact_accuracy")]
+    exact: Annotated[FiniteFloat | None, Field(alias="all/exact_accuracy")]  # None where no answer is known
 
 
 class _Evaluated(_Read):

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dataset.puzzles import UNANSWERED
 from evaluation import metrics, selection
 from evaluation.metrics import Sums, Tally
 from evaluation.observations import Observation
 from evaluation.selection import Candidates
 from evaluation.settings import Settings
+
+COMPARED = ("accuracy", "exact_accuracy", "q_halt_accuracy", "lm_loss", "q_halt_loss", "total_loss")
+"""Values of a trajectory that compare it with the answer."""
 
 
 def tally(
@@ -21,21 +25,24 @@ def tally(
 
     Args:
         observation: their trajectories, puzzle by puzzle.
-        labels_NS: their answers.
+        labels_NS: their answers; of an unknown one all is `UNANSWERED`.
         kept_N: how many trajectories each has.
         spent_N: how many iterations were made for each.
         settings: how they were evaluated.
     """
     sums: Sums = {}
+    known_N = (labels_NS != UNANSWERED).any(1)
+    known_T = np.repeat(known_N, kept_N)
     for name, value_T in observation.values.items():
-        counted_T = value_T[~np.isnan(value_T)] if name == "residual" else value_T  # a first iteration has none
+        counted_T = value_T[known_T] if name in COMPARED else value_T
+        counted_T = counted_T[~np.isnan(counted_T)] if name == "residual" else counted_T  # a first iteration has none
         sums[f"all/{name}"] = (float(counted_T.sum()), len(counted_T))
     q_halt_T = np.where(np.isnan(observation.q_halt_R), -np.inf, observation.q_halt_R)  # overflow means no confidence
-    sums |= metrics.calibration(q_halt_T, observation.values["exact_accuracy"])
+    sums |= metrics.calibration(q_halt_T[known_T], observation.values["exact_accuracy"][known_T])
     sums["nfe/mean"] = (float(spent_N.sum()), len(spent_N))
     if settings.breadth > 1:
         groups = grouped_by_count(observation, kept_N)
-        sums |= metrics.merge([_breadth(candidates, labels_NS[M], settings) for M, _, candidates in groups])
+        sums |= metrics.merge([_breadth(candidates, labels_NS[M], settings, known_N[M]) for M, _, candidates in groups])
     steps = metrics.histogram(observation.values["steps"].astype(int))
     return Tally(sums, {"all/steps_p95": steps, "nfe/p95": metrics.histogram(spent_N)})
 
@@ -64,8 +71,14 @@ def grouped_by_count(
         )
 
 
-def _breadth(candidates: Candidates, labels_MS: np.ndarray, settings: Settings) -> Sums:
-    """Metrics of the n trajectories of each puzzle together, and of every way to select one."""
+def _breadth(candidates: Candidates, labels_MS: np.ndarray, settings: Settings, known_M: np.ndarray) -> Sums:
+    """Metrics of the n trajectories of each puzzle together, and of every way to select one.
+
+    Only the puzzles with a known answer count. Without any, all counts are 0.
+    """
+    if not known_M.any():
+        return dict.fromkeys(_breadth(candidates, labels_MS, settings, ~known_M), (0.0, 0.0))
+    candidates, labels_MS = Candidates(*(values[known_M] for values in candidates)), labels_MS[known_M]
     sums = metrics.breadth(candidates.predictions_NBS, labels_MS)
     if settings.agree is not None:  # pass@k would need trajectories that do not depend on when others end
         sums = {name: value for name, value in sums.items() if "/pass@" not in name}

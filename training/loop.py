@@ -1,5 +1,6 @@
 """The training loop. One step is one outer iteration of every slot ("segment-wise online training")."""
 
+import math
 import signal
 import sys
 import threading
@@ -228,9 +229,11 @@ class _Run:
             self._save("best")
         if self.log is not None:
             logged = {f"{group}/{name}": value for group in groups for name, value in values.items()}
-            self.log.write(self.trainer.step, logged | {"eval/best": self.best})
+            self.log.write(self.trainer.step, logged | {"eval/best": self.best if self.best >= 0 else math.nan})
             which = "all" if puzzles is None else "a fixed subset of"
             message = f"step {self.trainer.step}: exact accuracy {exact:.2%} on {which} {size} test puzzles"
+            if math.isnan(exact):
+                message = f"step {self.trainer.step}: no answer to {which} {size} test puzzles is known"
             tqdm.write(f"{message} ({time.perf_counter() - started:.1f} s)", file=sys.stderr)
         self._open_window()
         return values
@@ -243,7 +246,8 @@ class _Run:
                 if "eval/best" in values:
                     step = values["step"]
                 for group in ("eval", "final"):
-                    if values.get(f"{group}/puzzles") == self.puzzles:
-                        best = max(best, values[f"{group}/all/exact_accuracy"])
+                    exact = values.get(f"{group}/all/exact_accuracy")
+                    if values.get(f"{group}/puzzles") == self.puzzles and exact is not None:
+                        best = max(best, exact)
         so_far: tuple[float, int] = self.world.from_main((best, step))
         return so_far

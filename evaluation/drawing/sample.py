@@ -119,7 +119,11 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
         ValueError: the checkpoint, its data or the CSV is missing, or they do not fit together.
     """
     settings, model, start, data, facts = _build(config)
-    plan = Plan.of(settings, len(data), puzzles)
+    known = np.flatnonzero(~data.unanswered_E)
+    if not len(known):
+        raise ValueError(f"{facts['data']}: no puzzle has a known answer, so there is nothing to compare with")
+    plan = Plan.of(settings, len(known), puzzles)
+    plan = plan._replace(examples_N=known[plan.examples_N])
     rating_E = None if ratings is None else read_numbers(ratings, "rating", len(data))
     runs = list(unit_runs(model, start, data, settings, plan, plan.units, progress=True))
     observations = [concatenate([run.by_depth[depth] for run in runs]) for depth in settings.depths]

@@ -16,13 +16,11 @@ import numpy as np
 
 from config.json_file import read_json
 from config.schema import EvalConfig
-from dataset.arc import Task, crop, pack, parse_task, split_name, unpack
+from dataset.arc import TASKS, Task, crop, pack, parse_task, split_name, unpack
 from dataset.checksums import require_sums
 from dataset.puzzles import Puzzles
 from evaluation.observations import Findings, Observation
 
-TASKS = "test_puzzles.json"
-"""The tasks of the test set. Only ARC data sets have this file."""
 SUBMISSION = "submission.json"
 
 AT = (1, 2, 5, 10, 100, 1000)

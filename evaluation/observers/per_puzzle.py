@@ -19,7 +19,11 @@ from evaluation.selection import select
 COLUMNS = ("depth", "example", "trajectories", "right", "iterations", "majority", "best_converged")
 """`example` is the puzzle's index in the split. `trajectories` is how many of them count, `right` how many of these are
 exactly right, `iterations` how many these made together. The last two are 1 if the answer that the rule selects is
-right and 0 if not. `best_converged` is empty if no trajectory has a score."""
+right and 0 if not. `best_converged` is empty if no trajectory has a score. What needs the answer is empty if that is
+not known."""
+
+COMPARED = ("right", "majority")
+"""Columns that are empty if the answer is not known."""
 
 FILE = "per_puzzle.csv"
 
@@ -35,6 +39,7 @@ class PerPuzzle:
 
     def __init__(self, data: Path, puzzles: Puzzles) -> None:
         self._lines: list[Line] = []
+        self._unanswered_E = puzzles.unanswered_E
 
     @staticmethod
     def applies(config: EvalConfig, data: Path, puzzles: Puzzles) -> bool:
@@ -51,12 +56,15 @@ class PerPuzzle:
                 np.take_along_axis(right_Mn, select(rule, candidates)[:, None], axis=1)[:, 0].astype(object)
                 for rule in ("majority", "convergence")
             )
+            right_M = right_Mn.sum(1).astype(object)
             best_M[np.isnan(candidates.scores_NB).all(1)] = None
+            for column_M in (right_M, majority_M, best_M):
+                column_M[self._unanswered_E[examples_R[first_N[puzzles_M]]]] = None
             columns = (
                 np.full(len(puzzles_M), depth),
                 examples_R[first_N[puzzles_M]],
                 kept_N[puzzles_M],
-                right_Mn.sum(1),
+                right_M,
                 candidates.steps_NB.sum(1).astype(int),
                 majority_M,
                 best_M,
@@ -84,9 +92,12 @@ def read_per_puzzle(directory: Path) -> dict[str, np.ndarray]:
     """
     file = directory / FILE
     lines: list[list[float]] = []
-    for number, (*others, best) in csv_rows(file, COLUMNS):
+    for number, fields in csv_rows(file, COLUMNS):
+        known = any(fields[COLUMNS.index(name)] for name in COMPARED)
+        may_be_empty = ("best_converged", *(() if known else COMPARED))
         try:
-            lines.append([*(float(int(other)) for other in others), float(int(best)) if best else np.nan])
+            values = zip(COLUMNS, fields, strict=True)
+            lines.append([float(int(field)) if field or name not in may_be_empty else np.nan for name, field in values])
         except (ValueError, OverflowError):
             raise ValueError(f"{file}, line {number}: holds something else than whole numbers") from None
     return dict(zip(COLUMNS, np.array(lines, float).reshape(-1, len(COLUMNS)).T, strict=True))
