@@ -1,19 +1,76 @@
 """Several hosts, played by several launchers on this one: how their processes find each other, and what they say."""
 
+import random
+import shlex
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from conftest import start
+import yaml
+from campaign import same_run, send, step_of, until, workers
+from conftest import ROOT, command, start, torchrun
 
-from runtime import joining
+from config.load import load_pretrain
+from runtime import checkpoint, joining
 
 
 def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="finds processes in /proc")
+
+
+@needs_proc
+def test_two_hosts_of_which_a_process_and_then_a_launcher_is_killed(tiny, tmp_path):
+    """The process starts again. Without a launcher its process is no orphan: all stop, and the run can go on."""
+    run, mark, port = tmp_path / "run", f"OF={tmp_path}", free_port()
+    words = [*tiny, "checkpoint_interval_steps=4"]
+    meeting = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--max-restarts=1"]
+    program = ["--nproc_per_node=1", str(ROOT / "pretrain.py"), *words, "epochs=100000", f"run_dir={run}"]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT), "OF": str(tmp_path)}
+    hosts = [start("scripts/launch.py", *meeting, *program, NODE_RANK=rank, **address) for rank in ("0", "1")]
+    until(lambda: (run / "last.safetensors").is_file(), 120, "no checkpoint")
+    first = workers(mark)
+    victim = random.choice(first)
+    its_host = int("NODE_RANK=1" in Path(f"/proc/{victim}/environ").read_text())  # which has no restart left then
+    send(signal.SIGKILL, [victim])
+    until(lambda: len(workers(mark)) == 2 and not {*workers(mark)} & {*first}, 120, "no restart")
+    until(lambda: f"resume: {run}" in (run / "config.yaml").read_text(), 120, "the run does not go on")
+    before = checkpoint.load(run).step
+    until(lambda: step_of(run) > before, 120, "no steps")
+    send(signal.SIGKILL, [hosts[1 - its_host].processes[0].pid])
+    ended = hosts[its_host].end()
+    until(lambda: not workers(mark), 60, "an orphan goes on")
+    assert ended.returncode and "stopped at step" in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+    step = checkpoint.load(run).step
+    assert step > before
+    for folder in (run, tmp_path / "whole"):
+        done = command("pretrain.py", *words, f"max_steps={step + 5}", f"run_dir={folder}", processes=2)
+        assert done.returncode == 0, done.stderr
+    assert same_run(run, tmp_path / "whole")
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_launcher_and_processes_together_saves(tiny, tmp_path, number):
+    """As scancel, systemd and containers send it: then the launcher passes it on, and the processes get it twice."""
+    run, mark = tmp_path / "run", f"OF={tmp_path}"
+    job = torchrun("pretrain.py", *tiny, "epochs=100000", f"run_dir={run}", OF=str(tmp_path))
+    until(lambda: step_of(run) >= 3, 120, "no steps")
+    before = step_of(run)
+    send(number, [job.processes[0].pid, *workers(mark)])
+    done = job.end()
+    assert done.returncode == 128 + number and "stopped at step" in done.stderr, done.stderr
+    assert checkpoint.load(run).step >= before
 
 
 @pytest.mark.parametrize(
@@ -73,3 +130,66 @@ def test_a_process_that_does_not_come_is_named():
     store = dist.HashStore()
     with pytest.raises(ConnectionError, match="of 3 processes 1, 2 did not come within 0.1 s"):
         joining._agree(store, (0, 0), 3, 0.1)
+
+
+SLURM = {
+    "SLURM_JOB_ID": "34",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_GPUS_ON_NODE": "8",
+    "SLURM_ARRAY_JOB_ID": "30",
+    "SLURM_ARRAY_TASK_MIN": "1",
+    "SLURM_ARRAY_TASK_COUNT": "4",
+}
+
+
+def slurm(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """What scripts/slurm.sh would run."""
+    environment = {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": sys.prefix, "DRY_RUN": "1", **SLURM, **more}
+    script = ["bash", str(ROOT / "scripts" / "slurm.sh"), *words]
+    return subprocess.run(script, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def launched(line: str) -> tuple[dict[str, str], list[str]]:
+    """The variables and the words of the script that srun starts on every host."""
+    words = shlex.split(line)
+    assert words[:2] == ["srun", "--ntasks=2"] and "--ntasks-per-node=1" in words
+    variables = dict(word.split("=", 1) for word in words[words.index("env") + 1 : words.index("bash")])
+    assert words[words.index("bash") + 2] == 'NODE_RANK=$SLURM_NODEID exec bash "$@"'
+    return variables, words[words.index("launcher") + 1 :]
+
+
+def test_a_slurm_job_over_several_hosts():
+    train, again = slurm("train", "eqr_sudoku", "lr=3e-4").stdout.splitlines()
+    variables, words = launched(train)
+    assert variables["NNODES"] == "2" and variables["NPROC_PER_NODE"] == "8" and variables["MASTER_ADDR"]
+    assert words == ["scripts/train.sh", "eqr_sudoku", "lr=3e-4", "run_dir=outputs/slurm-34"]
+    assert again.split() == ["scontrol", "requeue", "34"], "until the run is complete"
+    hour = str(int(time.time()) + 3600)
+    timed = slurm("train", "eqr_sudoku", SLURM_JOB_END_TIME=hour).stdout.splitlines()[0]
+    assert 3200 < int(launched(timed)[1][-1].removeprefix("max_seconds=")) <= 3300
+
+
+def test_a_slurm_array_of_shards_and_its_merging():
+    words = ["evaluate", "CHECKPOINT", "eval_dir=full"]
+    merge, first = slurm(*words, SLURM_ARRAY_TASK_ID="1").stdout.splitlines()
+    assert merge.split() == ["sbatch", "--dependency=afterok:30", "scripts/slurm.sh", "merge", "full"]
+    assert launched(first)[1] == ["scripts/eval.sh", "CHECKPOINT", "eval_dir=full", "shard=1/4"]
+    [third] = slurm(*words, SLURM_ARRAY_TASK_ID="3").stdout.splitlines()
+    assert launched(third)[1][-1] == "shard=3/4"
+    assert slurm("merge", "full").stdout.split() [1:] == ["-m", "evaluation.merge", "full"]
+    assert "eval_dir=FOLDER" in slurm(*words[:2], SLURM_ARRAY_TASK_ID="1").stderr
+
+
+def test_a_slurm_array_over_a_sweep():
+    for sweep in sorted((ROOT / "config" / "sweep").glob("*.yaml")):
+        runs = yaml.safe_load(sweep.read_text())
+        for number, run in enumerate(runs, start=1):
+            line = slurm("sweep", str(sweep), "seed=1", SLURM_ARRAY_TASK_ID=str(number)).stdout.splitlines()[0]
+            expected = ["scripts/train.sh", *run.split(), "seed=1", f"run_dir=outputs/slurm-30/{number}"]
+            assert launched(line)[1] == expected
+            name, *words = run.split()
+            load_pretrain([f"train={name}", *words])
+        none = slurm("sweep", str(sweep), SLURM_ARRAY_TASK_ID=str(len(runs) + 1))
+        assert none.returncode == 1 and f"has {len(runs)} runs: submit with --array=1-{len(runs)}" in none.stderr
+    line = slurm("sweep", "eqr_sudoku,trm_sudoku", SLURM_ARRAY_TASK_ID="2").stdout.splitlines()[0]
+    assert launched(line)[1][1] == "trm_sudoku"
