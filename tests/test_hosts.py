@@ -176,7 +176,7 @@ def test_a_slurm_array_of_shards_and_its_merging():
     assert launched(first)[1] == ["scripts/eval.sh", "CHECKPOINT", "eval_dir=full", "shard=1/4"]
     [third] = slurm(*words, SLURM_ARRAY_TASK_ID="3").stdout.splitlines()
     assert launched(third)[1][-1] == "shard=3/4"
-    assert slurm("merge", "full").stdout.split() [1:] == ["-m", "evaluation.merge", "full"]
+    assert slurm("merge", "full").stdout.split()[1:] == ["-m", "evaluation.merge", "full"]
     assert "eval_dir=FOLDER" in slurm(*words[:2], SLURM_ARRAY_TASK_ID="1").stderr
 
 
