@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation.drawing import pictures
 from reproduction.accuracy import bound, exact, standard_error
-from reproduction.paper import Paper, Setting, Task
+from reproduction.paper import Number, Paper, Setting, Task
 from reproduction.records import Evaluation, Record, chain, from_weights
 from reproduction.table_text import widest
 
@@ -84,19 +84,21 @@ def _line(run: Shown, evaluations: Mapping[int, tuple[Evaluation, int]]) -> Line
     return Line(run.label, run.place, True, x, [100 * share for share, _ in shares], [100 * error for error in errors])
 
 
+def _numbers(task: Task, test_set: str, runs: Sequence[Shown]) -> list[Number]:
+    """The paper's numbers of these models, with the noise of training, if the test set is the one to compare on."""
+    recipes = {run.record.recipe for run in runs} if test_set == task.compared_on else set()
+    plain = [number for number in task.numbers if not number.streaming and number.noise_scale is None]
+    return [number for number in plain if recipes & {*number.recipes}]
+
+
 def by_depth(task: Task, test_set: str, paper: Paper, runs: Sequence[Shown]) -> Drawing:
     """One start by depth, and the paper's numbers if the test set is the one to compare on."""
     lines = []
     for run in runs:
         if evaluation := widest(Setting(depth=DEPTH), test_set, paper, run.record):
             lines.append(_line(run, {depth: (evaluation, depth) for depth in evaluation.metrics if depth <= DEPTH}))
-    recipes = {run.record.recipe for run in runs}
-    numbers = [
-        number
-        for number in task.numbers
-        if test_set == task.compared_on and recipes & {*number.recipes}
-        if number.breadth == 1 and number.depth <= DEPTH
-    ]
+    numbers = _numbers(task, test_set, runs)
+    numbers = [number for number in numbers if number.breadth == 1 and number.depth <= DEPTH]
     several = len({number.depth for number in numbers}) > 1
     crosses = [
         Cross(f"{number.model}: {number.exact:g}" + f" at {number.depth}" * several, number.depth, number.exact)
@@ -117,9 +119,12 @@ def by_breadth(task: Task, test_set: str, paper: Paper, runs: Sequence[Shown]) -
         }
         lines.append(_line(run, {starts: (evaluation, DEPTH) for starts, evaluation in found.items() if evaluation}))
     lines = [line for line in lines if len(line.x) > 1]
+    numbers = [number for number in _numbers(task, test_set, runs) if number.depth == DEPTH]
+    crosses = [Cross(f"{n.model}: {n.exact:g} of {n.breadth}", n.breadth, n.exact) for n in numbers if n.breadth > 1]
     title = f"{task.title} by breadth: depth {DEPTH}, {paper.test_sets[test_set].called}"
+    title += "; × the paper" if crosses else ""
     x_label = "breadth (random starts, of which the best converged answers)"
-    return Drawing(title, x_label, sorted({int(x) for line in lines for x in line.x}), lines)
+    return Drawing(title, x_label, sorted({int(x) for line in lines for x in line.x}), lines, crosses)
 
 
 def while_training(task: Task, paper: Paper, runs: Sequence[Shown], records: Sequence[Record]) -> Drawing:
