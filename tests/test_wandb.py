@@ -1,10 +1,12 @@
 """Weights & Biases: used by who is logged in, and never the end of a training."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +21,38 @@ from training.wandb_log import WandbLog, wandb_mode
 KEY = "a" * 40
 
 
-class Refuses(BaseHTTPRequestHandler):
-    """Answers every question of W&B as a server does that does not know the key."""
+BUCKET = {
+    "id": "1",
+    "name": "run",
+    "displayName": "run",
+    "config": "{}",
+    "historyLineCount": 0,
+    "eventsLineCount": 0,
+    "logLineCount": 0,
+    "project": {"id": "1", "name": "EqR", "entity": {"id": "1", "name": "me"}},
+}
+ANSWER = {
+    "viewer": {"id": "1", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}},
+    "serverInfo": {"cliVersionInfo": {}},
+    "model": {"bucket": None},
+    "upsertBucket": {"bucket": BUCKET, "inserted": True},
+}
+"""What a server says that knows the user and has no run of that name."""
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server. It does not know the key, or takes a run and then says nothing to its numbers."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(401)
+        gone = self.server.gone  # type: ignore[attr-defined]
+        if gone is not None and "file_stream" in self.path:
+            gone.wait()
+        body = b"" if gone is None else json.dumps({"data": ANSWER}).encode()
+        self.send_response(401 if gone is None else 200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     do_GET = do_POST
 
@@ -33,14 +60,24 @@ class Refuses(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Its address."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+@contextmanager
+def serving(gone: threading.Event | None) -> Iterator[str]:
+    """The address of a server that takes runs, and is silent to their numbers until the event; None: takes none."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    http.gone = gone  # type: ignore[attr-defined]
     threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
     yield f"http://127.0.0.1:{http.server_address[1]}"
+    if gone is not None:
+        gone.set()
     http.shutdown()
     http.server_close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of one that does not know the key."""
+    with serving(None) as address:
+        yield address
 
 
 USE = """
@@ -78,6 +115,13 @@ def test_a_refused_key_is_a_line_and_the_run_is_kept(how, server, tmp_path):
     assert len(said) == 2 and said[1] == "used" and list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert said[0].startswith("W&B cannot be used (") and said[0].endswith("): logging offline")
     assert "401" in said[0] or server in said[0]
+
+
+def test_a_server_that_is_gone_at_the_end_is_a_line(tmp_path):
+    with serving(threading.Event()) as address:
+        said = use(tmp_path, WANDB_BASE_URL=address, WANDB_API_KEY=KEY, WANDB_FINISH_TIMEOUT="1")
+    assert said[0] == "used" and said[1].startswith("W&B cannot be used (") and "metrics.jsonl has all" in said[1]
+    assert len(said) == 2 and list(tmp_path.glob("wandb/run-*/*.wandb")), "for `wandb sync`"
 
 
 def test_a_key_of_another_server_is_not_used(server, tmp_path):
@@ -131,7 +175,7 @@ class Broken:
         (["online", "teardown"], ["offline"], [1, 2], ["(no online at all): logging offline"]),
         (["online", "offline"], [], [], ["logging offline", "(no offline at all): only metrics.jsonl has the numbers"]),
         (["log 2"], ["online"], [1], ["(no log 2 at all): from here on only metrics.jsonl has the numbers"]),
-        (["finish"], ["online"], [1, 2], ["(no finish at all): only metrics.jsonl is sure to have all numbers"]),
+        (["finish"], ["online"], [1, 2], ["the run's folder"]),
     ],
 )
 def test_whatever_breaks_is_a_line(broken, modes, logged, lines, tmp_path, monkeypatch, capsys):

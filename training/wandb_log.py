@@ -10,7 +10,7 @@ from typing import Any
 from config.schema import PretrainConfig
 
 _MODES = ("online", "offline", "disabled")
-_PATIENCE = {"WANDB_INIT_TIMEOUT": "30", "WANDB_FINISH_TIMEOUT": "120"}
+_PATIENCE = {"WANDB_INIT_TIMEOUT": "30", "WANDB_FINISH_TIMEOUT": "120", "WANDB_FINISH_TIMEOUT_RAISES": "true"}
 """Seconds that W&B may wait for its server at the start and at the end of a run, where the user says nothing else."""
 
 
@@ -35,8 +35,8 @@ def _start(directory: Path, config: PretrainConfig, mode: str) -> Any:
     """A W&B run, or None. The installed wandb knows whether the user is logged in, and to which server."""
     if mode == "disabled":
         return None
-    for name, seconds in _PATIENCE.items():
-        os.environ.setdefault(name, seconds)
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     import wandb
 
     if mode == "auto":
@@ -92,5 +92,5 @@ class WandbLog:
     def close(self) -> None:
         """Waits until W&B has all numbers, or gives up."""
         if self._run is not None:
-            with _or_without("only metrics.jsonl is sure to have all numbers"):
+            with _or_without("metrics.jsonl has all numbers, and `wandb sync` sends those of the run's folder"):
                 self._run.finish()
