@@ -47,12 +47,12 @@ class Check(NamedTuple):
     cpu_puzzles: int
 
 
-TASKS = {
+SHIPPED = {
     "maze_unique": Check("maze-30x30-unique-1k", 80),
     "maze_unique_small": Check("maze-30x30-unique-1k", 200),
     "sudoku": Check("sudoku-9x9-check", 90),
 }
-"""What scripts/reproduce.sh can be asked for: names of records in results/runs/ and of folders in checkpoints/."""
+"""The folders in checkpoints/, by the names of their records."""
 
 
 def _is_built(name: str) -> bool:
@@ -224,32 +224,35 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
 
 
 def _run(given: argparse.Namespace) -> int:
-    task, on_gpu = TASKS[given.task], torch.cuda.is_available()
-    if given.source_dir and given.task != "sudoku":
-        raise ValueError("--source-dir goes with sudoku: the mazes are made here")
+    shipped, on_gpu = SHIPPED.get(given.name), torch.cuda.is_available()
+    file = RUNS / f"{given.name}.json"
+    if not file.is_file():
+        raise ValueError(f"{file.relative_to(ROOT)} is not there: this run has not been recorded yet")
+    run = read_record(file)
+    dataset = Path(run.config.dataset.data_path).name
+    if given.source_dir and not dataset.startswith("sudoku-extreme"):
+        raise ValueError("--source-dir goes with runs on Sudoku-Extreme: other data are made here")
     if given.check and given.run or given.puzzles and not given.check:
         raise ValueError("--puzzles goes with --check, and --run without it")
     if given.puzzles is not None and given.puzzles < 1:
         raise ValueError(f"--puzzles should be 1 or more, but it is {given.puzzles}")
+    if given.check and not shipped:
+        raise ValueError(f"--check goes with what ships ({', '.join(SHIPPED)}), and {given.name} does not")
     if given.source_dir and (missing := [name for name in CSVS if not (given.source_dir / name).is_file()]):
         raise ValueError(
             f"--source-dir should hold {' and '.join(CSVS)}, but {given.source_dir / missing[0]} is missing"
         )
     if not (on_gpu or given.check or given.run):
         raise ValueError("training needs a GPU, and there is none here; --check and --run RUN_DIR work without one")
-    file = RUNS / f"{given.task}.json"
-    if not file.is_file():
-        raise ValueError(f"{file.relative_to(ROOT)} is not there: this run has not been recorded yet")
-    run = read_record(file)
-    if not given.check:
+    if not given.check or not shipped:
         print(f"recorded in {reproduce(run, given.source_dir, given.run)}")
         return 0
-    checkpoint = ROOT / "checkpoints" / given.task / "last.safetensors"
+    checkpoint = ROOT / "checkpoints" / given.name / "last.safetensors"
     if not checkpoint.is_file():
         raise ValueError(f"{checkpoint.relative_to(ROOT)}, the shipped checkpoint, is not there")
-    dataset = Path(run.config.dataset.data_path).name if given.source_dir else task.dataset
+    dataset = dataset if given.source_dir else shipped.dataset
     build(dataset, given.source_dir)
-    most = given.puzzles or (None if on_gpu else task.cpu_puzzles)
+    most = given.puzzles or (None if on_gpu else shipped.cpu_puzzles)
     return 0 if check(run, checkpoint, dataset, most, None if on_gpu else CPU_DEPTH) else 1
 
 
@@ -257,10 +260,10 @@ def _run(given: argparse.Namespace) -> int:
 def main(words: Sequence[str]) -> int:
     """The command line. Exit code: 1 for a mistake or a failed check; also of a program that failed, its own."""
     parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run a recorded experiment again, or check it.")
-    parser.add_argument("task", choices=TASKS, help="mazes with one path (264K parameters; 42K), Sudoku-Extreme")
+    parser.add_argument("name", metavar="NAME", help="a recorded run: results/runs/NAME.json")
     parser.add_argument("--check", action="store_true", help="evaluate the shipped checkpoint and compare, no more")
     parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
-    parser.add_argument("--source-dir", type=Path, metavar="D", help="sudoku: take train.csv and test.csv from here")
+    parser.add_argument("--source-dir", type=Path, metavar="D", help="Sudoku-Extreme: train.csv and test.csv are here")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that is trained: evaluate and compare it")
     try:
         return _run(parser.parse_args(words))

@@ -106,9 +106,15 @@ def test_how_probable_a_difference_is():
     [
         ("maze_unique --check --puzzles 0", "--puzzles should be 1 or more"),
         ("maze_unique --puzzles 5", "--puzzles goes with --check"),
-        ("maze_unique --check --source-dir .", "--source-dir goes with sudoku"),
+        ("maze_unique --check --source-dir .", "--source-dir goes with runs on Sudoku-Extreme"),
         ("sudoku --check --source-dir no", "--source-dir should hold train.csv and test.csv, but no/train.csv"),
         ("sudoku", "training needs a GPU"),
+        ("hrm_sru --source-dir no", "--source-dir should hold train.csv and test.csv, but no/train.csv"),
+        (
+            "hrm_sru --check",
+            "--check goes with what ships (maze_unique, maze_unique_small, sudoku), and hrm_sru",
+        ),
+        ("hrm_maze_hard", "results/runs/hrm_maze_hard.json is not there: this run has not been recorded yet"),
     ],
 )
 def test_bad_input_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
@@ -201,7 +207,7 @@ def test_a_shipped_model_is_what_was_recorded(name, puzzles, checks, monkeypatch
     words = [name, "--check", "--puzzles", str(puzzles)]
     done = start("reproduction/reproduce.py", *words, VIRTUAL_ENV=sys.prefix, PYTHONPATH=str(ROOT)).end()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{reproduce.TASKS[name].dataset}, one start, {puzzles} puzzles" in done.stdout
+    assert f"{reproduce.SHIPPED[name].dataset}, one start, {puzzles} puzzles" in done.stdout
 
 
 def test_the_script_takes_the_words_of_the_program():
