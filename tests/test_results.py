@@ -34,7 +34,7 @@ from runtime.load import load_model, weights_into
 PAPER = read_paper()
 SHIPPED = {"maze_unique": 600_000, "maze_unique_small": 100_000, "sudoku": 12_000_000}
 """The most bytes that a shipped checkpoint may have."""
-assert SHIPPED.keys() == reproduce.TASKS.keys()
+assert SHIPPED.keys() == reproduce.SHIPPED.keys()
 
 Values = dict[str, Any]
 """A record as JSON has it."""
