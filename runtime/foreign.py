@@ -3,7 +3,7 @@
 | what wraps them | for example |
 | --- | --- |
 | a dict beside optimizers and steps | {"model": weights}, {"state_dict": weights} |
-| torch.compile, DistributedDataParallel | `_orig_mod.` and `module.` anywhere in a name |
+| torch.compile, DistributedDataParallel, FSDP | `_orig_mod.` and `module.` anywhere in a name |
 | the loss head, or its absence | `model.inner.lm_head.weight`, `inner.lm_head.weight`, `lm_head.weight` |
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 _DICTS = ("model", "state_dict", "model_state_dict", "model_state", "weights", "params", "module", "network", "net")
-_MARKS = {"_orig_mod", "module"}
+_MARKS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 _PARTS = {
     *("embed_tokens", "embed_pos", "absolute_pos_embedding", "puzzle_emb"),
     *("L_level", "H_level", "L_init", "H_init", "lm_head", "q_head"),

@@ -1,5 +1,5 @@
-# To be sourced. Sets `root`, and `python`: the first that has the packages, of an active virtual environment, of .venv
-# and of the PATH, as conda's is. Programs find this repository's packages from any folder. `launch` runs a program in
+# To be sourced. Sets `root`, and `python`: the first that has the packages, of an active environment (venv or conda), of
+# .venv and of the PATH. Programs find this repository's packages from any folder. `launch` runs a program in
 # NPROC_PER_NODE processes (default 1) on each of NNODES hosts (default 1).
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
@@ -9,7 +9,9 @@ has_packages() {
     >/dev/null 2>&1
 }
 
-active=${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}
+active=${VIRTUAL_ENV:-}
+[ -n "$active" ] || [ "${CONDA_DEFAULT_ENV:-base}" = base ] || active=${CONDA_PREFIX:-}
+active=${active:+$active/bin/python}
 for python in ${active:+"$active"} "$root/.venv/bin/python" python3; do
   ! has_packages "$python" || break
   python=

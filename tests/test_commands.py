@@ -119,26 +119,35 @@ def test_an_experiment_may_be_written_in_three_ways(echo, experiment, tmp_path):
         assert run.stdout.splitlines() == [str(ROOT / "pretrain.py"), "train=quickstart", "lr=1e-3", "run_name=a b"]
 
 
-@pytest.mark.parametrize("active", ["gone", "without packages"])
-def test_an_environment_without_the_packages_is_passed_over(active, tmp_path):
-    """A virtual environment of something else is active. Its Python says so where there is no .venv either."""
-    copy, other = tmp_path / "repository", tmp_path / "other"
+def fake_python(file: Path, body: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{body}\n")
+    file.chmod(0o755)
+
+
+@pytest.mark.parametrize("kind", ["venv", "conda"])
+def test_an_environment_without_the_packages_is_passed_over(kind, tmp_path):
+    """One of something else is active, or one that is gone. Where there is no .venv either, a sentence says so."""
+    copy, active = tmp_path / "repository", tmp_path / "active"
     shutil.copytree(ROOT / "scripts", copy / "scripts")
-    (copy / "solve.py").touch()
-    if active != "gone":
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(other)], check=True)
-    words = ["bash", str(copy / "scripts" / "train.sh"), "quickstart"]
-    paths = f"{other}/bin:/usr/bin:/bin"
-    done = subprocess.run(words, capture_output=True, text=True, env={"VIRTUAL_ENV": str(other), "PATH": paths})
-    assert done.returncode == 1 and done.stderr.startswith("error: no Python has the packages"), done.stderr
-    assert done.stderr.count("\n") == 1
+    named = {"VIRTUAL_ENV": str(active)} if kind == "venv" else {"CONDA_PREFIX": str(active), "CONDA_DEFAULT_ENV": "x"}
+
+    def train() -> subprocess.CompletedProcess[str]:
+        words = ["bash", str(copy / "scripts" / "train.sh"), "quickstart"]
+        return subprocess.run(words, capture_output=True, text=True, env=named | {"PATH": f"{tmp_path}/path:/bin"})
+
+    fake_python(tmp_path / "path" / "python3", "exit 1")
+    none = train()
+    assert none.returncode == 1 and none.stdout == "" and none.stderr.count("\n") == 1
+    assert none.stderr.startswith("error: no Python has the packages"), none.stderr
     own = copy / ".venv" / "bin" / "python"
-    own.parent.mkdir(parents=True)
-    own.write_text('#!/bin/sh\necho "$@"\n')
-    own.chmod(0o755)
-    done = subprocess.run(words, capture_output=True, text=True, env={"VIRTUAL_ENV": str(other), "PATH": paths})
-    assert done.stdout == f"{copy}/pretrain.py train=quickstart\n"
-    assert done.stderr == f"note: {other}/bin/python lacks packages that pyproject.toml lists; using {own}\n"
+    fake_python(own, 'echo "$@"')
+    note = f"note: {active}/bin/python lacks packages that pyproject.toml lists; using {own}\n"
+    assert (train().stdout, train().stderr) == (f"{copy}/pretrain.py train=quickstart\n", note), "it is gone"
+    fake_python(active / "bin" / "python", "exit 1")
+    assert (train().stdout, train().stderr) == (f"{copy}/pretrain.py train=quickstart\n", note), "it lacks packages"
+    fake_python(active / "bin" / "python", 'echo active "$@"')
+    assert (train().stdout, train().stderr) == (f"active {copy}/pretrain.py train=quickstart\n", "")
 
 
 def test_words_may_stand_alone(echo):

@@ -78,6 +78,7 @@ def rename(mark: str, beginning: str = "model.inner."):
 FORMS = {
     "DataParallel": rename("module."),
     "DataParallel, compiled": rename("_orig_mod.module."),
+    "FSDP": rename("_fsdp_wrapped_module.", "model._fsdp_wrapped_module.inner._checkpoint_wrapped_module."),
     "compiled, DataParallel": rename("module._orig_mod."),
     "compiled within": rename("", "model._orig_mod.inner.module."),
     "without loss head": rename("", "inner."),
