@@ -62,10 +62,10 @@ def training_time(log: Sequence[dict[str, float]], batch: int) -> tuple[float, f
     """
     wall = spent = step = 0.0
     for line in log:
-        if "train/samples_per_second" in line:
-            seconds = (line["step"] - step) * batch / line["train/samples_per_second"]
+        if rate := line.get("train/samples_per_second"):
+            seconds = (line["step"] - step) * batch / rate
             wall, step = wall + seconds, line["step"]
-            spent += line.get("train/process_seconds", seconds)
+            spent += line.get("train/process_seconds") or seconds
     return round(wall, 1), round(spent, 1)
 
 
@@ -87,10 +87,10 @@ def training_curve(log: Sequence[dict[str, float]]) -> Curve:
 def evaluations_on_the_way(log: Sequence[dict[str, float]]) -> Curve:
     """Exact accuracy of the quick and of the final evaluations by step."""
     exact = {  # the last step has both, perhaps of equally many puzzles
-        (line["step"], line[f"{group}/puzzles"]): _mean([line[f"{group}/all/exact_accuracy"]])
+        (line["step"], line[f"{group}/puzzles"]): _mean([line.get(f"{group}/all/exact_accuracy")])
         for line in log
         for group in ("eval", "final")
-        if f"{group}/puzzles" in line
+        if line.get(f"{group}/puzzles") is not None
     }
     rows = [[step, puzzles, share] for (step, puzzles), share in exact.items()]
     return Curve(columns=["step", "puzzles", "exact_accuracy"], rows=rows)

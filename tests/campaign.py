@@ -1,6 +1,6 @@
-"""Kills trainings and evaluations at random moments, and compares what they end with.
+"""Kills trainings and evaluations at random moments, and compares what they end with. Damages files at random.
 
-    python -m tests.campaign --kills 100 --signals 50 --restarts 20 [--seed 1]
+    python -m tests.campaign --kills 100 --signals 50 --restarts 20 --mutations 3000 [--seed 1]
 
 Every job is started as a user starts it, with scripts/train.sh or scripts/eval.sh: in one process, in two, or on two
 "hosts" of one process each, which are two launchers on this machine. Afterwards the same command goes on. What holds,
@@ -32,6 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import fuzz  # noqa: E402
 import torch  # noqa: E402
 from conftest import ENVIRONMENT, TINY, tiny_split  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
@@ -339,7 +340,12 @@ def starting_again(place: Place, count: int, done: Counter[str]) -> None:
     restarts(Place(place.folder / "longer", steps=10 * count + 40), "2 processes", count, done)
 
 
-CAMPAIGNS = {"kills": all_kinds, "signals": signals, "restarts": starting_again}
+def mutations(place: Place, count: int, done: Counter[str]) -> None:
+    """Damages files at random, and reads them (tests/fuzz.py)."""
+    fuzz.campaign(place.folder / "damaged", count, done, random.getrandbits(32))
+
+
+CAMPAIGNS = {"kills": all_kinds, "signals": signals, "restarts": starting_again, "mutations": mutations}
 
 
 def main() -> None:

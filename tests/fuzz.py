@@ -386,6 +386,8 @@ SUBJECTS: dict[str, Subject] = {
     "all_config.yaml": Subject("checkpoint/all_config.yaml", in_text, one_evaluation),
     "metrics.jsonl, resumed": Subject("run/metrics.jsonl", in_lines, go_on),
     "metrics.jsonl, drawn": Subject("run/metrics.jsonl", in_lines, drawn),
+    "metrics.jsonl, recorded": Subject("run/metrics.jsonl", in_lines, recorded),
+    "results.json, recorded": Subject("evaluation/results.json", in_json, recorded),
     "final.json": Subject("run/final.json", in_json, go_on),
     "results.json, drawn": Subject("evaluation/results.json", in_json, drawn),
     "results.json, by group": Subject("evaluation/results.json", in_json, tabulated),

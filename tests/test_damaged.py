@@ -28,10 +28,12 @@ from config.yaml_file import read_yaml
 from dataset.layout import read_split
 from dataset.puzzles import Puzzles, TrainingBatches
 from evaluation.merge import merge
+from evaluation.observers.arc import Votes
 from evaluation.observers.per_puzzle import COLUMNS, read_per_puzzle
 from evaluation.partial import Partial
 from evaluation.results import read_results
 from runtime.run_log import final_step
+from training import released as export
 
 DEEP = "[" * 100_000
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
@@ -552,6 +554,28 @@ def test_pipes_and_links_in_an_evaluations_folder_are_refused(parts, tmp_path, t
     (tmp_path / "mine").write_text("precious")
     assert exit_code(evaluate.main, words) == 1 and "should be a plain file" in sentence(capsys)
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["identifiers.json", "test_puzzles.json"])
+@pytest.mark.parametrize("text", [DEEP, "{}", "[1]", '{"a": {"train": ' + DEEP])
+def test_a_wrong_file_of_arc_is_one_sentence(name, text, tmp_path):
+    for file, content in {"identifiers.json": '["<blank>"]', "test_puzzles.json": "{}", name: text}.items():
+        (tmp_path / file).write_text(content)
+    if (name, text) != ("test_puzzles.json", "{}"):
+        with pytest.raises(ValueError, match=f"^{tmp_path / name}: [^\n]*$"):
+            Votes.read(tmp_path)
+
+
+def test_an_export_onto_a_full_disk_is_one_sentence(run, tmp_path, monkeypatch, capsys):
+    """PyTorch's own error there is no OSError."""
+
+    def full(content: Any, file: Any) -> None:
+        file.write(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert exit_code(export.main, [str(run), str(tmp_path / "eqr.pth")]) == 1
+    assert f"{tmp_path / 'eqr.pth'} was not written" in sentence(capsys) and not list(tmp_path.iterdir())
 
 
 def test_a_number_without_end_in_a_csv_is_one_sentence(tmp_path):

@@ -1,4 +1,4 @@
-"""Files that are damaged at random: a few of each kind. The campaign that docs/reliability.md counts makes thousands."""
+"""Files that are damaged at random: a few of each kind. docs/reliability.md counts a campaign of thousands."""
 
 from collections import Counter
 
