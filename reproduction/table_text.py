@@ -67,6 +67,11 @@ def steps(record: Record, records: Sequence[Record]) -> str:
     return (f"{before:,} + " if before else "") + f"{record.steps:,}"
 
 
+def gpu_hours(record: Record, records: Sequence[Record]) -> float:
+    """What its training took, with that of the runs from which it went on."""
+    return (spent_before(record, records)[1] + record.gpu_seconds) / 3600
+
+
 def _puzzles(paper: Paper, evaluation: Evaluation) -> str:
     """Such as "800 real test puzzles": what an evaluation was made on."""
     if name := paper.test_set(evaluation):
@@ -79,7 +84,8 @@ def _float8(evaluation: Evaluation) -> str:
     return ", float8" if evaluation.float8 else ""
 
 
-def _link(record: Record) -> str:
+def link(record: Record) -> str:
+    """Markdown to a run's record."""
     return f"[{record.name}](runs/{record.name}.json)"
 
 
@@ -109,7 +115,7 @@ def comparison(task: Task, paper: Paper, records: Sequence[Record]) -> str:
         row = [_model(number), str(number.depth), str(number.breadth), _theirs(number), number.source]
         for record, evaluation in (runs := measured(number, task, paper, records)):
             puzzles = f"{evaluation.puzzles:,}{_float8(evaluation)}"
-            ours = [_ours(number, evaluation), puzzles, f"`{record.recipe}`", _link(record)]
+            ours = [_ours(number, evaluation), puzzles, f"`{record.recipe}`", link(record)]
             rows.append([*row, *ours, steps(record, records)])
             row = [""] * len(row)
         if not runs:
@@ -155,7 +161,7 @@ def all_runs(task: Task, test_set: str, paper: Paper, records: Sequence[Record])
             part = "" if not evaluation or whole else f" of {evaluation.puzzles:,}"
             cells.append(_ours(setting, evaluation) + part if evaluation else "")
         if any(cells):
-            rows.append([_link(record), steps(record, records), *cells])
+            rows.append([link(record), steps(record, records), *cells])
     used = [column for column in range(2 + len(_COLUMNS)) if any(row[column] for row in rows)]
     head = ["run", "steps", *_COLUMNS]
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows], "l" + "r" * (len(used) - 1))
@@ -190,9 +196,10 @@ def trained(records: Sequence[Record]) -> str:
     """A line for every run."""
     rows = []
     for record in records:
-        hours = (spent_before(record, records)[1] + record.gpu_seconds) / 3600
-        row = [_link(record), f"`{record.recipe}`", str(record.seed), steps(record, records), f"{hours:.2f}"]
-        rows.append([*row, record.hardware, f"`{record.commit}`", record.note or ""])
+        row = [link(record), f"`{record.recipe}`", str(record.seed), steps(record, records)]
+        rows.append(
+            [*row, f"{gpu_hours(record, records):.2f}", record.hardware, f"`{record.commit}`", record.note or ""]
+        )
     head = ["run", "config", "seed", "steps", "GPU hours", "hardware", "commit", "note"]
     return table(head, rows, "llrrrlll")
 

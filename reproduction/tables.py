@@ -15,6 +15,7 @@ from reproduction.figures import draw, drawings
 from reproduction.paper import read_paper
 from reproduction.records import ROOT, read_records
 from reproduction.speed_text import speed_texts
+from reproduction.systems_text import systems_texts
 from reproduction.table_text import table_texts
 from runtime.files import write_whole
 
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something would change")
     check = parser.parse_args(words).check
     paper, records = read_paper(), read_records()
-    texts = table_texts(paper, records) | speed_texts()
+    texts = table_texts(paper, records) | systems_texts(paper, records) | speed_texts()
     pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
     figures = {ROOT / "results" / f"{name}.png": drawing for name, drawing in drawings(paper, records).items()}
     stale_pages = [file for file, text in pages.items() if file.read_text() != text]

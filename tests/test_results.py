@@ -23,6 +23,7 @@ from reproduction import (
     reproduce,
     ship,
     speed_text,
+    systems_text,
     table_text,
     tables,
 )
@@ -150,6 +151,22 @@ def test_a_table_puts_ours_beside_the_papers(tiny_values):
     ):
         assert measured(**changes) == []
     assert measured(breadth=4, noise_scale=0.5) == [(tiny, tiny.evaluations[1])]
+
+
+def test_systems_have_their_size_and_their_best(tiny_values):
+    one, four = tiny_values["evaluations"]
+    for depth, share in {"8": 0.25, "64": 0.75}.items():
+        one["metrics"][depth] = one["metrics"]["4"] | {"all/exact_accuracy": share}
+    four["settings"] |= {"noise_scale": one["settings"]["noise_scale"], "different_init": 8}
+    four["metrics"]["64"] = four["metrics"]["4"] | {"convergence_top_k/cumulative_exact_acc_top1": 1.0}
+    numbers = [{"depth": 8}, {"depth": 64, "breadth": 128, "exact": 99.8}]
+    paper = paper_of(tiny_values, *numbers, {"model": "HRM", "recipes": ["hrm_sudoku"], "exact": 55})
+    tiny = parsed(tiny_values | {"gpu_seconds": 1800})
+    *_, eqr, hrm = systems_text.systems_texts(paper, [tiny])["sudoku_systems"].splitlines()
+    run = "[tiny](runs/tiny.json) | 40 | 0.50"
+    ours = "25.00 ± 13.06 | 99.8 at 64 x 128 | 100.00 (> 76.16) at 64 x 8"
+    assert eqr == f"| EqR, `eqr_sudoku` | 4.86M | 18.7 | {run} | 86.4 | {ours} |"
+    assert hrm == "| HRM, `hrm_sudoku` | 27.3M | 13.7 | not run |  |  | 55 |  |  |  |"
 
 
 def test_of_several_evaluations_the_widest_counts(tiny_values):
