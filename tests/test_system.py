@@ -38,7 +38,8 @@ run(evaluate.main, f"checkpoint={last.parent}", f"eval_dir={results}", "halt_max
 
 def test_without_what_windows_lacks(tmp_path):
     words = [str(tmp_path / name) for name in ("data", "runs", "results")]
-    quiet = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # Windows has its own encoding
+    quiet = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | ascii
     done = subprocess.run(
         [sys.executable, "-c", WINDOWS, *words, *TINY], capture_output=True, text=True, env=os.environ | quiet
     )
