@@ -18,6 +18,7 @@ from conftest import ROOT, command, start, torchrun
 
 from config.load import load_pretrain
 from runtime import checkpoint, joining
+from scripts.launch import Heartbeats
 
 
 def free_port() -> str:
@@ -130,6 +131,16 @@ def test_a_process_that_does_not_come_is_named():
     store = dist.HashStore()
     with pytest.raises(ConnectionError, match="of 3 processes 1, 2 did not come within 0.1 s"):
         joining._agree(store, (0, 0), 3, 0.1)
+
+
+def test_a_host_that_falls_silent_is_found():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    heartbeats = Heartbeats(store, 0, 3, interval=0.01)
+    store.add("heartbeat/2", 1)  # host 1 has not come yet
+    heartbeats.start()
+    until(lambda: heartbeats.silent(0.2) == 2, 60, "not found")
+    until(lambda: store.add("heartbeat/2", 1) and heartbeats.silent(0.5) is None, 60, "not heard of again")
+    assert store.add("heartbeat/0", 0) > 1 and heartbeats.silent(60) is None
 
 
 SLURM = {
