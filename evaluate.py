@@ -10,16 +10,17 @@ from config.schema import EvalConfig
 from dataset.layout import located
 from dataset.puzzles import Puzzles
 from evaluation.about import describe
+from evaluation.engine import Engine, TorchEngine
 from evaluation.merge import conclude
 from evaluation.observers import observers_for
 from evaluation.partial import Partial
 from evaluation.results import new_evaluation_directory
-from evaluation.settings import most_puzzles, settings_for
+from evaluation.settings import Settings, most_puzzles, settings_for
 from evaluation.units import Part, Plan, run_units
 from runtime import distributed
 from runtime.command import computing
 from runtime.distributed import World
-from runtime.load import build_for_evaluation, load_everywhere
+from runtime.load import Evaluable, build_for_evaluation, load_everywhere
 
 
 def run(config: EvalConfig, world: World) -> None:
@@ -27,14 +28,15 @@ def run(config: EvalConfig, world: World) -> None:
     loaded = load_everywhere(config.checkpoint, config.ema, world)
     data = located(config.dataset_data_path or loaded.data_path)
     puzzles = Puzzles(data, config.split, world.device)
-    arch, model, start, backend = build_for_evaluation(loaded, config, puzzles.shape, world.device)
-    settings = settings_for(config, arch)
+    evaluable = build_for_evaluation(loaded, config, puzzles.shape, world.device)
+    settings = settings_for(config, evaluable.arch)
+    engine = engine_for(config, evaluable, puzzles, settings)
     plan = Plan.of(settings, len(puzzles), most_puzzles(config))
-    about = describe(config, settings, loaded, arch, backend, puzzles, plan)
+    about = describe(config, settings, loaded, evaluable.arch, evaluable.backend, puzzles, plan, engine.devices)
     observers = observers_for(config, data, puzzles)
 
     def run_some(units: Sequence[int]) -> Generator[Part, None, None]:
-        return run_units(model, start, puzzles, settings, plan, units, world.is_main, observers)
+        return run_units(engine, plan, units, world.is_main, observers)
 
     started = time.perf_counter()
     made = None if config.eval_dir or not world.is_main else new_evaluation_directory(loaded.origin)
@@ -52,12 +54,32 @@ def run(config: EvalConfig, world: World) -> None:
     print(f"{seconds:.1f} s; everything, with all settings: {directory}")
 
 
+def engine_for(config: EvalConfig, evaluable: Evaluable, puzzles: Puzzles, settings: Settings) -> Engine:
+    """What runs the trajectories."""
+    if config.engine == "torch":
+        return TorchEngine(evaluable.model, evaluable.start, puzzles, settings)
+    from xla.engine import Evaluator, devices_of  # needs jax
+
+    return Evaluator(evaluable, puzzles, settings, devices_of(config.device))
+
+
+def start(config: EvalConfig) -> World:
+    """Joins the other processes of this evaluation."""
+    if config.engine == "torch":
+        return distributed.start(config.device)
+    try:
+        from xla import hosts
+    except ModuleNotFoundError:
+        raise ValueError("engine=xla needs jax, which is not installed: pip install -e .[xla] (docs/xla.md)") from None
+    return hosts.start()
+
+
 @computing("give a smaller global_batch_size (and a new eval_dir)")
 def main(words: list[str]) -> None:
     """The command line. `--check-only` validates the configuration and does no more."""
     config = load_eval([word for word in words if word != "--check-only"])
     if "--check-only" not in words:
-        run(config, distributed.start(config.device))
+        run(config, start(config))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.drawing import pictures
+from evaluation.engine import TorchEngine
 from evaluation.halting import Halting
 from evaluation.selection import RULES
 from evaluation.settings import Settings, settings_for
@@ -43,7 +44,7 @@ KINDS = ("plain", "streaming", "early exit")
 def measure(model: Reasoner, start: Start, data: Puzzles, settings: Settings, puzzles: int | None, rule: str) -> Point:
     """What one evaluation reached, and what it cost."""
     plan = Plan.of(settings, len(data), puzzles)
-    parts = list(run_units(model, start, data, settings, plan, plan.units))
+    parts = list(run_units(TorchEngine(model, start, data, settings), plan, plan.units))
     N = len(plan.examples_N)
     metrics = metrics_by_depth(parts, N, settings)[max(settings.depths)]
     accuracy = metrics[f"selection/{rule}/exact_accuracy" if settings.breadth > 1 else "all/exact_accuracy"]

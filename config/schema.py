@@ -156,6 +156,7 @@ class EvalConfig(Strict):
     eval_dir: Local[str | None] = None
     per_puzzle: bool = False
     shard: Local[str | None] = None
+    engine: Compute[Literal["torch", "xla"]] = "torch"
     kernels: Kernels = "auto"
     attention: Compute[Attention] = "auto"
     compile: Compute[Compiled] = "auto"
@@ -190,6 +191,10 @@ class EvalConfig(Strict):
             )
         if self.shard and (not re.fullmatch(r"\d+/\d+", self.shard) or not 0 < self.shard_of[0] <= self.shard_of[1]):
             raise ValueError(f"shard should be like 3/16, the third of sixteen parts, but it is {self.shard!r}")
+        if self.engine == "xla":
+            for name in ("kernels", "attention", "compile", "cuda_graphs"):
+                if self.asks_for(name):
+                    raise ValueError(f"{name}={self.model_dump()[name]} has no effect with engine=xla")
         self._check_streaming()
         return self
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import BaseModel, Field
 
 from config.architectures import Arch
@@ -15,6 +14,7 @@ from config.json_file import read_json, typed
 from config.schema import EvalConfig
 from dataset.layout import located
 from dataset.puzzles import Puzzles
+from evaluation.engine import Devices
 from evaluation.results import Facts
 from evaluation.settings import Settings
 from evaluation.units import Part, Plan
@@ -73,13 +73,21 @@ def read_about(file: Path) -> About:
 
 
 def _as_now(about: About, same: _Same) -> About:
-    """What an older file says: its model has the defaults of newer keys, and a sentence begins with the backend."""
+    """What an older file says: PyTorch computes, its model has the defaults of newer keys, and a sentence begins with
+    the backend."""
     now = {"arch": same.arch.model_dump(mode="json"), "backend": same.backend.split(", ")[0]}
-    return replace(about, same=about.same | now)
+    return replace(about, same={"engine": "torch"} | about.same | now)
 
 
 def describe(
-    config: EvalConfig, settings: Settings, loaded: Loaded, arch: Arch, backend: Backend, puzzles: Puzzles, plan: Plan
+    config: EvalConfig,
+    settings: Settings,
+    loaded: Loaded,
+    arch: Arch,
+    backend: Backend,
+    puzzles: Puzzles,
+    plan: Plan,
+    devices: Devices,
 ) -> About:
     """What this evaluation is about."""
     data_path = config.dataset_data_path or loaded.data_path
@@ -93,7 +101,7 @@ def describe(
         "checkpoint": loaded.digest,
         "dataset": _fingerprint(metadata, puzzles, plan),
         "arch": arch.model_dump(mode="json"),
-        "device": puzzles.device.type,
+        "device": devices.kind,
         "backend": backend.name,
     }
     facts = {
@@ -105,7 +113,7 @@ def describe(
         **({"examples": len(puzzles)} if config.per_puzzle else {}),
         "arch": arch.model_dump(mode="json"),
         "dataset": data_path,
-        "device": torch.cuda.get_device_name(puzzles.device) if puzzles.device.type == "cuda" else "cpu",
+        "device": devices.name,
         "backend": backend.why,
         "versions": versions(),
     }

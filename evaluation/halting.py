@@ -5,9 +5,9 @@ Shapes: R rows, each a trajectory.
 
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+A = TypeVar("A", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,13 @@ class Halting:
     patience: int = 3
     min_steps: int = 2
 
-    def fires(self, steps_R: Tensor, q_halt_R: Tensor, calm_R: Tensor) -> Tensor:
-        """Whether each row halts, bool [R]. `calm_R` counts the iterations with a residual below the threshold."""
+    def fires(self, steps_R: A, q_halt_R: A, calm_R: A) -> A:
+        """Whether each row halts, bool [R]. `calm_R` counts the iterations with a residual below the threshold.
+
+        The arrays are PyTorch's or XLA's.
+        """
         if self.q is None and self.residual is None:
-            return torch.zeros_like(steps_R, dtype=torch.bool)
+            return steps_R < 0
         fired = steps_R >= self.min_steps
         if self.q is not None:
             fired = fired & (q_halt_R > math.log(self.q) - math.log1p(-self.q))

@@ -10,21 +10,19 @@ Shapes: N puzzles, B trajectories per puzzle, R rows at a time, S tokens.
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from dataset.puzzles import Puzzles, evenly_spread
+from evaluation.engine import Engine, Rows, TorchEngine
 from evaluation.metrics import Tally
-from evaluation.observations import Clock, Observation, concatenate, observe
+from evaluation.observations import Observation, concatenate
 from evaluation.observers import Observer
 from evaluation.scoring import summary, tally
 from evaluation.settings import Settings
 from evaluation.streaming import Stream
-from evaluation.trajectory import Starts, evaluating, seed, trajectory
 from models.core import Start
 from models.reasoner import Reasoner
 from runtime.distributed import World
@@ -93,43 +91,19 @@ class Part(NamedTuple):
                 raise ValueError(f"at depth {depth} logits are not finite: give less noise, or forward_dtype=float32")
 
 
-def _run_rows(
-    model: Reasoner, data: Puzzles, examples_R: np.ndarray, latents: tuple[torch.Tensor, ...], settings: Settings
-) -> dict[int, Observation]:
-    """Runs one set of trajectories to the largest depth, and observes them at every depth of the settings."""
-    iterations = trajectory(
-        model, data.rows(examples_R), max(settings.depths), settings.perturb_std, latents, settings.window
-    )
-    return {
-        depth: observe(*iteration, settings)
-        for depth, iteration in enumerate(iterations, start=1)
-        if depth in settings.depths
-    }
-
-
 class _Runner:
     """Runs units of an evaluation, one after the other."""
 
     def __init__(
-        self,
-        model: Reasoner,
-        start: Start,
-        data: Puzzles,
-        settings: Settings,
-        plan: Plan,
-        progress: Callable[[int], object],
-        between: Callable[[], None],
+        self, engine: Engine, plan: Plan, progress: Callable[[int], object], between: Callable[[], None]
     ) -> None:
-        self.model, self.data, self.plan = model, data, plan
-        self.settings = replace(settings, rows=plan.rows)
-        self.progress, self.between = progress, between
-        self.starts = Starts(start, settings.seed)
-        self.clock = Clock(data.device)
+        self.engine, self.plan, self.progress, self.between = engine, plan, progress, between
+        self.settings = engine.settings
 
     def run(self, unit: int) -> UnitRun:
         """Runs all trajectories of a unit."""
         examples_N = self.plan.examples(unit)
-        labels_NS = self.data.rows(examples_N).labels.cpu().numpy()
+        labels_NS = self.engine.data.rows(examples_N).labels.cpu().numpy()
         run = self._streaming if self.settings.halting else self._plain
         return run(unit, examples_N, labels_NS)
 
@@ -142,10 +116,7 @@ class _Runner:
             self.between()
             real = min(rows, N * B - begin)
             puzzle_R, restart_R = np.divmod(begin + np.arange(rows) % real, B)  # the same shape every time
-            with self.clock:
-                latents = self.starts(first + puzzle_R, restart_R, self.data.device)
-                seed(settings.seed, 1, unit, begin)
-                observed = _run_rows(self.model, self.data, examples_N[puzzle_R], latents, settings)
+            observed = self.engine.run(Rows(examples_N[puzzle_R], first + puzzle_R, restart_R), unit, begin)
             parts.append({depth: observation.rows(slice(real)) for depth, observation in observed.items()})
             self.progress(real)
         kept_N = np.full(N, B)
@@ -154,48 +125,38 @@ class _Runner:
             depth: tally(observation, labels_NS, kept_N, kept_N * depth, settings)
             for depth, observation in by_depth.items()
         }
-        return UnitRun(unit, examples_N, kept_N, by_depth, tallies, self.clock.lap())
+        return UnitRun(unit, examples_N, kept_N, by_depth, tallies, self.engine.device_seconds())
 
     def _streaming(self, unit: int, examples_N: np.ndarray, labels_NS: np.ndarray) -> UnitRun:
         """Runs the trajectories through a pool of `rows` slots."""
         self.between()
-        seed(self.settings.seed, 1, unit, 0)
-        first, depth = self.plan.first(unit), max(self.settings.depths)
-        stream = Stream(self.model, self.data, examples_N, first, self.starts, self.settings)
-        observation, kept_N, spent_N, capacity = stream.run(self.clock, self.progress)
+        first, rows, depth = self.plan.first(unit), self.plan.rows, max(self.settings.depths)
+        stream = Stream(self.engine.pool(unit, rows), rows, examples_N, first, self.settings)
+        observation, kept_N, spent_N, capacity = stream.run(self.progress)
         part = tally(observation, labels_NS, kept_N, spent_N, self.settings)
         spent, counted = float(spent_N.sum()), float(observation.values["steps"].sum())
         part.sums["nfe/abandoned"] = (spent - counted, spent)
         part.sums["nfe/busy"] = (spent, capacity)
-        return UnitRun(unit, examples_N, kept_N, {depth: observation}, {depth: part}, self.clock.lap())
+        return UnitRun(unit, examples_N, kept_N, {depth: observation}, {depth: part}, self.engine.device_seconds())
 
 
 def unit_runs(
-    model: Reasoner,
-    start: Start,
-    data: Puzzles,
-    settings: Settings,
+    engine: Engine,
     plan: Plan,
     units: Sequence[int],
     progress: bool = False,
     between: Callable[[], None] = lambda: None,
 ) -> Generator[UnitRun, None, None]:
-    """Runs units and yields each. Trajectories start from `start`. `between` is called now and then, and may raise."""
-    amount = sum(len(plan.examples(unit)) for unit in units) * settings.breadth
-    with (
-        evaluating(model),
-        tqdm(total=amount, disable=not progress, unit="trajectory", unit_scale=True, dynamic_ncols=True) as bar,
-    ):
-        runner = _Runner(model, start, data, settings, plan, bar.update, between)
+    """Runs units and yields each. `between` is called now and then, and may raise."""
+    amount = sum(len(plan.examples(unit)) for unit in units) * engine.settings.breadth
+    with tqdm(total=amount, disable=not progress, unit="trajectory", unit_scale=True, dynamic_ncols=True) as bar:
+        runner = _Runner(engine, plan, bar.update, between)
         for unit in units:
             yield runner.run(unit)
 
 
 def run_units(
-    model: Reasoner,
-    start: Start,
-    data: Puzzles,
-    settings: Settings,
+    engine: Engine,
     plan: Plan,
     units: Sequence[int],
     progress: bool = False,
@@ -204,7 +165,7 @@ def run_units(
 ) -> Generator[Part, None, None]:
     """Runs units as `unit_runs` does, shows them to the observers, and yields the part of each."""
     observers, began = observers or {}, time.perf_counter()
-    for run in unit_runs(model, start, data, settings, plan, units, progress, between):
+    for run in unit_runs(engine, plan, units, progress, between):
         for observer in observers.values():
             for depth, observation in run.by_depth.items():
                 observer.observe(depth, np.repeat(run.examples_N, run.kept_N), observation)
@@ -246,6 +207,7 @@ def evaluate(
     """
     plan = Plan.of(settings, len(data), puzzles)
     mine = plan.units[world.rank :: world.size]
-    parts = list(run_units(model, start or model.core.start, data, settings, plan, mine, between=between))
+    engine = TorchEngine(model, start or model.core.start, data, settings)
+    parts = list(run_units(engine, plan, mine, between=between))
     everyone = [part for parts in world.gather_objects(parts) for part in parts]
     return metrics_by_depth(everyone, len(plan.examples_N), settings)

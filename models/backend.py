@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 
@@ -11,7 +12,7 @@ from models.attention import AttentionFunction, flash, sdpa
 from models.kernels.limits import WIDEST_HEAD, WIDEST_KERNEL_ROW
 from models.parts import Parts, plain
 
-_KERNELS, _COMPILED, _PLAIN = "Triton kernels", "compiled PyTorch", "plain PyTorch"
+_KERNELS, _COMPILED, _PLAIN, _XLA = "Triton kernels", "compiled PyTorch", "plain PyTorch", "XLA"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Backend:
         details: reasons and extras for people to read.
         graphs: an outer iteration, or a whole step of training, runs as one CUDA graph.
         float8: passes without gradient multiply in 8 bits in SwiGLUs over more than 128 features.
+        xla: an evaluation takes the weights alone and computes in XLA (xla/).
     """
 
     kernels: bool = False
@@ -33,11 +35,12 @@ class Backend:
     details: str = ""
     graphs: bool = False
     float8: bool = False
+    xla: bool = False
 
     @property
     def name(self) -> str:
         """Names what computes, without reasons."""
-        return _KERNELS if self.kernels else _COMPILED if self.compiled else _PLAIN
+        return _XLA if self.xla else _KERNELS if self.kernels else _COMPILED if self.compiled else _PLAIN
 
     @property
     def why(self) -> str:
@@ -108,6 +111,8 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
     Raises:
         ValueError: the configuration names a backend that cannot run here. `auto` never raises.
     """
+    if isinstance(config, EvalConfig) and config.engine == "xla":
+        return Backend(xla=True, details=f"jax {version('jax')}")
     attention, compiled, graphs = config.attention, config.compile, config.cuda_graphs
     unwanted = "kernels=off" if config.kernels == "off" else "compile=true" if compiled is True else None
     obstacle = unwanted or _obstacle(arch, device)

@@ -212,7 +212,7 @@ EXTENT = "halt_max_steps different_init convergence_top_k max_eval_steps max_puz
             "max_seconds checkpoint_path run_dir project_name entity wandb_mode resume device",
         ),
         (EvalConfig, Role.LOCAL, "checkpoint dataset_data_path max_eval_steps recipe note eval_dir shard device"),
-        (EvalConfig, Role.COMPUTE, "attention compile cuda_graphs"),
+        (EvalConfig, Role.COMPUTE, "engine attention compile cuda_graphs"),
         (EvalConfig, Role.MODEL, MODEL),
         (EvalConfig, Role.STREAMING, STREAMING),
         (EvalConfig, Role.EXTENT, EXTENT),

@@ -249,3 +249,13 @@ def test_an_experiment_has_these_steps_and_parameters(name: str, row: str) -> No
     counts = [p.numel() for key, p in model.named_parameters() if key != "puzzle_emb.weights"]
     assert rounds_to(sum(counts), parameters)
     assert not rounds_to(1.1 * sum(counts), parameters)
+
+
+# -- docs/xla.md -----------------------------------------------------------------------------------
+
+XLA = (ROOT / "docs" / "xla.md").read_text()
+
+
+def test_both_engines_have_what_the_page_lays_side_by_side() -> None:
+    assert len(references(XLA)) > 30 and [name for name in references(XLA) if not defined(name)] == []
+    assert len(quotes(XLA)) == 2 and [first_missing(quote) for quote in quotes(XLA)] == [None, None]

@@ -23,8 +23,7 @@ from config.load import load_eval
 from config.schema import EvalConfig
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, PuzzleShape, evenly_spread
-from evaluation import metrics
-from evaluation import units as evaluation
+from evaluation import engine, metrics
 from evaluation.observations import observe
 from evaluation.results import new_evaluation_directory
 from evaluation.scoring import counts
@@ -170,7 +169,7 @@ def golden_run(name: str, dtype: str):
             yield iteration
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "trajectory", watched)
+        patch.setattr(engine, "trajectory", watched)
         found = evaluate(model, puzzles, Settings(depths=[1, 4, 16]), ALONE)
     return found, logits
 
@@ -299,26 +298,27 @@ def test_logits_of_past_iterations_are_let_go(partly_solved, monkeypatch):
             most = max(most, sum(ref() is not None for ref in kept))
             yield iteration
 
-    monkeypatch.setattr(evaluation, "trajectory", watched)
+    monkeypatch.setattr(engine, "trajectory", watched)
     evaluate(model, puzzles, Settings(depths=[2, 12], breadth=2, rows=30), ALONE)
     assert len(kept) == 12 and most <= 2  # this one, and the one before it in the loop that observes
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_an_evaluation_leaves_the_model_in_the_mode_it_was_in(training, partly_solved):
+def test_an_evaluation_leaves_the_model_in_the_mode_it_was_in(training, partly_solved, monkeypatch):
     """Also after an exception, such as Ctrl-C."""
     model, puzzles = golden_model("eqr", *RANDOM, puzzles=partly_solved)
     modes = []
 
-    def stop():
+    def stop(*_):
         modes.append(model.training)
         raise KeyboardInterrupt
 
     model.train(training)
     evaluate(model, puzzles, Settings(depths=[1]), ALONE, puzzles=2)
     assert model.training == model.core.training == training
+    monkeypatch.setattr(engine, "trajectory", stop)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model, puzzles, Settings(depths=[1]), ALONE, puzzles=2, between=stop)
+        evaluate(model, puzzles, Settings(depths=[1]), ALONE, puzzles=2)
     assert modes == [False] and model.training == model.core.training == training
 
 

@@ -17,6 +17,7 @@ import torch
 from conftest import ROOT, command, exit_code
 
 import evaluate as program
+from evaluation import engine
 from evaluation import merge as merging
 from evaluation import units as evaluation
 from evaluation.metrics import Tally
@@ -256,14 +257,14 @@ def test_too_little_memory_is_one_sentence(where, tmp_path, monkeypatch, capsys)
             torch.empty(2**60)
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(evaluation, "trajectory", full)
+    monkeypatch.setattr(engine, "trajectory", full)
     assert run(tmp_path, "plain") == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"error: out of {where}; ") and "global_batch_size" in last
 
 
 def test_other_errors_are_not_about_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "trajectory", lambda *_: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(engine, "trajectory", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         run(tmp_path, "plain")
 

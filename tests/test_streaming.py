@@ -16,12 +16,13 @@ from test_evaluation import ALONE, golden_model, partly_solved  # noqa: F401
 from benchmarks import compute_curve
 from config.load import load_eval
 from dataset.puzzles import evenly_spread
-from evaluation import streaming
+from evaluation import slots
+from evaluation.engine import TorchEngine
 from evaluation.halting import Halting
-from evaluation.observations import Clock
 from evaluation.scoring import tally
 from evaluation.settings import Settings
-from evaluation.streaming import Agreement, Slots, Stream, fresh, iterate
+from evaluation.slots import Slots, fresh, iterate
+from evaluation.streaming import Agreement, Stream
 from evaluation.trajectory import Starts, trajectory
 from evaluation.units import evaluate
 
@@ -53,11 +54,14 @@ def close(one: dict[str, float], other: dict[str, float]) -> bool:
     )
 
 
+def stream(model, puzzles, examples_N, settings: Settings) -> Stream:
+    pool = TorchEngine(model, model.core.start, puzzles, settings).pool(0, settings.rows)
+    return Stream(pool, settings.rows, examples_N, 0, settings)
+
+
 def streamed(model, puzzles, settings: Settings):
     examples_N = evenly_spread(len(puzzles), None)
-    return Stream(model, puzzles, examples_N, 0, Starts(model.core.start, settings.seed), settings).run(
-        Clock(ALONE.device), lambda _: None
-    )
+    return stream(model, puzzles, examples_N, settings).run(lambda _: None)
 
 
 # -- a pool and a plain run -----------------------------------------------------------------------------------
@@ -119,12 +123,12 @@ def test_the_pool_shrinks_once_nothing_follows(eqr, monkeypatch):
         sizes.append((len(slots.fired), int((~slots.state.halted).sum())))
         return iterate(model, slots, settings)
 
-    monkeypatch.setattr(streaming, "iterate", counting)
+    monkeypatch.setattr(slots, "iterate", counting)
     found = evaluate(*eqr, replace(PLAIN, halting=RULES["q_halt"], rows=16, look_interval=1), ALONE)[9]
-    slots = [size for size, _ in sizes]
-    assert slots[0] == 16 and slots == sorted(slots, reverse=True) and set(slots) <= {16, 4, 1} and min(slots) < 16
+    counts = [size for size, _ in sizes]
+    assert counts[0] == 16 and counts == sorted(counts, reverse=True) and set(counts) <= {16, 4, 1} and min(counts) < 16
     assert all(4 * running > size or size < 4 for size, running in sizes)
-    assert found["nfe/busy"] == pytest.approx(found["nfe/mean"] * 11 / sum(slots))
+    assert found["nfe/busy"] == pytest.approx(found["nfe/mean"] * 11 / sum(counts))
 
 
 def test_the_starts_of_a_puzzle_do_not_depend_on_breadth(eqr):
@@ -186,9 +190,7 @@ def test_memory_does_not_depend_on_depth_breadth_or_puzzles(eqr):
             tensors = {t.data_ptr(): t for t in gc.get_objects() if type(t) is torch.Tensor and t.is_floating_point()}
             peak = max(peak, sum(t.numel() for t in tensors.values()))
 
-        Stream(model, puzzles, np.arange(count), 0, Starts(model.core.start, 0), settings).run(
-            Clock(ALONE.device), watch
-        )
+        stream(model, puzzles, np.arange(count), settings).run(watch)
         most.append(peak)
     gc.unfreeze()
     assert most[1] <= 1.01 * most[0]

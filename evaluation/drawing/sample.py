@@ -16,6 +16,7 @@ from config.load import validate
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.by_group import read_numbers
+from evaluation.engine import TorchEngine
 from evaluation.observations import concatenate
 from evaluation.settings import Settings, settings_for
 from evaluation.trajectory import Starts, evaluating, seed, trajectory
@@ -125,7 +126,7 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
     plan = Plan.of(settings, len(known), puzzles)
     plan = plan._replace(examples_N=known[plan.examples_N])
     rating_E = None if ratings is None else read_numbers(ratings, "rating", len(data))
-    runs = list(unit_runs(model, start, data, settings, plan, plan.units, progress=True))
+    runs = list(unit_runs(TorchEngine(model, start, data, settings), plan, plan.units, progress=True))
     observations = [concatenate([run.by_depth[depth] for run in runs]) for depth in settings.depths]
     N, B = len(plan.examples_N), settings.breadth
     batch = data.rows(plan.examples_N)

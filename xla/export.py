@@ -1,0 +1,131 @@
+"""Writes one outer iteration as a StableHLO artifact: python -m xla.export CHECKPOINT OUT [key=value ...]
+
+OUT holds `iteration.stablehlo` for CPUs, CUDA and TPUs, `weights.safetensors`, and `example.py`, which runs both with
+jax alone. The program takes (weights by name, latents, inputs [B, S], puzzle_ids [B], keys [B, 2]) and returns
+(latents, logits [B, S, V], q_halt [B]). `keys` seed the noise: give others in every iteration.
+
+Shapes: B rows, S tokens of a puzzle, V vocabulary.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from config.command import command
+from config.load import load_eval
+from dataset.puzzles import Puzzles
+from runtime.files import whole, write_whole
+from runtime.load import build_for_evaluation, load_model
+from xla import cores
+from xla.layers import Static, normal
+from xla.randomness import START, fold, trajectory_keys
+from xla.reasoner import embed, iterate, parameters
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+EXAMPLE = '''"""Runs iteration.stablehlo, an outer iteration of an Equilibrium Reasoner, with jax alone."""
+
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+
+program = export.deserialize(bytearray(open("iteration.stablehlo", "rb").read()))
+weights = load_file("weights.safetensors")
+latents = [weights.pop(name) for name in sorted(weights) if name.startswith("latents.")]
+rows, tokens = program.in_avals[-3].shape
+puzzles = np.ones((rows, tokens), np.int32)  # the puzzles' tokens; 0 pads
+for iteration in range(16):
+    keys = np.stack((np.full(rows, iteration), np.arange(rows)), axis=1).astype(np.uint32)
+    latents, logits, q_halt = program.call(weights, latents, puzzles, np.zeros(rows, np.int32), keys)
+    print(iteration + 1, "answer of row 0:", logits[0].argmax(-1), "q_halt:", q_halt[0])
+'''
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree of dicts by dotted name."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
+
+
+def nested(weights: dict[str, Any]) -> Any:
+    """The reverse of `flat`."""
+    tree: dict[str, Any] = {}
+    for name, leaf in weights.items():
+        *groups, last = name.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = leaf
+    return tree
+
+
+def outer_iteration(
+    static: Static, weights: dict[str, Any], latents: Any, inputs_BS: Any, ids_B: Any, keys_B2: Any
+) -> Any:
+    """One outer iteration, from arrays alone."""
+    keys_B, p = jax.random.wrap_key_data(keys_B2, impl="threefry2x32"), nested(weights)
+    x_BLD = embed(p, static, inputs_BS, ids_B)
+    latents, readout = iterate(
+        p, static, tuple(latents), x_BLD, lambda n: normal(fold(keys_B, n), x_BLD.shape[1:], x_BLD.dtype)
+    )
+    return list(latents), readout.logits, readout.q_halt
+
+
+def program(static: Static, p: Any, rows: int) -> tuple[jax.export.Exported, dict[str, Any]]:
+    """An outer iteration of so many rows for all `PLATFORMS`, and its weights with the latents of fresh rows."""
+    keys_B = trajectory_keys(0, jnp.arange(rows), jnp.zeros(rows, jnp.int32))
+    latents = cores.start(p["core"], static, fold(keys_B, START), None)
+    like: Any = jax.ShapeDtypeStruct
+    inputs_BS, ids_B = like((rows, static.seq_len), jnp.int32), like((rows,), jnp.int32)
+    exported = jax.export.export(jax.jit(partial(outer_iteration, static)), platforms=PLATFORMS)(
+        flat(p), list(latents), inputs_BS, ids_B, like((rows, 2), jnp.uint32)
+    )
+    return exported, flat(p) | {f"latents.{i}": z for i, z in enumerate(latents)}
+
+
+def export(checkpoint: str, out: Path, rows: int, words: Sequence[str] = ()) -> None:
+    """Writes the three files into the folder `out`. `words` are settings of an evaluation, as forward_dtype=float32.
+
+    Raises:
+        ValueError: the checkpoint cannot be read; or it does not say what its puzzles are, and no data set does.
+    """
+    config, cpu = load_eval([f"checkpoint='{checkpoint}'", *words]), torch.device("cpu")
+    loaded = load_model(checkpoint, config.ema)
+    data = config.dataset_data_path or loaded.data_path
+    shape = loaded.puzzle_shape or Puzzles(data, config.split, cpu).shape
+    arch, model, *_ = build_for_evaluation(loaded, config, shape, cpu)
+    static = Static(arch, shape.seq_len, "any")
+    exported, arrays = program(static, parameters(model.state_dict(), static), rows)
+    out.mkdir(parents=True, exist_ok=True)
+    with whole(out / "iteration.stablehlo") as file:
+        file.write_bytes(exported.serialize())
+    with whole(out / "weights.safetensors") as file:
+        file.write_bytes(save({name: np.array(array) for name, array in arrays.items()}))
+    write_whole(out / "example.py", EXAMPLE)
+
+
+@command()
+def main(words: Sequence[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write one outer iteration as a StableHLO artifact.")
+    parser.add_argument("checkpoint")
+    parser.add_argument("out", type=Path, help="a folder")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="of an evaluation, as forward_dtype=float32")
+    parser.add_argument("--rows", type=int, default=8, help="puzzles at a time (%(default)s)")
+    given = parser.parse_intermixed_args(words)
+    export(given.checkpoint, given.out, given.rows, given.settings)
+    print(f"{given.out}: iteration.stablehlo, weights.safetensors; try it: cd {given.out} && python example.py")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
