@@ -9,6 +9,7 @@
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -49,6 +50,8 @@ CPU = {"quickstart": (96,), "eqr_maze_unique_d44_tuned": (4,)}
 """What to measure if the command names nothing: configs, and rows."""
 PAPER = 422_786 * 128 * 64
 """Outer iterations of the paper's evaluation of Sudoku-Extreme."""
+NO_NOISE, PLAIN_ATTENTION = "xla, no noise", "xla, plain attention"
+ENGINES = ("torch", "xla", NO_NOISE, PLAIN_ATTENTION)
 HEAD = ("config", "engine", "devices", "rows", "iteration", "rows/s", "first", "hours")
 
 
@@ -79,12 +82,15 @@ def measure_torch(config: PretrainConfig, data: str, rows: int) -> tuple[float, 
         return blocks(step, 4)
 
 
-def measure_xla(arch: Arch, data: str, rows: int, devices: Sequence[jax.Device]) -> tuple[float, float]:
-    """An iteration in XLA on these devices."""
+def measure_xla(
+    arch: Arch, data: str, rows: int, devices: Sequence[jax.Device], plain: bool = False
+) -> tuple[float, float]:
+    """An iteration in XLA on these devices; `plain`: without cuDNN's attention."""
     puzzles, settings = Puzzles(data, "train", torch.device("cpu")), Settings([16], rows=rows)
     model = build(arch, puzzles.shape)
     evaluator = Evaluator(Evaluable(arch, model, model.core.start, PLAIN), puzzles, settings, devices)
-    program = Program(Static(arch, puzzles.shape.seq_len, evaluator.devices.kind), settings, None)
+    platform = "any" if plain else evaluator.devices.kind
+    program = Program(Static(arch, puzzles.shape.seq_len, platform), settings, None)
     sharded, parameters = evaluator.sharded, evaluator.parameters
 
     def four(p: Any, state: State) -> State:
@@ -117,20 +123,22 @@ def cases(names: Sequence[str], rows: Sequence[int], counts: Sequence[int], engi
             write_dataset(data, {"train": random_split(shape, 4096)}, ["<blank>"])
             config = load_pretrain([*words, f"dataset.data_path={data}"])
             for many in rows or default[name]:
-                for engine, count in [("torch", 1)] * ("torch" in engines) + [("xla", n) for n in counts]:
-                    if engine not in engines:
-                        continue
-                    case: Case = {"config": name, "engine": engine, "devices": count, "rows": many}
-                    try:
-                        if engine == "torch":
-                            ms, first = measure_torch(config, data, many)
-                        else:
-                            ms, first = measure_xla(config.arch, data, many, jax.local_devices()[:count])
-                        case |= {"iteration ms": ms, "first s": first}
-                    except (RuntimeError, NotImplementedError, ValueError) as error:
-                        case["failed"] = str(error)[:1000]
-                    torch.cuda.empty_cache()
-                    yield case
+                for engine in engines:
+                    for count in counts if engine != "torch" else [1]:
+                        case: Case = {"config": name, "engine": engine, "devices": count, "rows": many}
+                        devices = jax.local_devices()[:count]
+                        arch = config.arch.model_copy(update={"noise_scale": 0.0} if engine == NO_NOISE else {})
+                        try:
+                            if engine == "torch":
+                                ms, first = measure_torch(config, data, many)
+                            else:
+                                ms, first = measure_xla(arch, data, many, devices, engine == PLAIN_ATTENTION)
+                            case |= {"iteration ms": ms, "first s": first}
+                        except (RuntimeError, NotImplementedError, ValueError) as error:
+                            case["failed"] = str(error)[:1000]
+                        gc.collect()
+                        torch.cuda.empty_cache()
+                        yield case
 
 
 def line(case: Case) -> str:
@@ -150,7 +158,7 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Speed of engine=xla beside engine=torch.")
     parser.add_argument("configs", nargs="*", help="by default eqr_sudoku and eqr_maze_unique, on a CPU small ones")
     parser.add_argument("--rows", nargs="+", type=int, default=(), help="by default 768 and 4096; on a CPU fewer")
-    parser.add_argument("--engines", nargs="+", choices=("torch", "xla"), default=("torch", "xla"))
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES[:2])
     parser.add_argument("--devices", nargs="+", type=int, help="for XLA; by default one, and all")
     parser.add_argument("--seconds", type=float, default=600, help="begin no further case after (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("."), help="the folder of xla.json (%(default)s)")
