@@ -20,7 +20,7 @@ from evaluation.units import Part, Plan, run_units
 from runtime import distributed
 from runtime.command import computing
 from runtime.distributed import World
-from runtime.load import Evaluable, build_for_evaluation, load_everywhere
+from runtime.load import Evaluable, build_for_evaluation, load_everywhere, require_kind
 
 
 def run(config: EvalConfig, world: World) -> None:
@@ -28,6 +28,7 @@ def run(config: EvalConfig, world: World) -> None:
     loaded = load_everywhere(config.checkpoint, config.ema, world)
     data = located(config.dataset_data_path or loaded.data_path)
     puzzles = Puzzles(data, config.split, world.device)
+    require_kind(loaded, puzzles.split)
     evaluable = build_for_evaluation(loaded, config, puzzles.shape, world.device)
     settings = settings_for(config, evaluable.arch)
     engine = engine_for(config, evaluable, puzzles, settings)

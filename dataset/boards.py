@@ -220,6 +220,12 @@ class Maze:
         return None
 
 
+def are_alike(seq_len: int, vocab_size: int) -> bool:
+    """Whether boards of several kinds have so many cells and tokens: 4x4 Sudokus and mazes."""
+    kinds: tuple[Kind, ...] = (Sudoku(4), Maze(4))
+    return all((kind.size**2, kind.vocab_size) == (seq_len, vocab_size) for kind in kinds)
+
+
 def kind_of(inputs_NS: np.ndarray, labels_NS: np.ndarray, vocab_size: int) -> Kind | None:
     """The kind of the boards in a data set; None if they are neither Sudokus nor mazes.
 

@@ -18,9 +18,12 @@ DIGITS, SIGNS = "0123456789", "._*xX-?"
 """What a cell may be. A sign, or 0, stands for a blank."""
 CELLS = re.compile(r"[0-9._*xX?-]+")
 
-_SEPARATORS = re.compile(r"[\s,;|/\\\[\](){}<>\"'`=:!&]+")
+_SEPARATORS = re.compile(r"(?:\\[nrt]|[\s,;|/\\\[\](){}<>\"'`=:!&])+")
+_FLOAT = re.compile(r"[0-9]\.0*")
+_AROUND = re.compile(r"\x1b\[[0-9;]*m|^\s*-\s+(?=[\[\"'])")
+"""Colours of a terminal, and the dash before an item of a list."""
 _NOTHING = re.compile(r"\b(?:null|None|nil|NaN|nan)\b")
-_COMMENT, _REMARK, _RULER = re.compile(r"\s*(?:[#;%!]|//)"), re.compile(r"(?:\s#|//).*"), re.compile("--|==|__")
+_COMMENT, _REMARK, _RULER = re.compile(r"\s*(?:[#;%!]|//)"), re.compile(r"(?:\s#|(?<!:)//).*"), re.compile("--|==|__")
 _LONG = 12
 """A token with so many digits and blanks was meant as a Sudoku, not as a number or a date."""
 
@@ -54,13 +57,19 @@ _PICTURES = str.maketrans(
     {chr(code): _plain(code) for code in range(0x2500, 0x2580)}  # box drawings
     | dict.fromkeys("·•∙⋅□▢◻␣", ".")
     | dict.fromkeys("–—", "-")
+    | dict.fromkeys("¦‖", "|")
     | dict.fromkeys("\u00a0\u3000", " ")
 )
 
 
 def tokens(text: str) -> list[str]:
-    """The parts of a line between spaces and punctuation. A + before a digit marks a placed one, and is dropped."""
-    return [token for token in _SEPARATORS.split(text.replace("+", "")) if token]
+    """The parts of a line between spaces and punctuation, numbers as 5. or 5.0 without their points.
+
+    A + before a digit marks a placed one, and is dropped.
+    """
+    parts = [token for token in _SEPARATORS.split(text.replace("+", "")) if token]
+    floats = len(parts) in WHOLE | BOXES.keys() and all(map(_FLOAT.fullmatch, parts))
+    return [part[0] for part in parts] if floats else parts
 
 
 def is_long(text: str) -> bool:
@@ -70,7 +79,7 @@ def is_long(text: str) -> bool:
 
 def read_line(number: int, raw: str) -> Read:
     """A line, and what it is as far as it alone can tell."""
-    text = _NOTHING.sub(".", raw.translate(_PICTURES))
+    text = _NOTHING.sub(".", _AROUND.sub("", raw.translate(_PICTURES)))
     if not text.strip():
         return Read(number, text, Is.GAP, "")
     if _COMMENT.match(text):

@@ -88,6 +88,9 @@ def _grids(run: list[Read], ends: bool) -> list[Board]:
         rows = _rows(run, mode)
         if content <= {row.number for row in rows}:
             return _stacked(rows, ends)
+    size = isqrt(len(odd.cells))
+    if size * size == len(odd.cells) and size > max(BOXES):
+        raise ValueError(_unknown(f"line {odd.number} has {size * size} cells", size))
     raise ValueError(
         f"line {odd.number} has {len(odd.cells)} characters, but a Sudoku has 16, 36 or 81 on a line "
         "(or 4, 6 or 9 lines of as many), and a maze has an S and a G"
@@ -95,13 +98,13 @@ def _grids(run: list[Read], ends: bool) -> list[Board]:
 
 
 def _rows(run: list[Read], cells_of: Callable[[Read], str]) -> list[_Row]:
-    """The rows of lines. A line without cells is a gap."""
+    """The rows of lines. An empty line is a gap."""
     rows: list[_Row] = []
     gap = False
     for line in run:
         if cells := cells_of(line):
             rows.append(_Row(line.number, cells, gap))
-        gap = not cells
+        gap = not cells and (gap or not line.text.strip())
     return rows
 
 
@@ -126,6 +129,11 @@ def _even_grids(run: list[Read], ends: bool) -> list[Board]:
 def _stacked(rows: list[_Row], ends: bool) -> list[Board]:
     """The boards of rows that follow each other. Gaps lie between boards, between bands, or after every row."""
     boards: list[Board] = []
+    if rows[0].cells == DIGITS[1:][: len(rows[0].cells)]:  # these may number the columns
+        if len(rows) > 1 and len(rows) % len(rows[0].cells) == 1:
+            rows = rows[1:]
+        elif not ends:
+            raise Unfinished(f"line {rows[0].number} may number columns")
     while rows:
         size = len(rows[0].cells)
         part = rows[:size]

@@ -11,6 +11,8 @@ from config.architectures import Arch
 from config.fields import Role, keys
 from config.load import validate
 from config.schema import EvalConfig
+from dataset.boards import Kind, are_alike, kind_of
+from dataset.layout import Split, read_split
 from dataset.puzzles import PuzzleShape
 from models.backend import Backend, choose
 from models.build import build, place
@@ -79,6 +81,29 @@ def _read(file: Path, digest: str, ema: bool) -> Loaded:
     weights = ours.model | (ours.ema or {}) if averaged else ours.model
     arch, data_path = ours.config.arch, ours.config.dataset.data_path
     return Loaded(file, digest, arch, data_path, ours.step, ours.puzzle_shape, weights, averaged, [])
+
+
+def learned_kind(loaded: Loaded) -> Kind | None:
+    """The kind of boards that a model was trained on; None if it is not known, as where its data are gone."""
+    try:
+        split = read_split(loaded.data_path, "train")
+    except ValueError:
+        return None
+    return kind_of(split.inputs, split.labels, split.metadata.vocab_size)
+
+
+def require_kind(loaded: Loaded, puzzles: Split) -> None:
+    """Checks that puzzles are of the kind that a model was trained on, where shapes cannot tell: 4x4 boards.
+
+    Raises:
+        ValueError: they are of another kind.
+    """
+    metadata = puzzles.metadata
+    if not are_alike(metadata.seq_len, metadata.vocab_size):
+        return
+    learned, kind = learned_kind(loaded), kind_of(puzzles.inputs, puzzles.labels, metadata.vocab_size)
+    if learned and kind and learned != kind:
+        raise ValueError(f"{loaded.origin} was trained on {learned.name}s, but these are {kind.name}s")
 
 
 def weights_into(model: Reasoner, loaded: Loaded) -> None:

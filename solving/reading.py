@@ -79,7 +79,7 @@ def _boards(lines: Iterable[str], at_once: bool) -> Iterator[_Found]:
     for delimiter in DELIMITERS:
         fields = begin[1].split(delimiter)
         if len(fields) > 1 and (index := column(fields, "question")) is not None:
-            yield from _csv(begin[0], numbered, delimiter, index)
+            yield from _csv(begin[0], numbered, delimiter, len(fields), index)
             return
     yield from _blocks(chain([begin], numbered), at_once)
 
@@ -94,13 +94,13 @@ def _relevant(lines: Iterable[Line]) -> Iterator[Line]:
             yield number, text
 
 
-def _csv(header: int, lines: Iterator[Line], delimiter: str, index: int) -> Iterator[_Found]:
+def _csv(header: int, lines: Iterator[Line], delimiter: str, columns: int, index: int) -> Iterator[_Found]:
     """The board in the column of questions of every row. The header is the line of this number."""
     rows = csv.reader((text + "\n" for _, text in lines), delimiter=delimiter)
     for fields in filter(None, rows):
         number = header + rows.line_num
-        if len(fields) <= index:
-            raise ValueError(f"line {number} has {len(fields)} columns, but the puzzle is in column {index + 1}")
+        if len(fields) != columns:
+            raise ValueError(f"line {number} has {len(fields)} columns instead of {columns}")
         found = list(_blocks([(number, text) for text in fields[index].split("\n")], at_once=False))
         if len(found) != 1:
             raise ValueError(f"line {number} has {len(found)} puzzles in column {index + 1} instead of one")

@@ -57,4 +57,6 @@ def load(kind: Kind, checkpoint: str | None) -> "Solver":
     file = checkpoint or str(checkpoint_for(kind))
     from solving.solver import Solver
 
-    return Solver.load(file, kind.size**2, kind.vocab_size)
+    solver = Solver.load(file, kind.size**2, kind.vocab_size)
+    solver.require(kind)
+    return solver

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from config.schema import EvalConfig
-from dataset.boards import Kind
+from dataset.boards import Kind, are_alike
 from dataset.puzzles import NOT_SCORED, Batch, PuzzleShape
 from evaluation.metrics import best_converged
 from evaluation.trajectory import evaluating, trajectory
@@ -26,7 +26,7 @@ from models.core import Latents
 from models.layers import Linear
 from models.reasoner import Reasoner
 from runtime.command import out_of_memory
-from runtime.load import Loaded, build_for_evaluation, load_model
+from runtime.load import Loaded, build_for_evaluation, learned_kind, load_model
 from solving.reading import read_each
 
 WINDOW = 3
@@ -107,10 +107,11 @@ class Solver:
     Args:
         model: on the device that computes. Its mode and its starts stay as they are.
         shape: the shape of its puzzles.
+        learned: the kind of puzzles that it was trained on, if that is known. Without it any of this shape will do.
     """
 
-    def __init__(self, model: Reasoner, shape: PuzzleShape) -> None:
-        self.model, self.puzzle_shape = model, shape
+    def __init__(self, model: Reasoner, shape: PuzzleShape, learned: Kind | None = None) -> None:
+        self.model, self.puzzle_shape, self.learned = model, shape, learned
         self.device = next(model.parameters()).device
         self._rows = max(1, _TOKENS.get(self.device.type, 2**16) // shape.seq_len)
 
@@ -141,7 +142,12 @@ class Solver:
         config = EvalConfig(checkpoint=checkpoint, forward_dtype=dtype, kernels="off", compile=False)
         model = build_for_evaluation(loaded, config, shape, torch_device).model
         _cast_once(model, getattr(torch, dtype))
-        return cls(model, shape)
+        return cls(model, shape, learned_kind(loaded) if are_alike(*shape[:2]) else None)
+
+    def require(self, kind: Kind) -> None:
+        """Raises ValueError if the model was trained on puzzles of another kind."""
+        if self.learned and self.learned != kind:
+            raise ValueError(f"the model was trained on {self.learned.name}s, so it cannot answer {kind.name}s")
 
     def solve(
         self,
@@ -179,6 +185,8 @@ class Solver:
         if depth < 1 or breadth < 1:
             raise ValueError(f"depth and breadth should be at least 1, not {depth} and {breadth}")
         kind, puzzles_NS = (None, puzzles) if isinstance(puzzles, np.ndarray) else _read(puzzles)
+        if kind is not None:
+            self.require(kind)
         vocab_size = kind.vocab_size if kind else self.puzzle_shape.vocab_size
         if puzzles_NS.ndim != 2 or (puzzles_NS.shape[1], vocab_size) != self.puzzle_shape[:2]:
             asked = f"{kind.name}s" if kind else f"tokens of shape {list(puzzles_NS.shape)}"

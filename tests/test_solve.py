@@ -12,11 +12,13 @@ import pytest
 from conftest import ROOT, command, exit_code, only_run, start
 from PIL import Image
 
+import evaluate
 import solve
+from dataset import maze as maze_rules
 from dataset.boards import Kind, Maze, Sudoku
 from dataset.layout import puzzle_split, write_dataset
 from dataset.sudoku import random_puzzle
-from solving import shipped
+from solving import Solver, shipped
 from solving.reading import Puzzle, read_from
 from solving.solver import Answer, Trace
 from solving.verdict import EXIT_CODES, Verdict, verdicts
@@ -128,6 +130,25 @@ def test_standard_input_gets_the_answers_that_its_puzzles_get_alone(run, puzzles
     alone = [told(capsys, question, "--checkpoint", run, "--json")[1] for question, _ in puzzles[:2]]
     monkeypatch.setattr("sys.stdin", Lines([f"{question}\n" for question, _ in puzzles[:2]], str))
     assert told(capsys, "--checkpoint", run, "--json") == (0, "".join(alone), "")
+
+
+MAZE4 = "S...\n###.\n###G\n####"
+
+
+def test_a_model_of_4x4_sudokus_takes_no_4x4_mazes(run, puzzles, tmp_path, capsys):
+    """Both have 16 cells and 6 tokens."""
+    code, out, err = told(capsys, MAZE4, "--checkpoint", run)
+    assert (code, out) == (1, "") and err.endswith("was trained on 4x4 Sudokus, so it cannot answer 4x4 mazes\n")
+    with pytest.raises(ValueError, match="cannot answer 4x4 mazes"):
+        Solver.load(run).solve([MAZE4])
+    kind = Maze(4)
+    question_S = kind.tokens(MAZE4.replace("\n", ""))
+    answer_S = np.where(question_S == maze_rules.OPEN, maze_rules.PATH, question_S)
+    split = puzzle_split(question_S[None].astype(np.uint8), answer_S[None].astype(np.uint8), 6)
+    write_dataset(tmp_path / "mazes", {"test": split}, ["<blank>"])
+    words = [f"checkpoint='{run}'", f"dataset_data_path={tmp_path / 'mazes'}", f"eval_dir={tmp_path / 'eval'}"]
+    assert exit_code(evaluate.main, words) == 1
+    assert capsys.readouterr().err.endswith("was trained on 4x4 Sudokus, but these are 4x4 mazes\n")
 
 
 def test_results_are_written_before_they_are_printed(run, puzzles, tmp_path, monkeypatch):

@@ -2,12 +2,12 @@
 
 const QUESTION = ["question", "questions", "puzzle", "puzzles", "quiz", "quizzes", "unsolved", "sudoku", "maze"];
 
-/** The delimiter of a header with a column of questions, and the index of that column; or null. */
+/** The delimiter and columns of a header with a column of questions, and the index of that column; or null. */
 export function questions(header) {
   for (const delimiter of ",;\t") {
     const names = header.split(delimiter).map((name) => name.trim().replace(/^["']+|["']+$/g, "").toLowerCase());
     const name = QUESTION.find((question) => names.includes(question));
-    if (name && names.length > 1) return { delimiter, index: names.indexOf(name) };
+    if (name && names.length > 1) return { delimiter, columns: names.length, index: names.indexOf(name) };
   }
   return null;
 }

@@ -53,11 +53,9 @@ function relevant(lines) {
 }
 
 /** The board in the column of questions of every row. */
-function ofTable(lines, { delimiter, index }) {
+function ofTable(lines, { delimiter, columns, index }) {
   return [...rows(lines, delimiter)].map(({ number, fields }) => {
-    if (fields.length <= index) {
-      throw new Error(`line ${number} has ${fields.length} columns, but the puzzle is in column ${index + 1}`);
-    }
+    if (fields.length !== columns) throw new Error(`line ${number} has ${fields.length} columns instead of ${columns}`);
     const found = blocks(fields[index].split("\n").map((text) => [number, text]));
     if (found.length === 1) return { ...found[0], line: number };
     throw new Error(`line ${number} has ${found.length} puzzles in column ${index + 1} instead of one`);

@@ -9,9 +9,11 @@ export const WHOLE = SIZES.map((size) => size * size);
 export const [DIGITS, SIGNS] = ["0123456789", "._*xX-?"];
 export const CELLS = /^[0-9._*xX?-]+$/;
 
-const SEPARATORS = /[\s,;|/\\[\](){}<>"'`=:!&]+/;
+const SEPARATORS = /(?:\\[nrt]|[\s,;|/\\[\](){}<>"'`=:!&])+/;
+const FLOAT = /^[0-9]\.0*$/;
+const AROUND = /\u001b\[[0-9;]*m|^\s*-\s+(?=[["'])/g; // colours of a terminal, and the dash before an item of a list
 const NOTHING = /\b(?:null|None|nil|NaN|nan)\b/g;
-const [COMMENT, REMARK, RULER] = [/^\s*(?:[#;%!]|\/\/)/, /(?:\s#|\/\/).*/g, /--|==|__/];
+const [COMMENT, REMARK, RULER] = [/^\s*(?:[#;%!]|\/\/)/, /(?:\s#|(?<!:)\/\/).*/g, /--|==|__/];
 const LONG = 12; // a token with so many digits and blanks was meant as a Sudoku, not as a number or a date
 
 /** What a line is: BLANKS is a row of blanks or a ruler; ODD has cells, but is neither a row nor a Sudoku. */
@@ -28,11 +30,17 @@ const PICTURES = [
   [/[\u2500-\u257f]/g, "+"],
   [/[·•∙⋅□▢◻␣]/g, "."],
   [/[–—]/g, "-"],
+  [/[¦‖]/g, "|"],
   [/[\u00a0\u3000]/g, " "],
 ];
 
-/** The parts of a line between spaces and punctuation. A + before a digit marks a placed one, and is dropped. */
-export const tokens = (text) => text.replaceAll("+", "").split(SEPARATORS).filter(Boolean);
+/** The parts of a line between spaces and punctuation, numbers as 5. or 5.0 without their points.
+ * A + before a digit marks a placed one, and is dropped. */
+export function tokens(text) {
+  const parts = text.replaceAll("+", "").split(SEPARATORS).filter(Boolean);
+  const floats = [...WHOLE, ...SIZES].includes(parts.length) && parts.every((part) => FLOAT.test(part));
+  return floats ? parts.map((part) => part[0]) : parts;
+}
 
 /** Whether a line was meant as a whole Sudoku. */
 export const isLong = (text) => tokens(text).some((token) => cellsIn(token) >= LONG);
@@ -40,7 +48,7 @@ export const isLong = (text) => tokens(text).some((token) => cellsIn(token) >= L
 /** A line, and what it is as far as it alone can tell: {number, text, what, cells}. */
 export function readLine(number, raw) {
   const pictured = PICTURES.reduce((text, [pattern, plain]) => text.replace(pattern, plain), raw);
-  const text = pictured.replace(NOTHING, ".");
+  const text = pictured.replace(AROUND, "").replace(NOTHING, ".");
   if (!text.trim()) return { number, text, what: GAP, cells: "" };
   if (COMMENT.test(text)) return { number, text, what: NOTE, cells: "" };
   const remarkless = text.replace(REMARK, "");

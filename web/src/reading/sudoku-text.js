@@ -51,10 +51,15 @@ function grids(run, ends) {
   if (!content.length) return [];
   if (!odd) return evenGrids(run, ends);
   const longest = Math.max(...run.map((line) => line.text.length));
-  for (const mode of [fields, bars, (line) => spaces(line, longest)]) {
+  const trimmed = !run.some((line) => line.text.endsWith(" ")); // then spaces are missing at the ends of lines only
+  for (const mode of [fields, bars, (line) => spaces(line, longest, trimmed)]) {
     const rows = rowsOf(run, mode);
     const numbers = new Set(rows.map((row) => row.number));
     if (content.every((line) => numbers.has(line.number))) return stacked(rows, ends);
+  }
+  const size = Math.sqrt(odd.cells.length);
+  if (Number.isInteger(size) && size > Math.max(...SIZES)) {
+    throw new Error(unknown(`line ${odd.number} has ${odd.cells.length} cells`, size));
   }
   throw new Error(
     `line ${odd.number} has ${odd.cells.length} characters, but a Sudoku has 16, 36 or 81 on a line ` +
@@ -62,14 +67,14 @@ function grids(run, ends) {
   );
 }
 
-/** The rows of lines. A line without cells is a gap. */
+/** The rows of lines. An empty line is a gap. */
 function rowsOf(run, cellsOf) {
   const rows = [];
   let afterGap = false;
   for (const line of run) {
     const cells = cellsOf(line);
     if (cells) rows.push({ number: line.number, cells, afterGap });
-    afterGap = !cells;
+    afterGap = !cells && (afterGap || !line.text.trim());
   }
   return rows;
 }
@@ -97,6 +102,12 @@ function evenGrids(run, ends) {
 /** The boards of rows that follow each other. Gaps lie between boards, between bands, or after every row. */
 function stacked(rows, ends) {
   const boards = [];
+  const width = rows[0].cells.length;
+  if (rows[0].cells === DIGITS.slice(1, width + 1)) {
+    // these may number the columns
+    if (rows.length > 1 && rows.length % width === 1) rows = rows.slice(1);
+    else if (!ends) throw new Unfinished(`line ${rows[0].number} may number columns`);
+  }
   while (rows.length) {
     const size = rows[0].cells.length;
     const part = rows.slice(0, size);
@@ -151,10 +162,10 @@ function bars({ text }) {
   return "";
 }
 
-/** A row of digits and spaces, each space a blank; or nothing. Spaces may be lost at the end. */
-function spaces({ text }, size) {
-  const empty = !text.trim() && text.length < size;
-  if (!SIZES.includes(size) || empty || !all(text, DIGITS + " ")) return "";
+/** A row of digits and spaces, each space a blank; or nothing. */
+function spaces({ text }, size, trimmed) {
+  const full = text.length === size || (trimmed && text);
+  if (!SIZES.includes(size) || !full || !all(text, DIGITS + " ")) return "";
   return text.padEnd(size).replaceAll(" ", ".");
 }
 
