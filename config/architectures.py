@@ -23,7 +23,7 @@ class BaseArch(Strict):
 
     loss: Loss = Loss()
     hidden_size: Positive
-    halt_max_steps: Positive = 16
+    halt_max_steps: Annotated[int, Field(gt=0, le=10_000)] = 16
     halt_exploration_prob: Share = 0.1
     learned_halting: bool = True
     pos_encodings: Positions = "none"

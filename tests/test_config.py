@@ -338,7 +338,7 @@ def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
         ("weight_decay=-1", ["weight_decay", "greater than or equal to 0", "-1"]),
         ("max_steps=1.5", ["max_steps", "integer", "1.5"]),
         ("epochs=0", ["epochs", "greater than 0"]),
-        ("arch.halt_max_steps=100000000000000000000", ["arch.halt_max_steps", "less than 2147483648"]),
+        ("arch.halt_max_steps=100000000000000000000", ["arch.halt_max_steps", "less than or equal to 10000"]),
         ("lr=1e300", ["lr", "less than or equal to 1"]),
         ("max_seconds=inf", ["max_seconds", "less than or equal to 1"]),
         ("arch.expansion=1e-9", ["arch.expansion", "greater than or equal to 0.1"]),

@@ -115,6 +115,7 @@ FAULTS: dict[str, tuple[str, Callable[[Header, Tensors], None], str]] = {
     "layers": (EVALUATE, setting("arch.L_layers", 100_000), "100000 layers, but only"),
     "puzzle embeddings": (EVALUATE, setting("arch.puzzle_emb_ndim", 2**30), "arch.puzzle_emb_ndim|does not fit"),
     "cycles": (EVALUATE, setting("arch.H_cycles", 2**30), "arch.H_cycles should be less than or equal to 1000"),
+    "depth": (EVALUATE, setting("arch.halt_max_steps", 2**30), "arch.halt_max_steps should be less than"),
     "no average of a weight": (EVALUATE, put(AVERAGE, lambda t: None), f"{AVERAGE} is missing"),
     "an average of another shape": (EVALUATE, put(AVERAGE, lambda t: t[:1, :1]), f"{AVERAGE} is .1, 1. instead of"),
     "an average transposed": (EVALUATE, put(AVERAGE, lambda t: t.T), f"{AVERAGE} is"),
