@@ -40,8 +40,11 @@ def run(config: EvalConfig, world: World) -> None:
         return run_units(engine, plan, units, world.is_main, observers)
 
     started = time.perf_counter()
-    made = None if config.eval_dir or not world.is_main else new_evaluation_directory(loaded.origin)
-    directory = Path(world.from_main(config.eval_dir or str(made)))
+    given = config.eval_dir or world.remembered("evaluation")  # torchrun may have started its processes again
+    made = None if given or not world.is_main else new_evaluation_directory(loaded.origin)
+    directory = Path(world.from_main(given or str(made)))
+    if world.is_main:
+        world.remember("evaluation", str(directory))
     partial = Partial(directory, config.shard_of, made=not config.eval_dir)
     parts = partial.complete(about, world, run_some, [*loaded.notes, *puzzles.notes(plan.examples_N)])
     if not world.is_main:

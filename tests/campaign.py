@@ -187,6 +187,12 @@ class Place:
         return run
 
 
+def note(done: Counter[str], what: str) -> None:
+    """Counts something that was done, and says so."""
+    done[what] += 1
+    print(f"{done.total():5} {what}", file=sys.stderr, flush=True)
+
+
 # -- what is killed -----------------------------------------------------------------------------------------------
 
 
@@ -248,7 +254,7 @@ def chain(place: Place, name: str, count: int, kills: list[str], done: Counter[s
             kill(job, run, how)
         finally:
             job.clear()
-        done[f"training, {name}: {how}"] += 1
+        note(done, f"training, {name}: {how}")
         if (run / "final.json").is_file():
             break
     job = place.train(run, setup)
@@ -269,7 +275,7 @@ def restarts(place: Place, name: str, count: int, done: Counter[str]) -> None:
             time.sleep(random.uniform(0, 0.1))
             assert job.workers(), f"the run ended after {step_of(run)} steps: {job.said()}"
             KILLS["SIGKILL to a worker"](job)
-            done[f"training, {name}: SIGKILL to a worker, which starts again"] += 1
+            note(done, f"training, {name}: SIGKILL to a worker, which starts again")
         assert job.end() == [0] * setup[0], [job.said(host) for host in range(setup[0])]
     finally:
         job.clear()
@@ -300,7 +306,7 @@ def evaluations(place: Place, name: str, count: int, done: Counter[str]) -> None
                     time.sleep(random.uniform(0, 0.2))
                     KILLS[how := random.choice([how for how in KILLS if "SIGKILL" in how])](job)
                     job.end(MINUTE)
-                    done[f"evaluation, {name}: {how}"] += 1
+                    note(done, f"evaluation, {name}: {how}")
                 else:
                     assert job.end() == [0] * setup[0], job.said()
             finally:
