@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 from config.command import command
+from runtime.files import require_place
 from solving.gif import write_gif
 from solving.reading import as_they_come, read_from
+from solving.shipped import ENGINES
 from solving.verdict import AT_A_TIME, EXIT_CODES, Verdict, verdicts
 from solving.watch import play
 
@@ -26,9 +28,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("puzzle", nargs="?", default="-", help="a puzzle, a file with one or many, or - for standard input (default)")
-    add("--checkpoint", help="a checkpoint, or a run directory (default: the one that comes with this program)")
+    add("--checkpoint", help="a checkpoint, an ONNX file or a run directory (default: those of this program)")
+    add("--engine", choices=ENGINES, default="auto", help="what computes (default: auto, the faster one)")
     add("--depth", type=int, default=16, metavar="N", help="outer iterations (default: 16)")
     add("--breadth", type=int, default=1, metavar="N", help="random starts, best converged wins (default: 1)")
+    add("--all", action="store_true", help="make all iterations, also after an answer that keeps the rules")
     add("--json", action="store_true", help="print one JSON object a puzzle and nothing else")
     add("--watch", action="store_true", help="show the board after each iteration")
     add("--gif", type=Path, metavar="FILE", help="write the board after each iteration as a GIF (one puzzle)")
@@ -40,9 +44,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise ValueError(f"--depth and --breadth should be at least 1, not {options.depth} and {options.breadth}")
     if options.json and options.watch:
         raise ValueError("--json prints nothing but JSON, so it does not go with --watch")
-    gif = options.gif
-    if gif and not (gif.suffix.lower() == ".gif" and gif.parent.is_dir() and gif.is_file() == gif.exists()):
-        raise ValueError(f"--gif {gif} should be a file to write, its name ending in .gif, in a folder that exists")
+    if options.gif:
+        require_place(options.gif, ".gif", "--gif ")
     return options
 
 
@@ -71,13 +74,13 @@ def run(options: argparse.Namespace) -> int:
     many = isinstance(puzzles, list) and len(puzzles) > 1
     if options.gif and many:
         raise ValueError(f"--gif shows one puzzle, but there are {len(list(puzzles))}")
-    trace = options.watch or options.gif is not None
-    at_a_time = 1 if given else AT_A_TIME
+    shown = options.watch or options.gif is not None
     statuses: Counter[str] = Counter()
-    for verdict in verdicts(puzzles, options.checkpoint, options.depth, options.breadth, trace, at_a_time):
+    how = (options.depth, options.breadth, shown, 1 if given else AT_A_TIME, options.all, options.engine)
+    for verdict in verdicts(puzzles, options.checkpoint, *how):
         statuses[verdict.status] += 1
-        number = statuses.total()
-        show(verdict, options, f"puzzle {number} (line {verdict.line})" if many or number > 1 else "")
+        title = f"puzzle {statuses.total()} (line {verdict.line})"
+        show(verdict, options, title if many or statuses.total() > 1 else "")
     if statuses.total() > 1 and not options.json:
         print(f"{statuses.total()} puzzles:", ", ".join(f"{count} {status}" for status, count in statuses.items()))
     return max(EXIT_CODES[status] for status in statuses)

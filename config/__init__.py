@@ -9,11 +9,25 @@ import os
 import sys
 from contextlib import suppress
 from importlib.util import find_spec
+from types import TracebackType
 
-_NEEDED = "hydra huggingface_hub numpy omegaconf pydantic pysat safetensors torch tqdm yaml"
+_MISSING = f"error: {sys.executable} has no {{}}: bash scripts/install.sh makes .venv/bin/python with it"
+_NEEDED = "hydra huggingface_hub numpy omegaconf pydantic pysat safetensors tqdm yaml"
 for _name in _NEEDED.split():
     if find_spec(_name) is None:  # another environment is active, perhaps
-        sys.exit(f"error: {sys.executable} has no {_name}: bash scripts/install.sh makes .venv/bin/python with it")
+        sys.exit(_MISSING.format(_name))
+
+
+def _missing_torch(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Says in a sentence that PyTorch is missing, where a program imports it. Solving with onnxruntime does not."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        sys.stderr.write(_MISSING.format("torch") + "\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if find_spec("torch") is None:
+    sys.excepthook = _missing_torch
 
 # A thread without work sleeps. If it spun, a training beside other programs would take several times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -27,6 +27,18 @@ def whole(file: Path, writer: str = "") -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def require_place(file: Path, ending: str, option: str = "") -> None:
+    """Checks that a file can be written there, before the work of making it.
+
+    Raises:
+        ValueError: its name ends otherwise, its folder does not exist, or something else is in its place.
+    """
+    if not (file.suffix.lower() == ending and file.parent.is_dir() and file.is_file() == file.exists()):
+        raise ValueError(
+            f"{option}{file} should be a file to write, its name ending in {ending}, in a folder that exists"
+        )
+
+
 def new_directory(wanted: Path) -> Path:
     """Makes a folder of that name or, if the name is taken, with -2, -3, ... after it."""
     wanted.parent.mkdir(parents=True, exist_ok=True)

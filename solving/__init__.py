@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 import config  # noqa: F401
 
 if TYPE_CHECKING:
+    from solving.onnx_solver import OnnxSolver
     from solving.solver import Solver
 
-__all__ = ["Solver"]
+__all__ = ["OnnxSolver", "Solver"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the solver, and PyTorch with it, only when `Solver` is used. Other modules here need neither."""
+    """Imports PyTorch only when `Solver` is used, and onnxruntime only when `OnnxSolver` is."""
     if name == "Solver":
         from solving.solver import Solver
 
         return Solver
+    if name == "OnnxSolver":
+        from solving.onnx_solver import OnnxSolver
+
+        return OnnxSolver
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

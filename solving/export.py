@@ -25,15 +25,17 @@ from torch.onnx import OnnxExporterError
 from config.architectures import Arch
 from config.command import command
 from config.schema import EvalConfig
-from dataset.boards import Kind, Maze, Sudoku
-from dataset.maze import VOCAB_SIZE
+from dataset.boards import Kind, Maze, Sudoku, are_alike
 from dataset.puzzles import PuzzleShape
 from dataset.sudoku import BOXES
 from evaluation.trajectory import evaluating
 from models.core import Latents
 from models.reasoner import Reasoner, State
-from runtime.files import whole
-from runtime.load import Loaded, build_for_evaluation, load_model
+from runtime import checkpoint as checkpoints
+from runtime.files import require_place, whole
+from runtime.load import Loaded, build_for_evaluation, learned_kind, load_model
+from solving.onnx_file import FORMAT, digest, header
+from solving.solver import puzzle_shape
 
 try:
     import onnx
@@ -43,7 +45,6 @@ except ModuleNotFoundError as error:
         raise
     sys.exit(f"error: {sys.executable} has no {error.name}: pip install -e .[export] brings it")
 
-FORMAT = "eqr-onnx-1"
 PRECISIONS = ("float32", "float16", "int8")
 _LARGE = 256
 """Numbers in fewer than so many elements stay in float32, whatever the precision."""
@@ -64,28 +65,13 @@ class _OuterIteration(nn.Module):
         return *state.latents, readout.logits, *halting
 
 
-def puzzle_shape(loaded: Loaded, seq_len: int | None, vocab_size: int | None) -> PuzzleShape:
-    """The shape of a checkpoint's puzzles; released checkpoints do not say it themselves.
-
-    Raises:
-        ValueError: neither the checkpoint nor the arguments say it.
-    """
-    if seq_len is None or vocab_size is None:
-        if loaded.puzzle_shape is None:
-            raise ValueError(f"{loaded.origin} does not say what it was trained on: give seq_len and vocab_size")
-        return loaded.puzzle_shape
-    table = [t for name, t in loaded.weights.items() if name.endswith("puzzle_emb.weights")]
-    return PuzzleShape(seq_len, vocab_size, len(table[0]) if table else 1)
-
-
-def kind_of(shape: PuzzleShape) -> Kind | None:
-    """The kind of puzzles of this shape, None if it is not known. 4x4 puzzles count as Sudokus."""
+def kind_of(loaded: Loaded, shape: PuzzleShape) -> Kind | None:
+    """The kind of puzzles that a model was trained on, None if it is not known. Its data say so for 4x4 boards."""
+    if are_alike(*shape[:2]):
+        return learned_kind(loaded)
     size = isqrt(shape.seq_len)
-    if size * size != shape.seq_len:
-        return None
-    if size in BOXES and shape.vocab_size == size + 2:
-        return Sudoku(size)
-    return Maze(size) if shape.vocab_size == VOCAB_SIZE else None
+    kinds: list[Kind] = [Maze(size), *(Sudoku(side) for side in BOXES)]
+    return next((kind for kind in kinds if (kind.size**2, kind.vocab_size) == shape[:2]), None)
 
 
 def latent_names(arch: Arch) -> tuple[str, ...]:
@@ -108,7 +94,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def graph(model: Reasoner, arch: Arch, shape: PuzzleShape) -> onnx.ModelProto:
+def graph(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None = None) -> onnx.ModelProto:
     """One outer iteration of a float32 model as an ONNX graph, with everything about it as metadata.
 
     Raises:
@@ -143,7 +129,7 @@ def graph(model: Reasoner, arch: Arch, shape: PuzzleShape) -> onnx.ModelProto:
     _strip(proto)
     draws = _noise_from_outside(proto, shape.seq_len + arch.puzzle_tokens, arch.hidden_size)
     onnx.helper.set_model_props(
-        proto, {key: json.dumps(value) for key, value in _facts(model, arch, shape, draws).items()}
+        proto, {key: json.dumps(value) for key, value in _facts(model, arch, shape, kind, draws).items()}
     )
     onnx.checker.check_model(proto)
     return proto
@@ -177,9 +163,8 @@ def _noise_from_outside(proto: onnx.ModelProto, length: int, dim: int) -> int:
     return len(draws)
 
 
-def _facts(model: Reasoner, arch: Arch, shape: PuzzleShape, draws: int) -> dict[str, Any]:
+def _facts(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None, draws: int) -> dict[str, Any]:
     """What a program must know to run the graph (docs/onnx.md)."""
-    kind = kind_of(shape)
     board = None if kind is None else [kind.size, kind.size]
     return {
         "format": FORMAT,
@@ -245,6 +230,41 @@ def in_precision(proto: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     return smaller
 
 
+def graph_only(proto: onnx.ModelProto, checkpoint: Path) -> onnx.ModelProto:
+    """The graph without weights. It reads them from the checkpoint, which must stay beside the file.
+
+    Raises:
+        ValueError: the checkpoint is a released one, whose tensors have no place in its file that a graph could name.
+    """
+    if checkpoint.suffix != ".safetensors":
+        raise ValueError(f"{checkpoint} is no .safetensors, so its weights must go into the file: drop --graph-only")
+    text = header(checkpoint)
+    tensors = json.loads(text[8:])
+    bare, nodes = onnx.ModelProto(), list[onnx.NodeProto]()
+    bare.CopyFrom(proto)
+    for tensor in bare.graph.initializer:
+        name = tensor.name.removeprefix("model.")
+        stored = tensors.get(f"ema/{name}") or tensors.get(f"model/{name}")
+        if stored is None:
+            continue
+        first, end = stored["data_offsets"]
+        dtype = onnx.TensorProto.BFLOAT16 if stored["dtype"] == "BF16" else onnx.TensorProto.FLOAT
+        full = tensor.name
+        tensor.CopyFrom(onnx.TensorProto(name=full, dims=stored["shape"], data_type=dtype))
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", checkpoint.name), ("offset", len(text) + first), ("length", end - first)):
+            tensor.external_data.add(key=key, value=str(value))
+        if dtype == onnx.TensorProto.BFLOAT16:
+            tensor.name = f"{full}/stored"
+            nodes.append(onnx.helper.make_node("Cast", [tensor.name], [full], to=onnx.TensorProto.FLOAT))
+    operations = [*nodes, *bare.graph.node]
+    del bare.graph.node[:]
+    bare.graph.node.extend(operations)
+    weights = {"file": checkpoint.name, "header": digest(checkpoint)}
+    bare.metadata_props.add(key="weights", value=json.dumps(weights))
+    return bare
+
+
 def iteration(checkpoint: str, seq_len: int | None = None, vocab_size: int | None = None) -> onnx.ModelProto:
     """A checkpoint's outer iteration as a graph in float32.
 
@@ -259,7 +279,7 @@ def iteration(checkpoint: str, seq_len: int | None = None, vocab_size: int | Non
     shape = puzzle_shape(loaded, seq_len, vocab_size)
     config = EvalConfig(checkpoint=checkpoint, forward_dtype="float32", kernels="off", compile=False)
     model = build_for_evaluation(loaded, config, shape, torch.device("cpu")).model
-    return graph(model, loaded.arch, shape)
+    return graph(model, loaded.arch, shape, kind_of(loaded, shape))
 
 
 @command()
@@ -272,13 +292,17 @@ def main(words: list[str]) -> None:
     parser.add_argument("checkpoint", help="a checkpoint or a run directory")
     parser.add_argument("file", type=Path, help="the file to write, its name ending in .onnx")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the stored weights")
+    parser.add_argument("--graph-only", action="store_true", help="leave the weights in the checkpoint beside the file")
     parser.add_argument("--seq-len", type=int, metavar="N", help="tokens of a puzzle, for a released checkpoint")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="its vocabulary, for a released checkpoint")
     options = parser.parse_args(words)
     file: Path = options.file
-    if not (file.suffix == ".onnx" and file.parent.is_dir() and file.is_file() == file.exists()):
-        raise ValueError(f"{file} should be a file to write, its name ending in .onnx, in a folder that exists")
-    proto = in_precision(iteration(options.checkpoint, options.seq_len, options.vocab_size), options.precision)
+    require_place(file, ".onnx")
+    checkpoint = checkpoints.resolve(options.checkpoint)
+    if options.graph_only and (options.precision != "float32" or file.parent.resolve() != checkpoint.parent.resolve()):
+        raise ValueError(f"--graph-only writes beside {checkpoint}, and leaves the precision of its weights as it is")
+    proto = iteration(options.checkpoint, options.seq_len, options.vocab_size)
+    proto = graph_only(proto, checkpoint) if options.graph_only else in_precision(proto, options.precision)
     with whole(file) as unfinished:
         unfinished.write_bytes(proto.SerializeToString())
     print(f"written: {file} ({file.stat().st_size / 1e6:.2f} MB)")

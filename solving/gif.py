@@ -9,13 +9,12 @@ import numpy as np
 from dataset.boards import Kind, Maze, Sudoku
 from dataset.sudoku import BOXES
 from runtime.files import whole
+from solving.answers import Trace
 from solving.watch import Frame, frames
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
-
-    from solving.solver import Trace
 
 # Colours that colour-blind people can tell apart (after Okabe and Ito).
 _INK, _PAPER, _THIN = "#000000", "#ffffff", "#bbbbbb"
@@ -33,7 +32,7 @@ class _Canvas(NamedTuple):
     font: "FreeTypeFont | ImageFont"
 
 
-def write_gif(file: Path, kind: Kind, puzzle_S: np.ndarray, trace: "Trace") -> None:
+def write_gif(file: Path, kind: Kind, puzzle_S: np.ndarray, trace: Trace) -> None:
     """Writes an endless GIF: the puzzle, then the board after each iteration, changed cells marked, then a pause.
 
     If this fails, the file stays as it was.

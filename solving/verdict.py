@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dataset.boards import Kind
+from solving.answers import Answer, Answering
 from solving.reading import Puzzle
 from solving.shipped import load
-
-if TYPE_CHECKING:
-    from solving.solver import Answer, Solver
 
 EXIT_CODES = {"solved": 0, "wrong": 2, "not converged": 3, "several solutions": 4, "no solution": 4}
 """status -> exit code. 1 is a mistake in the command or the input. Of many puzzles, the highest counts."""
@@ -27,11 +26,12 @@ class Verdict(NamedTuple):
     kind: Kind
     puzzle_S: np.ndarray
     solutions: int  # counted up to 2
-    answer: "Answer | None"
+    answer: Answer | None
     fault: str | None  # how the answer breaks the rules
     depth: int
     breadth: int
     line: int = 1  # that the puzzle starts in
+    engine: str | None = None  # that computed the answer
 
     @property
     def status(self) -> str:
@@ -74,6 +74,7 @@ class Verdict(NamedTuple):
             "fault": self.fault,
             "depth": self.depth,
             "breadth": self.breadth,
+            "engine": self.engine,
             **dict.fromkeys(("iterations", "settled_starts", "residual", "confidence")),
         }
         if self.answer is not None:
@@ -85,17 +86,26 @@ class Verdict(NamedTuple):
         return facts
 
 
-def _course(answer: "Answer", depth: int, breadth: int) -> str:
+def _course(answer: Answer, depth: int, breadth: int) -> str:
     """The course of an answer: when it last changed, how many starts converged, residual, confidence."""
     since = answer.iterations
     change = "the answer last changed in" if since > 1 else "the answer has been the same since"
     starts = f", {answer.settled_starts} of {breadth} starts converged" if breadth > 1 else ""
+    if answer.made < depth:
+        change, starts = "found in", f" by start {answer.start + 1} of {breadth}" if breadth > 1 else ""
     residual = "" if math.isnan(answer.residual) else f", residual {answer.residual:.4f}"
     return f"{change} iteration {since} of {depth}{starts}{residual}, confidence {answer.confidence:.1%}"
 
 
 def verdicts(
-    puzzles: Iterable[Puzzle], checkpoint: str | None, depth: int, breadth: int, trace: bool, at_a_time: int = AT_A_TIME
+    puzzles: Iterable[Puzzle],
+    checkpoint: str | None,
+    depth: int,
+    breadth: int,
+    trace: bool = False,
+    at_a_time: int = AT_A_TIME,
+    every: bool = False,
+    engine: str = "auto",
 ) -> Iterator[Verdict]:
     """Yields a verdict on every puzzle, as soon as it has an answer. Loads the model only for puzzles with a solution.
 
@@ -103,20 +113,29 @@ def verdicts(
         puzzles: of one kind; `at_a_time` of them are taken before the first of them is answered.
         checkpoint: the checkpoint to load; None for the shipped one.
         depth, breadth, trace: as in `Solver.solve`.
+        every: whether to make all iterations, also after an answer that keeps the rules.
+        engine: what computes, as in `shipped.load`.
 
     Raises:
         ValueError: there is no such checkpoint, or it was trained on other puzzles.
         MemoryError: the memory of the GPU or of the machine is too small.
     """
     coming = iter(puzzles)
-    solver: Solver | None = None
+    solver: Answering | None = None
     while group := list(islice(coming, at_a_time)):
         kind, puzzles_NS = group[0].kind, np.stack([puzzle.tokens_S for puzzle in group])
         solutions_N = np.array([kind.solutions(puzzle_S) for puzzle_S in puzzles_NS])
         if solutions_N.any() and solver is None:
-            solver = load(kind, checkpoint)
-        answers = solver.stream(puzzles_NS[solutions_N > 0], depth, breadth, trace=trace) if solver else iter(())
+            solver = load(kind, checkpoint, engine)
+        accept = None if every else partial(_keeps_the_rules, kind)
+        solvable_NS = puzzles_NS[solutions_N > 0]
+        answers = solver.stream(solvable_NS, depth, breadth, trace=trace, accept=accept) if solver else iter(())
         for puzzle, solutions in zip(group, solutions_N.tolist(), strict=True):
             answer = next(answers) if solutions else None
             fault = kind.fault(puzzle.tokens_S, answer.tokens_S) if answer else None
-            yield Verdict(kind, puzzle.tokens_S, solutions, answer, fault, depth, breadth, puzzle.line)
+            used = solver.engine if solver and answer else None
+            yield Verdict(kind, puzzle.tokens_S, solutions, answer, fault, depth, breadth, puzzle.line, used)
+
+
+def _keeps_the_rules(kind: Kind, puzzle_S: np.ndarray, answer_S: np.ndarray) -> bool:
+    return kind.fault(puzzle_S, answer_S) is None

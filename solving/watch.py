@@ -4,14 +4,12 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
 from dataset.boards import Kind, plain
-
-if TYPE_CHECKING:
-    from solving.solver import Trace
+from solving.answers import Trace
 
 _REVERSE, _END, _CLEAR_REST = "\x1b[7m", "\x1b[0m", "\x1b[K"
 _SECONDS = 0.15
@@ -25,7 +23,7 @@ class Frame(NamedTuple):
     changed_S: np.ndarray  # bool
 
 
-def frames(puzzle_S: np.ndarray, trace: "Trace") -> Iterator[Frame]:
+def frames(puzzle_S: np.ndarray, trace: Trace) -> Iterator[Frame]:
     """Yields the puzzle, then the board after each iteration."""
     depth = len(trace.answers_TS)
     yield Frame(f"iteration 0 of {depth}: the puzzle", puzzle_S, np.zeros(len(puzzle_S), bool))
@@ -39,7 +37,7 @@ def frames(puzzle_S: np.ndarray, trace: "Trace") -> Iterator[Frame]:
         before_S = tokens_S
 
 
-def play(kind: Kind, puzzle_S: np.ndarray, trace: "Trace", out: TextIO) -> None:
+def play(kind: Kind, puzzle_S: np.ndarray, trace: Trace, out: TextIO) -> None:
     """Writes every frame: in place if `out` is a terminal of enough lines, else one below the other."""
     terminal, in_place = out.isatty(), False
     for frame in frames(puzzle_S, trace):

@@ -10,7 +10,7 @@ from conftest import ROOT
 from test_structure import FILES, PACKAGES, PROGRAMS, imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OPTIONAL = {"adam_atan2", "jax", "onnx", "onnxscript", "triton"}
+OPTIONAL = {"adam_atan2", "jax", "onnx", "onnxruntime", "onnxscript", "triton"}
 """Imported only where they are installed."""
 
 
@@ -23,7 +23,8 @@ def test_what_is_imported_is_listed():
     modules = set().union(*(imports(ast.parse(path.read_text())) for path in [*FILES, *PROGRAMS]))
     others = modules - set(sys.stdlib_module_names) - set(PACKAGES) - OPTIONAL
     installed = packages_distributions()
-    listed = {distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"]
+    listed = {distribution(requirement) for requirement in [*PROJECT["project"]["dependencies"], *extras["torch"]]}
     assert {installed[module][0].lower() for module in others} == listed
 
 
@@ -34,7 +35,8 @@ def test_every_package_and_program_is_shipped():
 def test_tested_versions_are_of_what_is_listed():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     project = PROJECT["project"]
-    listed = {distribution(word) for word in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
+    extras = project["optional-dependencies"]
+    listed = {distribution(word) for word in [*project["dependencies"], *extras["torch"], *extras["dev"]]}
     assert {distribution(line) for line in lines} == listed - {"triton"}, "torch brings its own Triton"
 
 

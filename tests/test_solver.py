@@ -12,6 +12,7 @@ from models import precision
 from models.build import build
 from runtime import checkpoint
 from solving import Solver, solver
+from solving.answers import WINDOW
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 FOUR = "2....4.3.......4"
@@ -59,6 +60,33 @@ def test_the_seed_decides_and_nothing_else_is_touched(random_model):
     assert first[1:] == again[1:] and first.residual != other.residual
 
 
+def test_a_puzzle_stops_at_the_first_answer_that_is_accepted(random_model):
+    """The puzzle whose fourth answer is accepted stops there. The other one goes on."""
+    asked = []
+
+    def accept(puzzle_S, answer_S):
+        asked.append(int(puzzle_S[0]))
+        return asked.count(3) == 4 and puzzle_S[0] == 3
+
+    stops, goes_on = random_model.solve([FOUR, "." * 16], depth=6, breadth=2, trace=True, accept=accept)
+    every = random_model.solve([FOUR, "." * 16], depth=6, breadth=2, trace=True)
+    assert asked[:4] == [3, 3, 1, 1], "every start of both puzzles after the first iteration"
+    assert (stops.start, stops.made, goes_on.made) == (1, stops.iterations, 6) and stops.made < 6
+    assert len(stops.trace.answers_TS) == len(stops.trace.residual_T) == stops.made
+    assert (stops.trace.answers_TS[-1] == stops.tokens_S).all()
+    assert {answer.made for answer in every} == {6} and len(goes_on.trace.answers_TS) == 6
+    assert random_model.solve([FOUR], depth=6, accept=lambda *_: True)[0].made == 1
+
+
+def test_starts_beyond_one_batch_are_left_out_after_an_accepted_answer(random_model, monkeypatch):
+    sizes: list[int] = []
+    advance = random_model.model.advance
+    monkeypatch.setattr(random_model.model, "advance", lambda state: sizes.append(len(state.inputs)) or advance(state))
+    monkeypatch.setattr(random_model, "_rows", 2)
+    [answer] = random_model.solve([FOUR], depth=1, breadth=6, accept=lambda *_: len(sizes) == 2)
+    assert sizes == [2, 2] and answer.start == 2
+
+
 def test_the_best_converged_start_answers(random_model):
     [answer] = random_model.solve([FOUR], depth=6, breadth=5, trace=True)
     found = []
@@ -87,13 +115,13 @@ def test_the_best_converged_start_answers(random_model):
 
 def test_many_puzzles_and_starts_run_a_few_at_a_time(random_model, monkeypatch):
     sizes: list[int] = []
-    run = random_model._run
-    monkeypatch.setattr(random_model, "_run", lambda rows, *rest: sizes.append(len(rows)) or run(rows, *rest))
+    advance = random_model.model.advance
+    monkeypatch.setattr(random_model.model, "advance", lambda state: sizes.append(len(state.inputs)) or advance(state))
     monkeypatch.setattr(random_model, "_rows", 6)
-    assert len(random_model.solve([FOUR] * 7, depth=2, breadth=2)) == 7
+    assert len(random_model.solve([FOUR] * 7, depth=1, breadth=2)) == 7
     assert sizes == [6, 6, 2]
     sizes.clear()
-    answers = random_model.stream([FOUR] * 3, depth=2, breadth=8)
+    answers = random_model.stream([FOUR] * 3, depth=1, breadth=8)
     next(answers)
     assert sizes == [6, 2], "the second puzzle has not begun"
     assert len(list(answers)) == 2
@@ -106,7 +134,7 @@ def test_settled_starts_and_short_depths(random_model, mazes):
     answers = learned.solve(mazes[:8], depth=16, breadth=3)
     assert all(0 <= answer.settled_starts <= 3 for answer in answers)
     assert any(answer.settled_starts == 3 for answer in answers), "a trained model settles"
-    assert learned.solve(mazes[:1], depth=solver.WINDOW, breadth=3)[0].settled_starts == 0, "too short to tell"
+    assert learned.solve(mazes[:1], depth=WINDOW, breadth=3)[0].settled_starts == 0, "too short to tell"
 
 
 def test_models_with_stored_starts_get_random_ones_for_breadth(mazes):
@@ -160,7 +188,7 @@ def test_a_full_gpu_is_too_little_memory(random_model, monkeypatch):
     def full(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(random_model, "_run", full)
+    monkeypatch.setattr(random_model.model, "advance", full)
     with pytest.raises(MemoryError, match="out of GPU memory"):
         random_model.solve(np.zeros((1, 16), np.uint8))
 

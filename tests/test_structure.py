@@ -157,7 +157,7 @@ def test_threads_are_told_how_to_wait_before_torch_is_imported():
     """By `config`, which every program and every package imports before anything else."""
     assert "OMP_WAIT_POLICY" in (ROOT / "config/__init__.py").read_text() and not imports(
         tree(ROOT / "config/__init__.py")
-    ) - {"os", "sys", "ctypes", "contextlib", "importlib"}
+    ) - {"os", "sys", "ctypes", "contextlib", "importlib", "types"}
     for package in [*PACKAGES[1:], "benchmarks"]:
         assert first_import(tree(ROOT / package / "__init__.py")) == "config", package
     for program in PROGRAMS:
