@@ -7,11 +7,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/_environment.sh
 case ${1:-8000} in
-  --check | [0-9]*) ;;
-  *) echo "error: give a port or --check, not '$1'" >&2; exit 1 ;;
+  --check) ;;
+  *[!0-9]* | '') echo "error: give a port or --check, not '$1'" >&2; exit 1 ;;
 esac
-node -e 'process.exit(parseInt(process.version.slice(1)) < 18 ? 1 : 0)' 2>/dev/null ||
-  { echo "error: Node.js 18 or newer is needed (on Debian and Ubuntu: apt install nodejs npm)" >&2; exit 1; }
+{ node -e 'process.exit(parseInt(process.version.slice(1)) < 18 ? 1 : 0)' && command -v npm; } >/dev/null 2>&1 ||
+  { echo "error: Node.js 18 or newer with npm is needed (on Debian and Ubuntu: apt install nodejs npm)" >&2; exit 1; }
 
 [ web/node_modules/.package-lock.json -nt web/package-lock.json ] ||
   npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error >&2

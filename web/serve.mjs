@@ -1,6 +1,6 @@
 // Serves dist/ on this computer alone: node serve.mjs [PORT]. Pages may use threads (COOP and COEP).
 
-import { createReadStream, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,14 +19,13 @@ const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Em
 /** Serves a folder on a port of localhost; 0 takes a free one. Returns the server once it listens. */
 export function serve(folder, port, isolated = true) {
   const server = createServer((request, response) => {
-    const { pathname } = new URL(request.url, "http://localhost");
-    const file = join(folder, normalize(decodeURIComponent(pathname)).replace(/\/$/, "/index.html"));
     try {
-      const { size } = statSync(file, { throwIfNoEntry: true });
+      const { pathname } = new URL(request.url, "http://localhost");
+      const file = join(folder, normalize(decodeURIComponent(pathname)).replace(/\/$/, "/index.html"));
+      const content = readFileSync(file);
       const type = TYPES[extname(file)] ?? "text/plain";
-      const headers = { "Content-Type": type, "Content-Length": size, "Cache-Control": "no-cache" };
-      response.writeHead(200, { ...headers, ...(isolated ? ISOLATED : {}) });
-      createReadStream(file).pipe(response);
+      const headers = { "Content-Type": type, "Content-Length": content.length, "Cache-Control": "no-cache" };
+      response.writeHead(200, { ...headers, ...(isolated ? ISOLATED : {}) }).end(content);
     } catch {
       response.writeHead(404).end("not found");
     }

@@ -96,7 +96,7 @@ function draw() {
   const { run, moment } = state;
   const depth = run?.depth ?? +$("depth").value;
   const breadth = run?.breadth ?? +$("breadth").value;
-  const shown = run?.length ? (state.start ?? run.leader(Math.max(1, moment))) : 0;
+  const shown = run?.length ? (state.start ?? run.leader(run.length)) : 0;
   board.show(puzzle(), run?.row(shown, moment) ?? null, moment > 1 ? run.row(shown, moment - 1).answer : null);
 
   if (lanes.lanes?.length !== breadth || lanes.depth !== depth) {
@@ -119,7 +119,7 @@ function draw() {
   $("moment-label").textContent = moment && breadth > 1 ? `${where}, start ${shown + 1}` : where;
   $("think").textContent = run?.active ? "Stop" : "Think";
   $("think").disabled = !run?.active && (!state.ready || state.check.blocked === true);
-  $("check").textContent = state.check.text;
+  if ($("check").textContent !== state.check.text) $("check").textContent = state.check.text;
   $("check").className = `check ${state.check.blocked ? "blocked" : state.check.doubtful ? "doubt" : ""}`;
   $("example").value = state.chosen[state.task];
   if (run?.seconds) $("engine").textContent = `${state.engine}, ${run.seconds.toPrecision(2)} s an iteration`;
@@ -215,7 +215,7 @@ async function turnTo(task) {
   draw();
 }
 
-/** Takes a puzzle from text. Returns what is wrong with it, or nothing. */
+/** Takes the first puzzle of a text. Returns what is wrong with it, or nothing. */
 function take(text) {
   try {
     const puzzles = read(text);
@@ -224,7 +224,8 @@ function take(text) {
     if (!known) return `This is a ${found.name}, but the models here know 9x9 Sudokus and 30x30 mazes.`;
     if (known.task !== state.task) turnTo(known.task);
     pose(tokens);
-    return puzzles.length > 1 ? `The first of ${puzzles.length} puzzles is on the board.` : "";
+    if (puzzles.length > 1) say(`The first of ${puzzles.length} puzzles is on the board.`);
+    return "";
   } catch (error) {
     return `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
   }
