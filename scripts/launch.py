@@ -67,8 +67,8 @@ def _meeting(seconds: float) -> list[str]:
     device of the address by which they reach this host.
     """
     host, first = os.environ.get("MASTER_ADDR"), os.environ.get("NODE_RANK", "0") == "0"
-    # a store that does not answer is given up after a third more than read_timeout
-    words = [f"--rdzv-conf=is_host={first},join_timeout={seconds:.0f},read_timeout={seconds * 0.75:.0f}"]
+    # a store that does not answer is given up after read_timeout, or after up to twice as long
+    words = [f"--rdzv-conf=is_host={first},join_timeout={seconds:.0f},read_timeout={seconds / 2:.0f}"]
     if "NODE_RANK" in os.environ and host:
         own = socket.gethostbyname(host) if first else _reach(host, int(os.environ["MASTER_PORT"]), seconds)
         words.append(f"--local-addr={own}")
