@@ -55,6 +55,16 @@ def ways() -> str:
     return table(head, rows, "lrrrrrr")
 
 
+def engines() -> str:
+    """An outer iteration of both engines on the same GPU."""
+    cases = _read("xla")["cases"]
+    rows = []
+    for config, count in dict.fromkeys((case["config"], case["rows"]) for case in cases):
+        times = {case["engine"]: case for case in cases if (case["config"], case["rows"]) == (config, count)}
+        rows.append([f"`{config}`", f"{count:,}", *(_ms(times[engine], "iteration ms") for engine in ("torch", "xla"))])
+    return table(["one H200, an outer iteration", "rows", "`engine=torch`", "`engine=xla`"], rows, "lrrr")
+
+
 def scaling() -> str:
     """Several devices beside one of the same kind, commit, rows and engine."""
     cases = _read("scaling")["cases"]
@@ -128,4 +138,4 @@ def no_help() -> str:
 def speed_texts() -> dict[str, str]:
     """The text of every table by name."""
     texts = {"against_released": against_released(), "ways": ways(), "scaling": scaling(), "models": models()}
-    return texts | {"cpu": cpu(), "float8": float8(), "profile": profile(), "no_help": no_help()}
+    return texts | {"engines": engines(), "cpu": cpu(), "float8": float8(), "profile": profile(), "no_help": no_help()}

@@ -166,6 +166,12 @@ def test_mlp_over_positions(B, L, D):
     agree(lambda: mlp_norm(x, *both, over_positions=True), plain, x, *both)
 
 
+def test_a_gpu_with_little_shared_memory_takes_smaller_tiles(monkeypatch):
+    large = narrow_backward._tile(128, 512, torch.device("cpu"))
+    monkeypatch.setattr(narrow_backward, "shared_memory", lambda device: 101376)  # of capability 8.9
+    assert narrow_backward._tile(128, 512, torch.device("cuda"))[0] < large[0]
+
+
 @pytest.mark.parametrize("programs", [1, 12])
 def test_gradients_of_weights_are_summed_over_programs_and_their_tiles(monkeypatch, programs):
     monkeypatch.setattr(narrow_backward, "_PROGRAMS", programs)

@@ -59,6 +59,13 @@ def _forward(
         store_step(norm2, norm_ptr, h_ptr, key_ptr, out_ptr, offsets2, real2, r, lambda_, noise_scale, D1 + D2, D1)
 
 
+def _tile(width: int, M: int) -> tuple[int, int, int, int]:
+    """(Rows, inner features, warps, pipeline stages) of the forward pass: the fastest on an H200."""
+    if width == WIDEST_KERNEL_ROW:
+        return (128, 32, 8, 3) if M else (64, 32, 4, 2)
+    return (128, 64, 4, 2) if M else (128, 32, 4, 3)
+
+
 class _NarrowMLP(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -72,10 +79,10 @@ class _NarrowMLP(torch.autograd.Function):
         w_down = weights.kernel_copy(down, x.dtype, rows=D1 + D2)
         norm, key, out = Relaxation(h, lambda_, noise_scale).outputs(x, save)
         scale_R = torch.empty(R, device=x.device, dtype=torch.float32)
-        block, block_n, stages = (64, 32, 2) if D1 + D2 == WIDEST_KERNEL_ROW else (128, 64, 2) if M else (128, 32, 3)
+        block, block_n, warps, stages = _tile(D1 + D2, M)
         _forward[grid_of(ctx.sizes, R, block)](
             x, w_gate_up, w_down, norm, scale_R, h, key, out, R, lambda_, noise_scale,
-            **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=4, num_stages=stages,
+            **ctx.sizes, BLOCK=block, BLOCK_N=block_n, num_warps=warps, num_stages=stages,
         )  # fmt: skip
         ctx.save_for_backward(x, w_gate_up, w_down, norm, scale_R)
         ctx.lambda_ = lambda_
