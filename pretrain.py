@@ -16,7 +16,7 @@ from runtime.command import computing
 from runtime.distributed import World
 from runtime.load import begin_from, load_model
 from runtime.run_log import write_final
-from training.begin import configure, from_last, is_complete, resume, run_directory
+from training.begin import configure, is_complete, resume, run_directory, started_again
 from training.loop import Stopped, train
 from training.trainer import Trainer, seed_step
 from training.wandb_log import wandb_mode
@@ -24,8 +24,7 @@ from training.wandb_log import wandb_mode
 
 def run(config: PretrainConfig, world: World) -> None:
     """One training run, from configuration to final evaluation."""
-    if begun := world.remembered("run"):
-        config = from_last(config, begun)  # torchrun has started its processes again
+    config = started_again(config, world)
     config.rows_per_rank(world.size)  # raises before any work if the batch cannot be shared out
     train_puzzles, test_puzzles = train_and_test(config, world.device)
     seed_step(config.seed, 0, 0)

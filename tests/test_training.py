@@ -23,7 +23,7 @@ from dataset.puzzles import Puzzles, TrainingBatches
 from models.build import build
 from runtime import checkpoint
 from runtime.distributed import World
-from training import loop
+from training import begin, loop
 from training.trainer import Trainer, seed_step
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -484,3 +484,16 @@ def test_a_complete_run_says_so(tiny, tmp_path):
             run.returncode == 0 and "the run is complete" in run.stderr and run.stdout == f"done: {tmp_path / 'run'}\n"
         )
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+
+
+def test_processes_that_start_again_go_on_with_their_run_in_the_time_that_is_left(tiny, tmp_path):
+    config, memory = load_pretrain([*tiny, "max_seconds=50", "max_steps=2"]), torch.distributed.HashStore()
+    world = World(0, 1, torch.device("cpu"), memory)
+    assert begin.started_again(config, world) == config and begin.started_again(config, world).max_seconds < 50
+    memory.set("began", str(time.time() - 20))
+    assert 0 < begin.started_again(config, world).max_seconds <= 30
+    pretrain.run(config, world)
+    again = begin.started_again(config, world)
+    assert again.resume == str(only_run(tmp_path)) and again.max_seconds <= 30
+    memory.set("began", str(time.time() - 200))
+    assert begin.started_again(config, world).max_seconds == 1

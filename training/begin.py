@@ -7,6 +7,7 @@ from pathlib import Path
 from config.load import going_on, load_pretrain, resume_config
 from config.schema import PretrainConfig
 from runtime import checkpoint
+from runtime.distributed import World
 from runtime.files import new_directory
 from runtime.run_log import METRICS, final_step
 from training.trainer import Trainer
@@ -28,6 +29,21 @@ def from_last(config: PretrainConfig, directory: str) -> PretrainConfig:
         return config if config.resume else config.model_copy(update={"run_dir": directory})
     config = config.model_copy(update={"resume": directory, "run_dir": None})
     return going_on(checkpoint.load(directory, weights_only=True).config, config)
+
+
+def started_again(config: PretrainConfig, world: World) -> PretrainConfig:
+    """The configuration of processes that torchrun has started in place of killed ones; of the first ones, as it is.
+
+    They go on with the same run, and of max_seconds a part has passed.
+    """
+    began, run = world.remembered("began"), world.remembered("run")
+    if began is None:
+        world.remember("began", str(time.time()))
+        return config
+    if config.max_seconds is not None:
+        left = config.max_seconds - (time.time() - float(began))
+        config = config.model_copy(update={"max_seconds": max(1.0, left)})
+    return config if run is None else from_last(config, run)
 
 
 def run_directory(config: PretrainConfig) -> Path:
