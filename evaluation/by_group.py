@@ -38,7 +38,7 @@ def read_outcomes(directory: Path) -> tuple[Outcomes, int]:
         ValueError: the evaluation ran without per_puzzle=true, or its files do not fit together.
     """
     results = read_results(directory)
-    if "examples" not in results:
+    if results.get("examples") is None:
         raise ValueError(f"{directory} holds no outcome for each puzzle: evaluate with per_puzzle=true")
     outcomes = read_per_puzzle(directory)
     depths, lines = sorted(map(int, results["metrics"])), len(outcomes["depth"])

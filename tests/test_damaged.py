@@ -27,6 +27,7 @@ import pretrain
 from config.yaml_file import read_yaml
 from dataset.layout import read_split
 from dataset.puzzles import Puzzles, TrainingBatches
+from evaluation.by_group import read_outcomes
 from evaluation.merge import merge
 from evaluation.observers.arc import Votes
 from evaluation.observers.per_puzzle import COLUMNS, read_per_puzzle
@@ -577,6 +578,13 @@ def test_an_export_onto_a_full_disk_is_one_sentence(run, tmp_path, monkeypatch, 
     monkeypatch.setattr(torch, "save", full)
     assert exit_code(export.main, [str(run), str(tmp_path / "eqr.pth")]) == 1
     assert f"{tmp_path / 'eqr.pth'} was not written" in sentence(capsys) and not list(tmp_path.iterdir())
+
+
+def test_results_without_a_number_of_puzzles_have_no_outcomes(tiny_work, tmp_path):
+    content = json.loads((tiny_work / "one" / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps(content | {"examples": None}))
+    with pytest.raises(ValueError, match="evaluate with per_puzzle=true"):
+        read_outcomes(tmp_path)
 
 
 def test_a_number_without_end_in_a_csv_is_one_sentence(tmp_path):
