@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from config.command import printable
 from config.schema import PretrainConfig
 from dataset.puzzles import TrainingBatches, train_and_test
 from evaluation.settings import Settings
@@ -33,7 +34,7 @@ def run(config: PretrainConfig, world: World) -> None:
     if config.load_checkpoint is not None and config.resume is None:
         notes = begin_from(model, load_model(config.load_checkpoint))
         for note in notes if world.is_main else ():
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {printable(note)}", file=sys.stderr)
     place(model, chosen, world.device)
     share = (world.rank, world.size)
     batches = TrainingBatches(train_puzzles, config.global_batch_size, config.seed, share, config.join_epochs)

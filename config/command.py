@@ -63,8 +63,13 @@ def _complain(mistake: Exception) -> None:
 
 
 def printable(text: str) -> str:
-    """Text that others may have written, for a terminal: what a terminal obeys instead of showing stands escaped."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """A line that others may have written, for a terminal: what a terminal obeys instead of showing stands escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_lines(text: str) -> None:
+    """Prints lines with words that others may have written (`printable`)."""
+    print("\n".join(map(printable, text.split("\n"))))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from config.command import command
+from config.command import command, print_lines
 from dataset.csv_puzzles import csv_rows
 from dataset.puzzles import evenly_spread
 from evaluation.observers.per_puzzle import FILE, read_per_puzzle
@@ -152,7 +152,7 @@ def run(directory: Path, file: Path, columns: Sequence[str], bins: str) -> None:
         write_whole(directory / f"by_{column}.json", json.dumps(by_depth, indent=1) + "\n")
     for column, by_depth in tables.items():
         for depth, groups in by_depth.items():
-            print(f"depth {depth}, by {column}\n{table(groups)}\n")
+            print_lines(f"depth {depth}, by {column}\n{table(groups)}\n")
 
 
 @command()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from config.command import command, printable
+from config.command import command, print_lines
 from evaluation.about import About
 from evaluation.observers import OBSERVERS
 from evaluation.partial import Partial
@@ -53,7 +53,7 @@ def conclude(
     write_results(directory, about.facts | {"processes": processes, "seconds": seconds, "work": work}, metrics)
     columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
     settings = about.facts["settings"]
-    print(printable(results_table(metrics, columns, settings.get("recipe"), settings.get("note"))))
+    print_lines(results_table(metrics, columns, settings.get("recipe"), settings.get("note")))
     print(
         f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
         f"{work['puzzles_per_process_second']} puzzles/s"

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from config.command import printable
 from config.schema import PretrainConfig
 
 _MODES = ("online", "offline", "disabled")
@@ -64,7 +65,7 @@ def _or_without(otherwise: str) -> Iterator[None]:
         yield
     except Exception as error:  # of another program: it has many kinds of errors, and gets new ones
         why = " ".join(str(error).split())[:300] or type(error).__name__
-        print(f"W&B cannot be used ({why}): {otherwise}", file=sys.stderr)
+        print(f"W&B cannot be used ({printable(why)}): {otherwise}", file=sys.stderr)
         with suppress(Exception):  # else the next run finds its id in use, and the end of the program is a traceback
             import wandb
 
