@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-LIMIT = 2**30
+LIMIT = 2**27
 """Bytes of an unpacked gzip file, at most."""
 _GZIP = b"\x1f\x8b"
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -72,10 +72,10 @@ def _unpacked(content: bytes) -> bytes:
             text += unpacking.decompress(content, LIMIT - len(text))
     except zlib.error as error:
         raise ValueError(f"is a damaged gzip file ({error})") from None
-    if unpacking.unconsumed_tail or not unpacking.eof:
-        raise ValueError(
-            "is a gzip file that is cut off" if len(text) < LIMIT else f"unpacks to more than {LIMIT} bytes"
-        )
+    if len(text) >= LIMIT:
+        raise ValueError(f"unpacks to {LIMIT} bytes or more: unpack it first")
+    if not unpacking.eof:
+        raise ValueError("is a gzip file that is cut off")
     return text
 
 

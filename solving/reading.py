@@ -20,7 +20,7 @@ from config import text as text_of
 from dataset.boards import Kind, Maze, Sudoku
 from dataset.csv_puzzles import DELIMITERS, column
 from dataset.maze_text import is_maze, mazes
-from dataset.sudoku_line import WHOLE, is_long
+from dataset.sudoku_line import WHOLE, Is, is_long, read_line
 from dataset.sudoku_text import Board, Line, Unfinished, sudokus
 
 _SECTION = re.compile(r"\s*\[(\w+)\]\s*")
@@ -111,10 +111,12 @@ def _blocks(lines: Iterable[Line], at_once: bool) -> Iterator[_Found]:
     """The boards of lines. An empty line ends a block; the bands of a Sudoku may be blocks of their own."""
     pending: list[Line] = []
     for number, text in lines:
+        if not text and not (pending and pending[-1][1]):
+            continue  # one empty line is as good as many
         pending.append((number, text))
         found: list[_Found] = []
         try:
-            if at_once or not text:
+            if not text or at_once and _may_end_a_board(text):
                 found = _parse(pending, block_ends=not text, ends=False)
         except Unfinished:
             continue
@@ -125,6 +127,10 @@ def _blocks(lines: Iterable[Line], at_once: bool) -> Iterator[_Found]:
         if found or not text:
             pending = []
     yield from _parse(pending, block_ends=True, ends=True)
+
+
+def _may_end_a_board(text: str) -> bool:
+    return read_line(0, text).what in (Is.WHOLE, Is.ROW) or is_long(text) or is_maze([(0, text)])
 
 
 def _parse(lines: Sequence[Line], block_ends: bool, ends: bool) -> list[_Found]:
