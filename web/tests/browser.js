@@ -101,6 +101,7 @@ test("the shipped Sudoku is solved in the page, as solve.py solves it", LONG, as
   t.diagnostic(`Sudoku: ${verdict} ${engine}`);
 
   await page.locator("#numbers summary").click();
+  await page.locator("#table tr").first().waitFor();
   const rows = await page.locator("#table tr").allTextContents();
   assert.equal(rows.length, 7);
   assert.match(rows.at(-1), /yes$/);
