@@ -24,6 +24,10 @@ class Unfinished(ValueError):
     """The text may go on: rows are missing at its end."""
 
 
+_LARGER = (12, 16, 25)
+"""Sizes of other Sudokus."""
+
+
 class _Row(NamedTuple):
     number: int
     cells: str
@@ -88,9 +92,11 @@ def _grids(run: list[Read], ends: bool) -> list[Board]:
         rows = _rows(run, mode)
         if content <= {row.number for row in rows}:
             return _stacked(rows, ends)
-    size = isqrt(len(odd.cells))
+    size, parts = isqrt(len(odd.cells)), tokens(odd.text)
     if size * size == len(odd.cells) and size > max(BOXES):
         raise ValueError(_unknown(f"line {odd.number} has {size * size} cells", size))
+    if len(parts) in _LARGER and all(len(part) == 1 for part in parts):
+        raise ValueError(_unknown(f"line {odd.number} has {len(parts)} cells", len(parts)))
     raise ValueError(
         f"line {odd.number} has {len(odd.cells)} characters, but a Sudoku has 16, 36 or 81 on a line "
         "(or 4, 6 or 9 lines of as many), and a maze has an S and a G"

@@ -61,6 +61,10 @@ function grids(run, ends) {
   if (Number.isInteger(size) && size > Math.max(...SIZES)) {
     throw new Error(unknown(`line ${odd.number} has ${odd.cells.length} cells`, size));
   }
+  const parts = tokens(odd.text);
+  if ([12, 16, 25].includes(parts.length) && parts.every((part) => part.length === 1)) {
+    throw new Error(unknown(`line ${odd.number} has ${parts.length} cells`, parts.length));
+  }
   throw new Error(
     `line ${odd.number} has ${odd.cells.length} characters, but a Sudoku has 16, 36 or 81 on a line ` +
       "(or 4, 6 or 9 lines of as many), and a maze has an S and a G",
