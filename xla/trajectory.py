@@ -61,7 +61,7 @@ def begin(p: Parameters, program: Program, puzzle: Puzzle, puzzle_R: Array, rest
     vocabulary = len(p["embed_tokens"]["embedding_weight"])
     zeros_R = jnp.zeros(rows)
     readout = Readout(jnp.zeros((*puzzle.inputs.shape, vocabulary), program.static.dtype), zeros_R, zeros_R)
-    residuals = jnp.full((rows, program.settings.window), jnp.nan)
+    residuals = jnp.full((rows, program.settings.window), jnp.nan, jnp.float32)
     return State(latents, keys_R, puzzle, jnp.zeros(rows, jnp.int32), readout, residuals)
 
 
