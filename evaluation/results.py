@@ -62,6 +62,8 @@ class _Evaluated(_Read):
     step: Count
     settings: _Settings
     examples: Positive | None = None
+    dataset: str = ""
+    arch: dict[str, Any] = {}
 
 
 class Facts(_Evaluated):

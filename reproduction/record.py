@@ -126,7 +126,7 @@ def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
     if settings.pop("kernels", None) == "float8":
         settings["kernels"] = "float8"
     puzzles = int(next(iter(results["metrics"].values()))["puzzles"])
-    limited = results["settings"]["max_puzzles"] or results["settings"]["max_eval_steps"]
+    limited = results["settings"].get("max_puzzles") or results["settings"].get("max_eval_steps")
     settings["max_puzzles"] = puzzles if limited else None
     metrics = {
         depth: {name: value for name, value in values.items() if not re.match("all/z[HL]_", name)}

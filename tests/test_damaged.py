@@ -451,6 +451,8 @@ RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no puzzles": (within("metrics/1/puzzles", DROP), "puzzles is missing"),
     "depth of a number": (within("settings/halt_max_steps", 4), "halt_max_steps should be"),
     "an endless depth": (within("settings/halt_max_steps", [100_000]), r"halt_max_steps is \[100000\], but metrics"),
+    "a data set of numbers": (within("dataset", 7), "dataset should be"),
+    "an arch of numbers": (within("arch", [7]), "arch should be"),
     "examples of text": (within("examples", "x"), "examples should be"),
     "deep": (lambda content: DEEP, "is not JSON"),
 }
