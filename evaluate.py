@@ -73,8 +73,8 @@ def start(config: EvalConfig) -> World:
         return distributed.start(config.device)
     try:
         from xla import hosts
-    except ModuleNotFoundError:
-        raise ValueError("engine=xla needs jax, which is not installed: pip install -e .[xla] (docs/xla.md)") from None
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from None
     return hosts.start()
 
 

@@ -374,3 +374,11 @@ def test_the_shipped_model_solves_a_hard_sudoku(tmp_path, monkeypatch):
     words = [f"checkpoint={ROOT / 'checkpoints' / 'sudoku'}", f"dataset_data_path={tmp_path / 'one'}"]
     found = Evaluator.load(*words, "halt_max_steps=4", "forward_dtype=float32").evaluate()
     assert found[4]["all/exact_accuracy"] == 1
+
+
+def test_the_benchmark_measures_and_writes(tmp_path):
+    words = ["quickstart", "--rows=2", "--devices=1", "--engines=xla", f"--output={tmp_path}"]
+    ended = command("-m", "benchmarks.xla", *words, XLA_FLAGS=os.environ["XLA_FLAGS"])
+    assert ended.returncode == 0 and "| `quickstart` | xla | 1 | 2 | " in ended.stdout, ended.stderr
+    [case] = json.loads((tmp_path / "xla.json").read_text())["cases"]
+    assert case["iteration ms"] > 0 and "failed" not in case
