@@ -20,6 +20,7 @@ from evaluation.units import Part, Plan, run_units
 from runtime import distributed
 from runtime.command import computing
 from runtime.distributed import World
+from runtime.hub import results_beside
 from runtime.load import Evaluable, build_for_evaluation, load_everywhere, require_kind
 
 
@@ -41,7 +42,11 @@ def run(config: EvalConfig, world: World) -> None:
 
     started = time.perf_counter()
     given = config.eval_dir or world.remembered("evaluation")  # torchrun may have started its processes again
-    made = None if given or not world.is_main else new_evaluation_directory(loaded.origin)
+    made = (
+        None
+        if given or not world.is_main
+        else new_evaluation_directory(results_beside(config.checkpoint, loaded.origin))
+    )
     directory = Path(world.from_main(given or str(made)))
     if world.is_main:
         world.remember("evaluation", str(directory))

@@ -28,7 +28,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("puzzle", nargs="?", default="-", help="a puzzle, a file with one or many, or - for standard input (default)")
-    add("--checkpoint", help="a checkpoint, an ONNX file or a run directory (default: those of this program)")
+    add("--checkpoint", help="a checkpoint, a run directory, an ONNX file or hf://OWNER/NAME (default: ours)")
     add("--engine", choices=ENGINES, default="auto", help="what computes (default: auto, the faster one)")
     add("--depth", type=int, default=16, metavar="N", help="outer iterations (default: 16)")
     add("--breadth", type=int, default=1, metavar="N", help="random starts, best converged wins (default: 1)")

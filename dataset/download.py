@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -49,7 +49,17 @@ def one_sentence(repo: str) -> Iterator[None]:
         raise ValueError(f"{repo}: cannot be read from the hub ({fault})") from error
 
 
-def _described(repo: str, repo_type: str) -> DatasetInfo | ModelInfo:
+def _is_commit(name: object) -> bool:
+    """Whether this is a commit's name. The library makes a file's name of it."""
+    return re.fullmatch("[0-9a-f]{40}", str(name)) is not None
+
+
+def _leads_out(name: str) -> bool:
+    """Whether this is no name of a file inside of a folder."""
+    return not {"", ".", ".."}.isdisjoint(name.split("/"))
+
+
+def _described(repo: str, repo_type: str, revision: str | None = None) -> DatasetInfo | ModelInfo:
     """What the hub says about a repository. It asks once: a hub that is silent here would be silent for minutes.
 
     Raises:
@@ -58,10 +68,9 @@ def _described(repo: str, repo_type: str) -> DatasetInfo | ModelInfo:
     print(f"asking {HfApi().endpoint} for {repo}", file=sys.stderr, flush=True)
     describe = HfApi().dataset_info if repo_type == "dataset" else HfApi().model_info
     try:
-        info = describe(repo, files_metadata=True, timeout=PATIENCE)
+        info = describe(repo, revision=revision, files_metadata=True, timeout=PATIENCE)
         names = [file.rfilename for file in info.siblings or []]
-        # the library makes a file's name of the commit's
-        wrong = not re.fullmatch("[0-9a-f]{40}", str(info.sha)) or not all(isinstance(name, str) for name in names)
+        wrong = not _is_commit(info.sha) or any(_leads_out(name) for name in names)
     except HFValidationError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -77,14 +86,46 @@ def fetch_file(repo: str, name: str) -> Path:
     Raises:
         ValueError: the file cannot be fetched, nor is it in the cache.
     """
+    return fetch_some(repo, "dataset", None, lambda _: [name]) / name
+
+
+def fetch_some(
+    repo: str, repo_type: str, revision: str | None, wanted: Callable[[Collection[str]], Collection[str]]
+) -> Path:
+    """The folder of the library's cache that holds some files of a repository. It fetches those that are not there.
+
+    If the hub does not answer, or HF_HUB_OFFLINE is set, the cache alone is asked.
+
+    Args:
+        repo: as in "owner/name".
+        repo_type: "dataset" or "model".
+        revision: a branch, a tag or a commit; None: the main branch.
+        wanted: the names of the wanted files, given those that are there. It may raise ValueError.
+
+    Raises:
+        ValueError: a file cannot be fetched, nor is it in the cache.
+    """
     with one_sentence(repo):
         try:
-            _described(repo, "dataset")
+            info = _described(repo, repo_type, revision)
         except (HfHubHTTPError, HTTPError, ConnectionError, TimeoutError):
             with suppress(LocalEntryNotFoundError):
-                return Path(hf_hub_download(repo, name, repo_type="dataset", local_files_only=True))
+                cached = snapshot_download(repo, repo_type=repo_type, revision=revision, local_files_only=True)
+                if _is_commit(Path(cached).name) and _all_in(Path(cached), wanted):
+                    return Path(cached)
             raise
-        return Path(hf_hub_download(repo, name, repo_type="dataset"))
+        sizes = {file.rfilename: file.size for file in info.siblings or []}
+        for name in wanted(sizes):
+            file = Path(hf_hub_download(repo, name, repo_type=repo_type, revision=revision))
+            folder = file.parents[name.count("/")]
+            if folder.name != info.sha or sizes.get(name) not in (None, file.stat().st_size):
+                raise ValueError(f"{repo}: {name} is not complete, or has changed meanwhile: try again")
+    return folder
+
+
+def _all_in(folder: Path, wanted: Callable[[Collection[str]], Collection[str]]) -> bool:
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    return names >= {*wanted(names)}
 
 
 def fetch_all(

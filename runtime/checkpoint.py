@@ -9,7 +9,6 @@ A checkpoint holds no state of random number generators, since every step seeds 
 
 import json
 import os
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,15 +24,14 @@ from config.fields import Count
 from config.json_file import typed
 from config.load import validate
 from config.schema import PretrainConfig
-from config.text import refuse_pointer
 from dataset.puzzles import PuzzleShape
 from models.reasoner import State
 from runtime.files import whole
 from runtime.fit import not_finite, require_finite, require_fit, skeleton, slot_tensors
+from runtime.hub import resolve
 
 FORMAT = "eqr-checkpoint-1"
 GROUPS = ("model", "ema", "optimizer", "slots")
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _OTHERS = "no run can go on from another program's, but load_checkpoint starts a new one from its weights"
 NOT_AVERAGED = "puzzle_emb.weights"
 """Sign-SGD trains it, which neither the average nor the optimizer knows."""
@@ -107,28 +105,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def resolve(path: str | Path) -> Path:
-    """The checkpoint file that a path names.
-
-    A folder stands for its last.safetensors, else for the newest step_N of HRM and TRM, else for its only checkpoint.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    file, names = Path(path), list[str]()
-    if file.is_dir():
-        names = sorted(other.name for other in file.iterdir() if other.is_file())
-        steps = sorted((int(name[5:]), name) for name in names if re.fullmatch(r"step_\d{1,9}", name))
-        alone = [name for name in names if name == "checkpoint" or name.endswith(SUFFIXES)]
-        usual = "last.safetensors" in names or not steps and len(alone) != 1
-        file /= "last.safetensors" if usual else steps[-1][1] if steps else alone[0]
-    if not file.is_file():
-        there = f"; the folder holds {', '.join(names[:5])}" + (" and more" if len(names) > 5 else "")
-        raise ValueError(f"there is no checkpoint {file}" + (there if names else ""))
-    refuse_pointer(file)
-    return file
 
 
 def is_ours(file: Path) -> bool:

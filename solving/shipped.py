@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dataset.boards import Kind, Maze, Sudoku
+from runtime.hub import resolve
 from solving.answers import Answering
 
 ENGINES = ("auto", "torch", "onnx")
@@ -87,17 +88,13 @@ def load(kind: Kind, checkpoint: str | None, engine: str = "auto") -> Answering:
 
     Args:
         kind: the kind of puzzle.
-        checkpoint: a checkpoint, a run directory or an ONNX file; None for the shipped one.
+        checkpoint: a checkpoint, a run directory, an ONNX file or an address on the hub; None for the shipped one.
         engine: one of ENGINES. "auto" takes onnxruntime if there is no GPU, but an ONNX file.
 
     Raises:
         ValueError: there is no such checkpoint, it was trained on other puzzles, or the engine cannot run it.
     """
-    file = Path(checkpoint) if checkpoint else checkpoint_for(kind)
-    if file.is_dir():
-        file /= "last.safetensors"
-    if not file.is_file():
-        raise ValueError(f"there is no checkpoint {file}")
+    file = resolve(checkpoint or checkpoint_for(kind))
     model = file.with_suffix(".onnx")
     solver: Answering
     if _engine(engine, file, model) == "onnx":

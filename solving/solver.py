@@ -12,6 +12,7 @@ Shapes: R rows (trajectories that run together), S tokens.
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -97,7 +98,7 @@ class Solver(Answering):
         checkpoint's own and faster on this CPU.
 
         Args:
-            checkpoint: its path.
+            checkpoint: its path, or its address on the hub (hf://owner/name).
             seq_len, vocab_size: the shape of the puzzles. Released checkpoints need it, because they do not say.
             device: "auto" (a GPU if there is one), or any device that PyTorch knows.
 
@@ -115,6 +116,17 @@ class Solver(Answering):
         model = build_for_evaluation(loaded, config, shape, torch_device).model
         _cast_once(model, getattr(torch, dtype))
         return cls(model, shape, learned_kind(loaded) if are_alike(*shape[:2]) else None)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, seq_len: int | None = None, vocab_size: int | None = None, device: str = "auto"
+    ) -> "Solver":
+        """`load` from the Hugging Face hub: "owner/name", with /file and @revision after it if wanted.
+
+        A path that exists here is loaded as well.
+        """
+        address = name if name.startswith("hf://") or Path(name).exists() else f"hf://{name}"
+        return cls.load(address, seq_len, vocab_size, device)
 
     def _begin(self, pieces: list[np.ndarray], several: bool, seed: int) -> Generator[Rows]:
         start = self.model.core.start.randomized(1.0) if several else self.model.core.start

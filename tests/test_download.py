@@ -1,6 +1,5 @@
-"""Downloads, against a stand-in for the hub on this machine that can stall in the middle of a file."""
+"""Downloads, against a stand-in for the hub on this machine (tests/hub.py)."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -9,22 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from hub import COMMIT, TOKEN, Hub, serving
 from huggingface_hub import HfApi
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from dataset.download import PATIENCE, fetch_all, fetch_file, parse
 from dataset.layout import read_split
 
 ROOT = Path(__file__).parents[1]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TOKEN = "hf_secret"
 BIG = bytes(range(256)) * (24 * 4096)  # 24 MiB: the library writes to disk every 10
-HALF = 15 * 2**20
 QUESTION = "...7.2..5....95.8.19..8..67..4...6....79...2.26...1......5......39.....8....784.."
 ANSWER = "846712935372695184195483267984237651517964823263851749728549316439126578651378492"
 CSV = f"source,question,answer,rating\nx,{QUESTION},{ANSWER},7\n".encode()
@@ -36,94 +30,10 @@ FILES = {
 }
 
 
-class Hub(ThreadingHTTPServer):
-    """Serves `FILES`; me/secret only to those who have the token. Notes the requests for files' bytes."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.requests: list[tuple[str, str | None]] = []  # file, Range
-        self.stall: threading.Event | None = None  # where set: send half of a big file, then wait for it
-        self.stalled = threading.Event()
-        self.described: bytes | None = None  # where set: the answer to what a repository is
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path.removeprefix("/api").strip("/")
-        if not path.startswith(("datasets/", "models/")):
-            path = f"models/{path}"  # files of models are addressed without "models/"
-        repo, rest = "/".join(path.split("/")[:3]), path.split("/")[3:]
-        if repo not in FILES:
-            self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
-        elif repo.endswith("secret") and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self.reply(401, b"", {"X-Error-Code": "RepoNotFound"})
-        elif rest[:1] == ["resolve"]:
-            self.send_file("/".join(rest[2:]), FILES[repo])
-        elif rest[:1] == ["tree"]:
-            tree = [{"type": "file", "path": name, "size": len(c), "oid": etag(c)} for name, c in FILES[repo].items()]
-            self.reply(200, json.dumps(tree).encode())
-        elif self.server.described is not None:
-            self.reply(200, self.server.described)
-        else:
-            siblings = [{"rfilename": name, "size": len(content)} for name, content in FILES[repo].items()]
-            info = {"id": repo.split("/", 1)[1], "sha": COMMIT, "siblings": siblings}
-            self.reply(200, json.dumps(info).encode())
-
-    def send_file(self, name: str, files: dict[str, bytes]) -> None:
-        if name not in files:
-            return self.reply(404, b"", {"X-Error-Code": "EntryNotFound"})
-        content, asked = files[name], self.headers.get("Range")
-        first = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
-        headers = {"ETag": f'"{etag(content)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        if asked:
-            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-        if self.command == "GET":
-            self.server.requests.append((name, asked))
-        self.reply(206 if asked else 200, content[first:], headers)
-
-    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if self.server.stall is not None and len(body) > HALF:
-            self.wfile.write(body[:HALF])
-            self.server.stalled.set()
-            self.server.stall.wait(60)
-            self.close_connection = True
-            return
-        self.wfile.write(body)
-
-
-def etag(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(FILES) as server:
+        yield server
 
 
 def environment(hub: Hub, tmp_path: Path, **more: str) -> dict[str, str]:
@@ -266,21 +176,21 @@ def test_the_released_commands_and_folders(hub: Hub, tmp_path: Path, monkeypatch
 def test_a_silent_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library would ask for a file five times, a minute each. What it has fetched before is used all the same."""
     asked: list[object] = []
-    (tmp_path / "train.csv").write_bytes(CSV)
+    snapshot = tmp_path / COMMIT
+    snapshot.mkdir()
+    (snapshot / "train.csv").write_bytes(CSV)
 
     def silent(_: object, repo: str, timeout: float, **more: object) -> None:
         asked.append((repo, timeout))
         raise TimeoutError("timed out")
 
-    def cached(repo: str, name: str, local_files_only: bool, **more: object) -> str:
+    def cached(repo: str, local_files_only: bool, **more: object) -> str:
         assert local_files_only
-        if not (tmp_path / name).exists():
-            raise LocalEntryNotFoundError(name)
-        return str(tmp_path / name)
+        return str(snapshot)
 
     monkeypatch.setattr(HfApi, "dataset_info", silent)
-    monkeypatch.setattr("dataset.download.hf_hub_download", cached)
-    assert fetch_file("me/csv", "train.csv") == tmp_path / "train.csv"
+    monkeypatch.setattr("dataset.download.snapshot_download", cached)
+    assert fetch_file("me/csv", "train.csv") == snapshot / "train.csv"
     for ask in (lambda: fetch_all("me/csv", "dataset", tmp_path), lambda: fetch_file("me/csv", "test.csv")):
         with pytest.raises(ValueError, match="^me/csv: cannot be read from the hub [(]timed out[)]$"):
             ask()
@@ -299,6 +209,8 @@ def info(sha: object = COMMIT, siblings: object = ()) -> bytes:
         info(None),
         info(siblings=[{"size": 1}]),
         info(siblings=[{"rfilename": 1}]),
+        info(siblings=[{"rfilename": "../../settings.json"}]),
+        info(siblings=[{"rfilename": "/settings.json"}]),
         info(siblings=1),
         *(b"[]", b"{}", b"null", b"<html>", b"[" * 100_000, b""),
     ],
