@@ -322,6 +322,18 @@ def test_what_xla_does_not_support_is_one_sentence(words, said, tmp_path, capsys
     assert f"error: {said}" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
+def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes.")
+        yield
+
+    monkeypatch.setattr(program, "run_units", exhausted)
+    assert exit_code(program.main, [*WORDS, "engine=xla", f"eval_dir={tmp_path / 'new'}"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "error: out of memory; give a smaller global_batch_size (and a new eval_dir)\n"
+    )
+
+
 def test_torchrun_and_a_missing_jax_are_one_sentence(tmp_path, monkeypatch, capsys):
     words = [*WORDS, "engine=xla", f"eval_dir={tmp_path / 'new'}"]
     monkeypatch.setenv("WORLD_SIZE", "2")
