@@ -19,7 +19,9 @@ from runtime import checkpoint
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def _cast(tensors: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    if dtype is None:
+        return tensors
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     for name, tensor in cast.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -27,8 +29,10 @@ def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     return cast
 
 
-def ship(source: Path, file: Path, dtype: torch.dtype) -> int:
+def ship(source: Path, file: Path, dtype: torch.dtype | None = None) -> int:
     """Writes a checkpoint's averaged weights, or its weights if it has no average; returns the size in bytes.
+
+    Weights keep their dtypes if none is given.
 
     Raises:
         ValueError: `source` is no checkpoint of ours, or a weight does not fit into `dtype`.

@@ -15,7 +15,8 @@ from config.text import refuse_pointer
 
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|step_\d{1,9}|[^/]*\.(safetensors|pth|pt|ckpt|bin))$")
 _BESIDE = "all_config.yaml"  # of HRM, TRM and EqR: the configuration of the weights beside it
-_ADDRESS = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@([\w./-]+))?", re.ASCII)  # one slash: from a Path
+_REPO = r"[\w.-]+/[\w.-]+"
+_ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:/([^@]+))?(?:@([\w./-]+))?", re.ASCII)  # one slash: from a Path
 
 
 class _Address(NamedTuple):
@@ -50,6 +51,12 @@ def resolve(path: str | Path) -> Path:
 def results_beside(path: str, file: Path) -> Path:
     """The file that results go beside: the checkpoint's own, but for an address one in outputs/OWNER/NAME."""
     return Path("outputs", _parsed(path).repo, file.name) if is_address(path) else file
+
+
+def require_repo(name: str) -> None:
+    """Raises ValueError if this is no name of a repository."""
+    if not re.fullmatch(_REPO, name, re.ASCII) or {".", ".."} & {*name.split("/")}:
+        raise ValueError(f"a repository's name should be OWNER/NAME, not {name!r}")
 
 
 def _usual(names: Collection[str]) -> str | None:
