@@ -1,13 +1,18 @@
 """Measures training and evaluation on 1, 2, 4 and 8 devices: python -m benchmarks.scaling [CONFIG ...]
 
 Each config runs twice on every number of devices: with `--rows` in all (strong scaling), and with `--rows` a device
-(weak scaling). Every case is one of benchmarks.speed. `--draw FILE` only draws what an earlier call wrote.
+(weak scaling). PyTorch's cases are those of benchmarks.speed; evaluation by XLA, where jax is installed, is that of
+benchmarks.xla. `--draw FILE` only draws what an earlier call wrote.
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +45,30 @@ def case(name: str, rows: int, processes: int, device: str, ceiling: float) -> d
     )
 
 
-def speedups(cases: Sequence[Mapping[str, Any]], work: str) -> dict[tuple[str, str], dict[int, float]]:
-    """Samples a second on n devices, relative to one, by (config, "in all" or "a device") and n.
+def xla_case(name: str, rows: int, processes: int, device: str) -> dict[str, Any]:
+    """An evaluation iteration by XLA, in a process of its own. Without GPUs, JAX makes devices of the CPU's cores."""
+    flags = [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={processes}"]
+    words = [name, "--engines", "xla", "--rows", str(rows), "--devices", str(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.xla", *words, "--output", folder]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": " ".join(flags)})
+        if done.returncode:
+            raise ChildProcessError(f"benchmarks.xla {' '.join(words)}: {done.stderr[-1000:]}")
+        [times] = read_json(Path(folder) / "xla.json", dict)["cases"]
+    if "failed" in times:
+        raise ChildProcessError(f"benchmarks.xla {' '.join(words)}: {times['failed']}")
+    facts = {"config": name, "engine": "xla", "device": device, "processes": processes, "rows": rows}
+    return facts | {"training ms": None, "iteration ms": times["iteration ms"], "commit": versions()["commit"]}
+
+
+def speedups(cases: Sequence[Mapping[str, Any]], work: str) -> dict[tuple[str, str, str], dict[int, float]]:
+    """Samples a second on n devices, relative to one, by (config, engine, "in all" or "a device") and n.
 
     Args:
         cases: lines of the table, of one kind of device.
         work: "training ms" or "iteration ms".
     """
-    found: dict[tuple[str, str], dict[int, float]] = {}
+    found: dict[tuple[str, str, str], dict[int, float]] = {}
     ones = {(one["config"], one["engine"], one["commit"]): one for one in cases if one["processes"] == 1}
     for line in cases:
         one = ones.get((line["config"], line["engine"], line["commit"]))
@@ -56,7 +77,7 @@ def speedups(cases: Sequence[Mapping[str, Any]], work: str) -> dict[tuple[str, s
         speedup = line["rows"] / line[work] / (one["rows"] / one[work])
         for kind, rows in (("in all", one["rows"]), ("a device", one["rows"] * line["processes"])):
             if line["rows"] == rows:
-                found.setdefault((line["config"], kind), {})[line["processes"]] = speedup
+                found.setdefault((line["config"], line["engine"], kind), {})[line["processes"]] = speedup
     return found
 
 
@@ -74,9 +95,11 @@ def draw(cases: Sequence[Mapping[str, Any]], file: Path) -> None:
             lines = speedups(cases, work)
             devices = sorted({number for line in lines.values() for number in line} or {1})
             axes.plot(devices, devices, color="gray", linestyle=":", label="ideal")
-            for place, ((config, kind), line) in enumerate(lines.items()):
+            for place, ((config, engine, kind), line) in enumerate(lines.items()):
                 marker = pictures.MARKERS[place % len(pictures.MARKERS)]
-                axes.plot(list(line), list(line.values()), marker=marker, label=f"{config}, equal rows {kind}")
+                axes.plot(
+                    list(line), list(line.values()), marker=marker, label=f"{config}, {engine}, equal rows {kind}"
+                )
             axes.set(xlabel="devices", ylabel="samples a second, times one device", title=title, xticks=devices)
             axes.legend(fontsize="small")
         figure.savefig(file)
@@ -105,11 +128,14 @@ def main(words: Sequence[str]) -> None:
     for name in given.configs or (GPU if gpus else CPU):
         for processes in numbers:
             for rows in sizes(given.rows or (768 if gpus else 64), processes):
-                cases.append(case(name, rows, processes, device, ceiling))
+                new = [case(name, rows, processes, device, ceiling)]
+                new += [xla_case(name, rows, processes, device)] if find_spec("jax") else []
+                cases += new
                 write_whole(given.output, json.dumps({"cases": cases}, indent=1) + "\n")
-                line = cases[-1]
-                times = f"{line['training ms']:.1f} ms a step, {line['iteration ms']:.1f} ms an iteration"
-                print(f"{name}, {processes} x {device}, {rows} rows: {times}", flush=True)
+                for line in new:
+                    step = f"{line['training ms']:.1f} ms a step, " if line["training ms"] else ""
+                    times = f"{step}{line['iteration ms']:.1f} ms an iteration"
+                    print(f"{name}, {line['engine']}, {processes} x {device}, {rows} rows: {times}", flush=True)
 
 
 if __name__ == "__main__":

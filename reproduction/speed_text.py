@@ -66,20 +66,22 @@ def engines() -> str:
 
 
 def scaling() -> str:
-    """Several devices beside one of the same kind, commit, rows and engine."""
+    """Several devices beside one of the same kind, commit and engine, by samples a second."""
     cases = _read("scaling")["cases"]
-    same = ("config", "engine", "device", "rows", "commit")
+    same = ("config", "engine", "device", "commit")
+    ones = {tuple(case[key] for key in same): case for case in cases if case["processes"] == 1}
     rows = []
     for case in cases:
-        ones = [one for one in cases if one["processes"] == 1 and all(one[key] == case[key] for key in same)]
-        if case["processes"] == 1 or not ones:
+        one = ones.get(tuple(case[key] for key in same))
+        if case["processes"] == 1 or not one:
             continue
-        speedup = ones[0]["training ms"] / case["training ms"]
-        facts = [f"{case['processes']} x {case['device']}", f"{case['rows']:,}", case["commit"]]
-        numbers = [_ms(case, "training ms"), f"{1000 * case['rows'] / case['training ms']:,.0f}", f"{speedup:.2f}"]
-        rows.append([f"`{case['config']}`", *facts, *numbers, _ms(case, "iteration ms")])
-    head = ["config", "devices", "rows", "commit", "training step", "samples/s", "times one", "evaluation iteration"]
-    return table(head, rows, "lllrrrrr")
+        row = [f"`{case['config']}`", case["engine"], f"{case['processes']} x {case['device']}", f"{case['rows']:,}"]
+        for work in ("training ms", "iteration ms"):
+            row.append(_ms(case, work))
+            row.append(f"{case['rows'] / case[work] * one[work] / one['rows']:.2f}" if case[work] and one[work] else "")
+        rows.append([*row, case["commit"]])
+    head = ["config", "engine", "devices", "rows", "training step", "times one", "iteration", "times one", "commit"]
+    return table(head, rows, "lllrrrrrl")
 
 
 def models() -> str:

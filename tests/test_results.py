@@ -273,7 +273,7 @@ def test_speeds_are_compared_with_one_device_of_the_same_kind(tmp_path, monkeypa
     alone = two | {"commit": "another"}
     (tmp_path / "scaling.json").write_text(json.dumps({"cases": [one, two, alone]}))
     _, _, *lines = speed_text.scaling().splitlines()
-    assert lines == ["| `x` | 2 x G | 8 | c | 5.5 ms | 1,455 | 1.82 | 4.0 ms |"]
+    assert lines == ["| `x` | torch | 2 x G | 8 | 5.5 ms | 1.82 | 4.0 ms | 1.00 | c |"]
 
 
 # -- figures -------------------------------------------------------------------------------------------------------
