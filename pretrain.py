@@ -1,11 +1,11 @@
 """Train a reasoner: python pretrain.py train=NAME [key=value ...] (scripts/train.sh does this for you)."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from config.command import printable
+from config.environment import whole_number
 from config.schema import PretrainConfig
 from dataset.puzzles import TrainingBatches, train_and_test
 from evaluation.settings import Settings
@@ -80,7 +80,7 @@ def main(words: list[str]) -> None:
     config = configure([word for word in words if word != "--check-only"])
     wandb_mode(config)  # the environment may have it wrong
     if "--check-only" in words:
-        config.rows_per_rank(int(os.environ.get("NPROC_PER_NODE", "1")) * int(os.environ.get("NNODES", "1")))
+        config.rows_per_rank(whole_number("NPROC_PER_NODE", 1, 1) * whole_number("NNODES", 1, 1))
         return
     run(config, distributed.start(config.device))
 

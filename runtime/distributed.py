@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from config.environment import whole_number
 from runtime import joining
 
 
@@ -123,7 +124,7 @@ def start(device: str) -> World:
     if not cuda:
         chosen = torch.device("cpu")
     elif size > 1 or ":" not in device:
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        chosen = torch.device("cuda", whole_number("LOCAL_RANK", 0, 0))
     else:
         chosen = torch.device(device)
     if cuda:

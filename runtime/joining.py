@@ -11,15 +11,20 @@ from datetime import timedelta
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from config.environment import whole_number
+
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """How many tasks srun or mpirun has started. They do not say it as torchrun does, in WORLD_SIZE."""
+JOIN_SECONDS = 40
+"""Seconds that processes wait for each other, unless the variable of this name says else."""
 
 
 def place() -> tuple[int, int]:
     """(rank, size): this process's number among all processes, and how many they are. (0, 1) for one alone.
 
     Raises:
-        ValueError: srun or mpirun has started several tasks that know nothing of each other, or RANK is missing.
+        ValueError: srun or mpirun has started several tasks that know nothing of each other, or RANK is missing or
+            no number.
     """
     size = os.environ.get("WORLD_SIZE")
     if size is None:
@@ -32,7 +37,7 @@ def place() -> tuple[int, int]:
         return 0, 1
     if "RANK" not in os.environ and size != "1":
         raise ValueError(f"WORLD_SIZE={size} is set, but RANK, this process's number, is not")
-    return int(os.environ.get("RANK", "0")), int(size)
+    return whole_number("RANK", 0, 0), whole_number("WORLD_SIZE", 1)
 
 
 def watched() -> bool:
@@ -53,13 +58,14 @@ def join(rank: int, size: int) -> tuple[int, dist.Store, dist.Store]:
     processes alone. `meeting` is the store in which they met. torchrun keeps it when it starts processes again.
 
     Raises:
-        ConnectionError: one has not come within JOIN_SECONDS (40).
+        ConnectionError: one has not come within JOIN_SECONDS.
+        ValueError: JOIN_SECONDS or NODE_RANK is no number.
         RuntimeError: the store cannot be reached.
     """
-    seconds = float(os.environ.get("JOIN_SECONDS", "40"))
+    seconds = whole_number("JOIN_SECONDS", 1, JOIN_SECONDS)
     patience = timedelta(seconds=seconds)
     meeting = next(iter(rendezvous("env://", timeout=patience)))[0]
-    me = (int(os.environ.get("NODE_RANK", "0")), rank)
+    me = (whole_number("NODE_RANK", 0, 0), rank)
     number, name = _agree(meeting, me, size, seconds)
     os.environ["RANK"] = str(number)
     meeting.set_timeout(timedelta(minutes=30))  # PyTorch's own

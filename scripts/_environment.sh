@@ -23,8 +23,9 @@ done
 
 refuse() { echo "error: $1" >&2; exit 1; }
 
-number() {  # NAME SMALLEST
-  [[ ${!1} =~ ^[0-9]{1,9}$ ]] && [ "${!1}" -ge "$2" ] || refuse "$1 should be a whole number from $2 on, but it is '${!1}'"
+number() {  # NAME SMALLEST [LARGEST]
+  [[ ${!1} =~ ^[0-9]{1,9}$ ]] && [ "${!1}" -ge "$2" ] && [ "${!1}" -le "${3:-999999999}" ] ||
+    refuse "$1 should be a whole number from $2 $([ $# -lt 3 ] && echo on || echo "to $3"), but it is '${!1}'"
 }
 
 launch() {
@@ -33,6 +34,7 @@ launch() {
   NPROC_PER_NODE=${NPROC_PER_NODE-1} MAX_RESTARTS=${MAX_RESTARTS-0}
   number NPROC_PER_NODE 1
   number MAX_RESTARTS 0
+  [ -z "${JOIN_SECONDS+set}" ] || number JOIN_SECONDS 1
   [ -z "${NNODES+set}" ] || number NNODES 1
   if [ "${NNODES:-1}" != 1 ]; then
     for name in NODE_RANK MASTER_ADDR; do
@@ -40,7 +42,7 @@ launch() {
     done
     export MASTER_PORT=${MASTER_PORT-29500}
     number NODE_RANK 0
-    number MASTER_PORT 1
+    number MASTER_PORT 1 65535
     [ "$NODE_RANK" -lt "$NNODES" ] || refuse "NODE_RANK=$NODE_RANK should be below NNODES=$NNODES: the first host is 0"
     where=(--nnodes="$NNODES" --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" --rdzv-id=eqr)
   elif [ -z "${NNODES:-}" ] && [ "${WORLD_SIZE:+$NPROC_PER_NODE}" != 1 ]; then  # WORLD_SIZE: somebody else starts them

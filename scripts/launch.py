@@ -1,7 +1,7 @@
 """Runs torchrun without its log and traceback: a process that fails says itself what is wrong.
 
 It takes torchrun's words. Exit code: 0, the exit code of the process that failed first, or 128 + a signal's number; 1
-if the hosts do not find each other. NODE_RANK and JOIN_SECONDS are as docs/clusters.md says.
+if a variable is wrong or the hosts do not find each other. NODE_RANK and JOIN_SECONDS are as docs/clusters.md says.
 """
 
 import logging
@@ -27,6 +27,10 @@ from torch.distributed.elastic.rendezvous.api import (  # noqa: E402
     RendezvousTimeoutError,
 )
 from torch.distributed.run import main  # noqa: E402
+
+from config.command import command  # noqa: E402
+from config.environment import whole_number  # noqa: E402
+from runtime.joining import JOIN_SECONDS  # noqa: E402
 
 SIOCGIFADDR = 0x8915
 
@@ -60,7 +64,7 @@ def _interface(address: str) -> str | None:
     return None
 
 
-def _meeting(seconds: float) -> list[str]:
+def _meeting(seconds: int) -> list[str]:
     """torchrun's words for how the hosts meet: the first one waits for the others, all of them so many seconds.
 
     Where a host's own name means 127.0.0.1 to itself, as on Debian, gloo would not find the others. So it is told the
@@ -68,7 +72,7 @@ def _meeting(seconds: float) -> list[str]:
     """
     host, first = os.environ.get("MASTER_ADDR"), os.environ.get("NODE_RANK", "0") == "0"
     # a store that does not answer is given up after read_timeout, or after up to twice as long
-    words = [f"--rdzv-conf=is_host={first},join_timeout={seconds:.0f},read_timeout={seconds / 2:.0f}"]
+    words = [f"--rdzv-conf=is_host={first},join_timeout={seconds},read_timeout={max(1, seconds // 2)}"]
     if "NODE_RANK" in os.environ and host:
         own = socket.gethostbyname(host) if first else _reach(host, int(os.environ["MASTER_PORT"]), seconds)
         words.append(f"--local-addr={own}")
@@ -129,12 +133,13 @@ def _complain(sentence: str) -> None:
     sys.stderr.write(f"\nerror: {sentence}\n")  # a process may have been drawing its progress bar
 
 
+@command()
 def launch(words: list[str]) -> int:
     """Runs torchrun. Says which signal ended a process, since that process could not say so itself."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a warning
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to end a step and save (torch >= 2.13)
     logging.disable(logging.ERROR)
-    seconds = float(os.environ.setdefault("JOIN_SECONDS", "40"))
+    seconds = whole_number("JOIN_SECONDS", 1, JOIN_SECONDS)
     where = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT")).strip(":") or "this host"
     try:
         words = [*_meeting(seconds), *words]
@@ -150,13 +155,13 @@ def launch(words: list[str]) -> int:
         _complain(f"process {rank} was ended by {failure.signal_name()}")
         return 128 - failure.exitcode
     except RendezvousTimeoutError:
-        _complain(f"not all hosts came within {seconds:g} s: each needs the same command, with its own NODE_RANK")
+        _complain(f"not all hosts came within {seconds} s: each needs the same command, with its own NODE_RANK")
     except RendezvousClosedError:
         _complain("another host has ended the work")
     except (RendezvousError, DistError):
         _complain(f"the process at {where}, where all meet, cannot be reached or has ended")
     except OSError as error:
-        _complain(f"host 0 was not there within {seconds:g} s: {where}, where all meet, cannot be reached ({error})")
+        _complain(f"host 0 was not there within {seconds} s: {where}, where all meet, cannot be reached ({error})")
     else:
         return 0
     return 1

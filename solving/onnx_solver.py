@@ -24,7 +24,8 @@ _TOKENS = 2**11
 
 def _session(file: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # 0: one for each core
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested threads, the outer ones
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
     waiting = os.environ.get("OMP_WAIT_POLICY", "passive")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(waiting.lower() == "active")))
     # Each use of a weight would have it packed anew: 0.2 s for eqr_sudoku, which 16 iterations do not save.

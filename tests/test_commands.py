@@ -197,7 +197,12 @@ def test_several_hosts_meet_at_the_first(echo):
         ("MASTER_ADDR=x", "NNODES is not"),
         ("MASTER_PORT=1", "NNODES is not"),
         ("NPROC_PER_NODE=2 RANK=0 WORLD_SIZE=4", "NNODES is not"),
+        (
+            "NNODES=2 NODE_RANK=0 MASTER_ADDR=x MASTER_PORT=70000",
+            "MASTER_PORT should be a whole number from 1 to 65535",
+        ),
         ("MAX_RESTARTS=-1", "MAX_RESTARTS should be a whole number from 0 on"),
+        ("NPROC_PER_NODE=2 JOIN_SECONDS=soon", "JOIN_SECONDS should be a whole number from 1 on"),
     ],
 )
 def test_variables_of_several_hosts_that_do_not_go_together_are_one_sentence(echo, variables, part):

@@ -102,6 +102,9 @@ def test_tasks_of_srun_or_mpirun_do_not_each_train_on_their_own(monkeypatch, var
         joining.place()
     monkeypatch.setenv("RANK", "1")
     assert joining.place() == (1, 2)
+    monkeypatch.setenv("RANK", "one")
+    with pytest.raises(ValueError, match="RANK should be a whole number from 0 on, but it is 'one'"):
+        joining.place()
 
 
 def agree(store: dist.Store, places: list[tuple[int, int]]) -> list[tuple[int, str]]:

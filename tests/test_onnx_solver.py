@@ -98,6 +98,13 @@ def test_solving_imports_no_pytorch(tmp_path):
     assert told.stderr == "" and json.loads(told.stdout)["engine"] == "onnx"
 
 
+def test_threads_are_those_of_openmp(monkeypatch):
+    """OMP_NUM_THREADS may be a list for nested threads, and OpenMP goes on without what it cannot read."""
+    for value in ("1", "2,1", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        OnnxSolver.load(shipped.FOLDER / "maze_unique" / "last.onnx")
+
+
 def test_breadth_of_stored_starts():
     """TRM starts from stored vectors, and from random ones if there are several."""
     _, arch, model, state, _ = load(next(path for path in GOLDEN if path.stem == "trm_mlp_t"))
@@ -132,6 +139,6 @@ def test_the_engine_is_chosen(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(shipped, "_installed", lambda package: False)
     assert "PyTorch is not installed: pip install -e .[torch]" in told(capsys)[2]
     monkeypatch.setattr(shipped, "_installed", lambda package: package == "onnxruntime")
-    alone = shutil.copy(shipped.FOLDER / "sudoku" / "last.safetensors", tmp_path)
-    code, _, error = told(capsys, "--checkpoint", alone)
-    assert code == 1 and "which python -m solving.export writes; PyTorch is not installed" in error
+    shutil.copy(shipped.FOLDER / "sudoku" / "last.safetensors", tmp_path / "alone.safetensors")
+    code, _, error = told(capsys, "--checkpoint", str(tmp_path))
+    assert code == 1 and "alone.onnx, which python -m solving.export writes; PyTorch is not installed" in error

@@ -334,17 +334,21 @@ def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
     )
 
 
-def test_torchrun_and_a_missing_jax_are_one_sentence(tmp_path, monkeypatch, capsys):
+def test_torchrun_a_missing_number_and_a_missing_jax_are_one_sentence(tmp_path, monkeypatch, capsys):
     words = [*WORDS, "engine=xla", f"eval_dir={tmp_path / 'new'}"]
     monkeypatch.setenv("WORLD_SIZE", "2")
+    assert exit_code(program.main, words) == 1
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     assert exit_code(program.main, words) == 1
     for name in [name for name in sys.modules if name.partition(".")[0] == "xla"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jax", None)
     assert exit_code(program.main, words) == 1
-    first, second = capsys.readouterr().err.splitlines()
+    first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith("error: engine=xla takes all devices of a host in one process")
-    assert second.startswith("error: engine=xla needs jax, which is not installed")
+    assert second == "error: JAX_NUM_PROCESSES should be a whole number from 1 on, but it is not set"
+    assert third.startswith("error: engine=xla needs jax, which is not installed")
 
 
 # -- lowering and exporting -----------------------------------------------------------------------------------

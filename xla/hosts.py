@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import torch
 
+from config.environment import whole_number
 from runtime.distributed import World
 
 _PATIENCE = 30 * 24 * 3600 * 1000  # milliseconds that a host waits for the others
@@ -61,14 +62,13 @@ def start() -> World:
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
-        ValueError: torchrun started this process.
+        ValueError: torchrun started this process, or a variable is no number.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if whole_number("WORLD_SIZE", 1, 1) > 1:
         raise ValueError("engine=xla takes all devices of a host in one process: leave NPROC_PER_NODE out")
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address:
-        processes, number = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
-        jax.distributed.initialize(address, processes, number)
+        jax.distributed.initialize(address, whole_number("JAX_NUM_PROCESSES", 1), whole_number("JAX_PROCESS_ID", 0))
     elif _launched():
         jax.distributed.initialize()
     return Hosts(jax.process_index(), jax.process_count(), torch.device("cpu"))
@@ -76,6 +76,6 @@ def start() -> World:
 
 def _launched() -> bool:
     """Whether a launcher started several processes."""
-    counts = (os.environ.get(name, "1") for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    counts = (whole_number(name, 1, 1) for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return any(int(count) > 1 for count in counts) or len(hosts) > 1
+    return any(count > 1 for count in counts) or len(hosts) > 1
