@@ -25,7 +25,7 @@ Kernels = Literal["auto", "off", "float8"]
 """auto: Triton kernels if the device has them. float8: also the SwiGLUs of wide layers in 8 bits, without gradient."""
 Attention = Literal["auto", "triton", "flash", "sdpa"]
 """auto: the kernel if the device has kernels, else sdpa, which is PyTorch's own."""
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps|xpu(:\d+)?)$")]
 
 
 class Role(Enum):

@@ -47,7 +47,7 @@ def _keys(model: type[BaseModel], arch: str | None, prefix: str = "") -> list[st
 
 # keys for which pydantic's own words do not help
 _SHOULD_BE = {
-    "device": "auto, cpu, cuda or cuda:N (a Mac computes on its CPU)",
+    "device": "auto, cpu, cuda, cuda:N, mps (a Mac) or xpu",
     "compile": "auto, true or false",
     "halt_max_steps": "a whole number from 1 on, or a list of them",
     "run_name": "letters, digits and any of . + - _, not dots alone (and a number in quotes: run_name=\"'2024'\")",

@@ -61,7 +61,9 @@ class TorchEngine:
 
     def __init__(self, model: Reasoner, start: Start, data: Puzzles, settings: Settings) -> None:
         self.data, self.settings, device = data, settings, data.device
-        self.devices = Devices(device.type, torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu")
+        self.devices = Devices(
+            device.type, torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        )
         self._model, self._starts, self._clock = model, Starts(start, settings.seed), Clock(data.device)
 
     def run(self, rows: Rows, unit: int, begin: int) -> dict[int, Observation]:

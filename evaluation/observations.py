@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluation.settings import Settings
+from models.devices import kind
 from models.losses import row_metrics
 from models.reasoner import Readout, State
 
@@ -90,12 +91,13 @@ def observe(
     }
     if residual_R is not None:
         values["residual"] = residual_R
-    rows_VR = torch.stack([value.double() for value in values.values()]).cpu().numpy()
+    widest = kind(readout.logits.device).widest
+    rows_VR = torch.stack([value.to(widest) for value in values.values()]).cpu().double().numpy()
     return Observation(
         dict(zip(values, rows_VR, strict=True)),
         readout.logits.argmax(-1).int().cpu().numpy(),
-        readout.q_halt.double().cpu().numpy(),
-        np.full(len(state.steps), np.nan) if score_R is None else score_R.double().cpu().numpy(),
+        readout.q_halt.cpu().double().numpy(),
+        np.full(len(state.steps), np.nan) if score_R is None else score_R.cpu().double().numpy(),
     )
 
 
@@ -103,7 +105,7 @@ class Clock:
     """Adds up the seconds that the device works inside `with clock:`; on a CPU, the seconds that pass."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._cuda, self._wait = device.type == "cuda", kind(device).wait
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._seconds = 0.0
 
@@ -118,6 +120,7 @@ class Clock:
         if self._cuda:
             self._events[-1][1].record()
         else:
+            self._wait()
             self._seconds += time.perf_counter() - self._began
 
     def lap(self) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dataset.puzzles import Batch
 from models.core import Latents, Start
+from models.devices import fork_rng
 from models.reasoner import Readout, Reasoner, State, where_rows
 
 _BLOCK = 64
@@ -45,7 +46,7 @@ class Starts:
         edges = np.flatnonzero(np.r_[True, (np.diff(block_2R) != 0).any(0), True])
         place_R, back_R = torch.from_numpy(np.stack((puzzles_R[order_R] % _BLOCK, np.argsort(order_R)))).to(device)
         pieces: list[Latents] = []
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with fork_rng(device):
             for begin, end in zip(edges, edges[1:], strict=False):
                 block = self._block(int(block_2R[0, begin]), int(block_2R[1, begin]))
                 pieces.append(tuple(z[place_R[begin:end]] for z in block))

@@ -9,6 +9,7 @@ import torch
 from config.architectures import Arch, BlockArch
 from config.schema import EvalConfig, PretrainConfig
 from models.attention import AttentionFunction, flash, sdpa
+from models.devices import kind
 from models.kernels.limits import WIDEST_HEAD, WIDEST_KERNEL_ROW
 from models.parts import Parts, plain
 
@@ -70,7 +71,7 @@ def has_triton() -> bool:
 
 def _obstacle(arch: Arch, device: torch.device) -> str | None:
     """Why the kernels cannot compute this model on this device, or None."""
-    if device.type != "cuda":
+    if not kind(device).kernels:
         return f"the device is {device.type}"
     if torch.version.hip:
         return "they are written for NVIDIA's GPUs"
@@ -85,7 +86,7 @@ def _obstacle(arch: Arch, device: torch.device) -> str | None:
 
 def _no_compiler(arch: Arch, device: torch.device) -> str | None:
     """Why torch.compile cannot compile this model for this device, or None."""
-    if device.type != "cuda":
+    if not kind(device).kernels:
         return None
     if importlib.util.find_spec("triton") is None:
         return "torch.compile needs Triton on a GPU"
@@ -132,5 +133,5 @@ def choose(config: PretrainConfig | EvalConfig, arch: Arch, device: torch.device
     no_compiler = _no_compiler(arch, device)
     if compiled is True and no_compiler:
         raise ValueError(f"compile=true cannot run here: {no_compiler}")
-    compile_ = compiled is True or (compiled == "auto" and device.type == "cuda" and no_compiler is None)
+    compile_ = compiled is True or (compiled == "auto" and kind(device).kernels and no_compiler is None)
     return Backend(False, compile_, library, f"no kernels: {obstacle}")

@@ -8,15 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config.architectures import Arch
+from models.devices import kind
 from models.reasoner import Readout, State
 
 
 def log_stablemax(logits: Tensor) -> Tensor:
-    """log(s(x) / sum s(x)) over the last axis in float64, with s(x) = x + 1 for x >= 0, 1 / (1 - x) below.
+    """log(s(x) / sum s(x)) over the last axis, with s(x) = x + 1 for x >= 0, 1 / (1 - x) below.
 
-    From "Grokking at the Edge of Numerical Stability" (arXiv 2501.04697).
+    From "Grokking at the Edge of Numerical Stability" (arXiv 2501.04697). In float64, or in float32 on devices that
+    have no float64.
     """
-    x = logits.double()
+    x = logits.to(kind(logits.device).widest)
     # log s(x): neither branch sees an argument where its gradient is not finite
     positive = x >= 0
     log_s = torch.where(positive, torch.log1p(torch.where(positive, x, 0)), -torch.log1p(-torch.where(positive, 0, x)))
@@ -24,7 +26,7 @@ def log_stablemax(logits: Tensor) -> Tensor:
 
 
 def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
-    """Loss per token [B, S] in float64. A token with a label below 0 has 0."""
+    """Loss per token [B, S] in float64, where the device has it. A token with a label below 0 has 0."""
     scored = labels_BS >= 0
     index = torch.where(scored, labels_BS, 0).long().unsqueeze(-1)
     return -torch.where(scored, log_stablemax(logits_BSV).gather(-1, index).squeeze(-1), 0.0)

@@ -14,7 +14,8 @@ def out_of_memory(error: RuntimeError | MemoryError) -> str | None:
     """Says which memory was too small; None for an error about something else."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return "out of GPU memory"
-    words = "can't allocate memory|Storage size calculation|RESOURCE_EXHAUSTED"  # PyTorch's and XLA's
+    # PyTorch's, a Mac's and XLA's
+    words = "can't allocate memory|Storage size calculation|MPS backend out of memory|RESOURCE_EXHAUSTED"
     if isinstance(error, MemoryError) or re.search(words, str(error)):
         return "out of memory"
     return None

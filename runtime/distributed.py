@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from config.environment import whole_number
+from models.devices import chosen as chosen_name
 from runtime import joining
 
 
@@ -110,23 +111,22 @@ def start(device: str) -> World:
     NCCL connects GPUs, gloo connects CPUs.
 
     Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". Each of several processes takes the GPU of
-            its local rank.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N", "mps" or "xpu". Each of several processes takes
+            the GPU of its local rank.
 
     Raises:
         ValueError: there is no such GPU, or the environment does not say how many processes there are.
         ConnectionError: another process has not come, or cannot be reached.
     """
     rank, size = joining.place()
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={device} needs a GPU that PyTorch can use, and there is none; use device=cpu")
-    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    name = chosen_name(device, size)
+    cuda = name.startswith("cuda")
     if not cuda:
-        chosen = torch.device("cpu")
-    elif size > 1 or ":" not in device:
+        chosen = torch.device(name)
+    elif size > 1 or ":" not in name:
         chosen = torch.device("cuda", whole_number("LOCAL_RANK", 0, 0))
     else:
-        chosen = torch.device(device)
+        chosen = torch.device(name)
     if cuda:
         if chosen.index is not None and chosen.index >= torch.cuda.device_count():
             raise ValueError(f"{chosen} does not exist: there are {torch.cuda.device_count()} GPU(s)")

@@ -26,6 +26,7 @@ from dataset.puzzles import NOT_SCORED, Batch, PuzzleShape
 from evaluation.trajectory import begin, evaluating, residual
 from models import precision
 from models.core import Start
+from models.devices import chosen, fork_rng
 from models.layers import Linear
 from models.reasoner import Reasoner
 from runtime.command import out_of_memory
@@ -37,14 +38,14 @@ _TOKENS = {"cpu": 2**11, "cuda": 2**16}
 
 
 def _device(name: str) -> torch.device:
-    """The device of this name, after a test that it works. "auto" is a GPU if there is one."""
+    """The device of this name, after a test that it works. "auto" is the first of DEVICES that is here."""
     try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        device = torch.device(chosen(name) if name == "auto" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # unknown, not there, or not in this build of PyTorch
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device should be auto, cpu, cuda or cuda:N of this machine, not {name!r}: {reason}"
+            f"device should be auto, cpu, cuda, cuda:N, mps or xpu of this machine, not {name!r}: {reason}"
         ) from None
     return device
 
@@ -130,7 +131,7 @@ class Solver(Answering):
 
     def _begin(self, pieces: list[np.ndarray], several: bool, seed: int) -> Generator[Rows]:
         start = self.model.core.start.randomized(1.0) if several else self.model.core.start
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), evaluating(self.model):
+        with fork_rng(self.device), evaluating(self.model):
             torch.manual_seed(seed)
             for inputs_RS in pieces:
                 yield _Rows(self.model, inputs_RS, start)
@@ -155,7 +156,8 @@ class _Rows:
             residual_R = nan_R if first else residual(readout.logits, self._logits)
             self._logits = readout.logits
             answers_RS = readout.logits.argmax(-1).int()
-            return Iteration(*(t.cpu().numpy() for t in (answers_RS, residual_R.float(), readout.q_halt.double())))
+            q_halt_R = readout.q_halt.cpu().double()
+            return Iteration(*(t.cpu().numpy() for t in (answers_RS, residual_R.float(), q_halt_R)))
 
     def keep(self, rows_A: np.ndarray) -> None:
         index = torch.from_numpy(rows_A).to(self._logits.device)
