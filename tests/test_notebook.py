@@ -1,11 +1,13 @@
 """examples/see_it_think.ipynb and README's lines of Python run; the notebook's outputs are small."""
 
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 NOTEBOOK = ROOT / "examples" / "see_it_think.ipynb"
@@ -27,6 +29,26 @@ def test_the_code_runs():
     done = subprocess.run(words, cwd=NOTEBOOK.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("valid: ") == 3 and "valid: True" in done.stdout, "two iterations solve the easy puzzle"
+
+
+def test_the_first_cell_installs(tmp_path, monkeypatch):
+    """Without the package it clones the repository, or takes the checkout around it; with it, it does nothing."""
+    ran = []
+    monkeypatch.setattr(subprocess, "run", lambda words, check: ran.append(words))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    exec(CODE[0], {})
+    assert ran == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match="fill in REPOSITORY"):
+        exec(CODE[0], {})
+    exec(CODE[0].replace('REPOSITORY = ""', 'REPOSITORY = "https://host/repository"'), {})
+    clone, install = ran
+    assert clone == ["git", "clone", "--depth=1", "https://host/repository", str(tmp_path / "equilibrium-reasoners")]
+    assert install[1:] == ["-m", "pip", "install", "--quiet", "-e", f"{tmp_path / 'equilibrium-reasoners'}[torch]"]
+    monkeypatch.chdir(NOTEBOOK.parent)
+    exec(CODE[0], {})
+    assert ran[2:] == [[*install[:-1], f"{ROOT}[torch]"]] and sys.path[0] == str(ROOT)
 
 
 def test_its_outputs_are_there_and_small():
