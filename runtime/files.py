@@ -31,12 +31,15 @@ def require_place(file: Path, ending: str, option: str = "") -> None:
     """Checks that a file can be written there, before the work of making it.
 
     Raises:
-        ValueError: its name ends otherwise, its folder does not exist, or something else is in its place.
+        ValueError: its name ends otherwise, its folder does not exist or is read-only, or something else is in its
+            place.
     """
     if not (file.suffix.lower() == ending and file.parent.is_dir() and file.is_file() == file.exists()):
         raise ValueError(
             f"{option}{file} should be a file to write, its name ending in {ending}, in a folder that exists"
         )
+    if not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{option}{file} cannot be written: its folder is read-only")
 
 
 def new_directory(wanted: Path) -> Path:

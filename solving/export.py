@@ -43,7 +43,7 @@ try:
 except ModuleNotFoundError as error:
     if __name__ != "__main__":
         raise
-    sys.exit(f"error: {sys.executable} has no {error.name}: pip install -e .[export] brings it")
+    sys.exit(f"error: {sys.executable} has no {error.name}: pip install -e '.[export]' brings it")
 
 PRECISIONS = ("float32", "float16", "int8")
 _LARGE = 256

@@ -70,10 +70,10 @@ def _engine(wanted: str, file: Path, model: Path) -> str:
     """
     lacks_onnx = None if model.is_file() else f"there is no {model}, which python -m solving.export writes"
     if not _installed("onnxruntime"):
-        lacks_onnx = lacks_onnx or "onnxruntime is not installed: pip install -e .[onnx]"
+        lacks_onnx = lacks_onnx or "onnxruntime is not installed: pip install -e '.[onnx]'"
     lacks_torch = None if file != model else f"PyTorch does not read {file}: give the checkpoint that it was made from"
     if not _installed("torch"):
-        lacks_torch = lacks_torch or "PyTorch is not installed: pip install -e .[torch]"
+        lacks_torch = lacks_torch or "PyTorch is not installed: pip install -e '.[torch]'"
     if wanted == "auto" and not (lacks_onnx and lacks_torch):
         return "torch" if lacks_onnx or (not lacks_torch and _has_gpu()) else "onnx"
     if lacks := lacks_torch if wanted == "torch" else lacks_onnx:

@@ -143,6 +143,12 @@ def test_noise_is_what_pytorch_draws(files):
         assert_parity(session(files["float32"]), model, state, noise.numpy())
 
 
+def test_a_folder_that_is_read_only_is_named_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    assert exit_code(export.main, [str(SMALL), str(tmp_path / "model.onnx")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/model.onnx cannot be written: its folder is read-only\n"
+
+
 def test_mistakes_are_one_sentence(tmp_path, capsys):
     for words, sentence in (
         ([str(SMALL), str(tmp_path / "model.pt")], "should be a file to write, its name ending in .onnx"),

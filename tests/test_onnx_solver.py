@@ -135,9 +135,9 @@ def test_the_engine_is_chosen(capsys, monkeypatch, tmp_path):
     assert code == 1 and error.startswith("error: PyTorch does not read ")
     monkeypatch.setattr(shipped, "_installed", lambda package: package == "torch")
     assert json.loads(told(capsys, "--depth", "1")[1])["engine"] == "torch"
-    assert "onnxruntime is not installed: pip install -e .[onnx]" in told(capsys, "--engine", "onnx")[2]
+    assert "onnxruntime is not installed: pip install -e '.[onnx]'" in told(capsys, "--engine", "onnx")[2]
     monkeypatch.setattr(shipped, "_installed", lambda package: False)
-    assert "PyTorch is not installed: pip install -e .[torch]" in told(capsys)[2]
+    assert "PyTorch is not installed: pip install -e '.[torch]'" in told(capsys)[2]
     monkeypatch.setattr(shipped, "_installed", lambda package: package == "onnxruntime")
     shutil.copy(shipped.FOLDER / "sudoku" / "last.safetensors", tmp_path / "alone.safetensors")
     code, _, error = told(capsys, "--checkpoint", str(tmp_path))

@@ -17,7 +17,7 @@ import torch
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # compiles in a third of the time
 os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
-jax = pytest.importorskip("jax", reason="needs jax: pip install -e .[xla]")
+jax = pytest.importorskip("jax", reason="needs jax: pip install -e '.[xla]'")
 importlib.import_module("jax.export")
 
 import jax.numpy as jnp  # noqa: E402
