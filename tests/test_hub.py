@@ -22,6 +22,7 @@ from dataset.puzzles import PuzzleShape
 from runtime.hub import resolve, results_beside
 from runtime.load import load_model
 from solving import Solver
+from training.begin import configure
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 FOUR = "2....4.3.......4"
@@ -162,6 +163,11 @@ def test_solve_and_evaluate_by_address(hub: Hub, tmp_path: Path) -> None:
 def test_results_go_beside_a_file_but_not_into_the_cache() -> None:
     assert results_beside("a/b.pth", Path("a/b.pth")) == Path("a/b.pth")
     assert results_beside("hf://me/ours/x@v1", Path("cache/b.pth")) == Path("outputs/me/ours/b.pth")
+
+
+def test_no_run_goes_on_in_the_cache() -> None:
+    with pytest.raises(ValueError, match="load_checkpoint=hf://me/ours starts a new one$"):
+        configure(["resume=hf://me/ours"])
 
 
 def test_an_address_needs_no_quotes() -> None:

@@ -9,6 +9,7 @@ from config.schema import PretrainConfig
 from runtime import checkpoint
 from runtime.distributed import World
 from runtime.files import new_directory
+from runtime.hub import is_address
 from runtime.run_log import METRICS, final_step
 from training.trainer import Trainer
 
@@ -17,6 +18,10 @@ def configure(words: list[str]) -> PretrainConfig:
     """The configuration that a command asks for. A run that goes on has its own, with the command's changes."""
     words = [word.lstrip("+") if word.lstrip("+").startswith("resume=") else word for word in words]
     resumed = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
+    if resumed and is_address(resumed[-1]):
+        raise ValueError(
+            f"resume={resumed[-1]}: a run goes on in a folder here; load_checkpoint={resumed[-1]} starts a new one"
+        )
     if resumed and resumed[-1] not in ("null", ""):
         return resume_config(checkpoint.load(resumed[-1], weights_only=True).config, words)
     config = load_pretrain(words)
