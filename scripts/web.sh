@@ -6,10 +6,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/_environment.sh
-case ${1:-8000} in
-  --check) ;;
-  *[!0-9]* | '') echo "error: give a port or --check, not '$1'" >&2; exit 1 ;;
-esac
+port=${1-8000}
+[ "$port" = --check ] || number port 1 65535
 { node -e 'process.exit(parseInt(process.version.slice(1)) < 18 ? 1 : 0)' && command -v npm; } >/dev/null 2>&1 ||
   { echo "error: Node.js 18 or newer with npm is needed (on Debian and Ubuntu: apt install nodejs npm)" >&2; exit 1; }
 
@@ -25,5 +23,5 @@ model sudoku sudoku
 model maze maze_unique_small
 node web/build.mjs
 
-[ "${1:-}" = --check ] || exec node web/serve.mjs "${1:-8000}"
+[ "$port" = --check ] || exec node web/serve.mjs "$port"
 PYTHON=$python exec node --test web/tests/*.js

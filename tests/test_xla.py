@@ -339,16 +339,18 @@ def test_torchrun_a_missing_number_and_a_missing_jax_are_one_sentence(tmp_path, 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert exit_code(program.main, words) == 1
     monkeypatch.delenv("WORLD_SIZE")
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
-    assert exit_code(program.main, words) == 1
+    for address in ("localhost", "localhost:1"):
+        monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+        assert exit_code(program.main, words) == 1
     for name in [name for name in sys.modules if name.partition(".")[0] == "xla"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jax", None)
     assert exit_code(program.main, words) == 1
-    first, second, third = capsys.readouterr().err.splitlines()
+    first, second, third, fourth = capsys.readouterr().err.splitlines()
     assert first.startswith("error: engine=xla takes all devices of a host in one process")
-    assert second == "error: JAX_NUM_PROCESSES should be a whole number from 1 on, but it is not set"
-    assert third.startswith("error: engine=xla needs jax, which is not installed")
+    assert second == "error: JAX_COORDINATOR_ADDRESS should be HOST:PORT, but it is 'localhost'"
+    assert third == "error: JAX_NUM_PROCESSES should be a whole number from 1 on, but it is not set"
+    assert fourth.startswith("error: engine=xla needs jax, which is not installed")
 
 
 # -- lowering and exporting -----------------------------------------------------------------------------------

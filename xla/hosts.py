@@ -7,6 +7,7 @@ host may be slow, and devices never wait for another host's.
 import itertools
 import os
 import pickle
+import re
 from typing import Any
 
 import jax
@@ -68,6 +69,8 @@ def start() -> World:
         raise ValueError("engine=xla takes all devices of a host in one process: leave NPROC_PER_NODE out")
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address:
+        if not re.fullmatch(r".+:\d{1,5}", address):
+            raise ValueError(f"JAX_COORDINATOR_ADDRESS should be HOST:PORT, but it is {address!r}")
         jax.distributed.initialize(address, whole_number("JAX_NUM_PROCESSES", 1), whole_number("JAX_PROCESS_ID", 0))
     elif _launched():
         jax.distributed.initialize()
