@@ -21,7 +21,7 @@ from types import FrameType
 
 from config.system import ENDING, SIGPIPE
 
-_OTHERS_FIRST = 3.0  # seconds
+_OTHERS_FIRST = 6.0  # seconds, since a busy machine takes some to end a process
 
 
 @contextmanager
