@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
-from config.architectures import Arch
+from config.architectures import Arch, EqRArch
 from config.command import command
 from config.schema import EvalConfig
 from dataset.boards import Kind, Maze, Sudoku, are_alike
@@ -177,7 +177,7 @@ def _facts(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None, d
         "vocab_size": shape.vocab_size,
         "depth": arch.halt_max_steps,
         "latents": _latents(model, arch),
-        "noise": {"draws": draws, "std": getattr(arch, "noise_scale", 0.0)},
+        "noise": {"draws": draws, "std": arch.noise_scale if isinstance(arch, EqRArch) else 0.0},
         "halting": {"learned": arch.learned_halting, "above": "q_continue" if arch.q_continue else 0.0},
     }
 
