@@ -4,6 +4,7 @@ Every model is strict and frozen, and refuses keys that it does not know. It als
 on, so that a wrong configuration fails before any work.
 """
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -127,7 +128,7 @@ class EvalConfig(Strict):
     split: Literal["test", "train"] = "test"
     halt_max_steps: Extent[Annotated[list[Positive], Field(min_length=1)] | None] = None
     different_init: Extent[Positive] = 1
-    different_init_reset_std: NonNegative = 1.0
+    different_init_reset_std: NonNegative | None = 1.0
     perturb_std: NonNegative = 0.0
     convergence_top_k: Extent[Positive | None] = None
     convergence_window: Positive = 3
@@ -186,8 +187,12 @@ class EvalConfig(Strict):
                 "trajectories, so it cannot be larger"
             )
         if self.asks_for("different_init_reset_std") and self.different_init == 1:
+            std = json.dumps(self.different_init_reset_std)
+            raise ValueError(f"different_init_reset_std={std} has no effect with different_init=1")
+        if self.different_init_reset_std is None and not self.perturb_std:
             raise ValueError(
-                f"different_init_reset_std={self.different_init_reset_std} has no effect with different_init=1"
+                "different_init_reset_std=null starts all trajectories of a puzzle alike, so it needs a perturb_std "
+                "above 0"
             )
         if self.shard and (not re.fullmatch(r"\d+/\d+", self.shard) or not 0 < self.shard_of[0] <= self.shard_of[1]):
             raise ValueError(f"shard should be like 3/16, the third of sixteen parts, but it is {self.shard!r}")

@@ -18,7 +18,7 @@ class Settings:
         window: how many residuals the convergence score averages.
         rows: trajectories that a device works on at a time.
         seed: of all random draws.
-        perturb_std: scale of the noise added to the latents before every outer iteration but the first.
+        perturb_std: scale of the noise added to the latents before every outer iteration.
         loss_type: the token loss that is reported (config.architectures.Loss).
         learned_halting: whether the reported total loss includes the halting loss.
         halting: when a trajectory leaves its slot for the next one (None: never, not a streaming evaluation).

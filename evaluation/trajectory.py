@@ -15,7 +15,7 @@ from torch import Tensor
 from dataset.puzzles import Batch
 from models.core import Latents, Start
 from models.devices import fork_rng
-from models.reasoner import Readout, Reasoner, State, where_rows
+from models.reasoner import Readout, Reasoner, State
 
 _BLOCK = 64
 """Starts are drawn for this many neighbouring puzzles at a time."""
@@ -61,11 +61,10 @@ class Starts:
 
 
 def perturbed(state: State, std: float) -> State:
-    """The state with noise of this scale added to the latents of all rows that have made an iteration."""
+    """The state with normal noise of this scale added to all latents."""
     if not std:
         return state
-    noisy = tuple(where_rows(state.steps > 0, z + std * torch.randn_like(z), z) for z in state.latents)
-    return state._replace(latents=noisy)
+    return state._replace(latents=tuple(z + std * torch.randn_like(z) for z in state.latents))
 
 
 def begin(batch: Batch, latents: Latents) -> State:
@@ -121,7 +120,7 @@ def trajectory(
         model: the reasoner.
         batch: the puzzles, R rows.
         depth: outer iterations.
-        perturb_std: scale of noise for models trained without it. All iterations but the first add it to the latents.
+        perturb_std: scale of the noise that every iteration adds to the latents first, for models trained without it.
         latents: where to start; by default the model draws fresh latents.
         window: how many residuals the convergence score averages.
     """

@@ -1,13 +1,39 @@
 """Exact accuracies of recorded evaluations, as shares from 0 to 1, with their errors."""
 
 import math
+from typing import NamedTuple
 
 from reproduction.records import STARTS_STD, Evaluation
 
 
-def by_majority(evaluation: Evaluation) -> bool:
-    """Whether the majority of several starts answers (see `exact`)."""
-    return evaluation.settings.streaming and evaluation.settings.different_init > 1
+class Rule(NamedTuple):
+    """Which of a puzzle's starts answers."""
+
+    words: str
+    metric: str  # its exact accuracy
+
+
+HIGHEST_Q_HALT = Rule("highest q_halt", "selection/q_halt/exact_accuracy")
+MAJORITY = Rule("majority", "selection/majority/exact_accuracy")
+BEST_CONVERGED = Rule("best converged", "convergence_top_k/cumulative_exact_acc_top1")
+MEAN = Rule("mean", "all/exact_accuracy")
+
+
+def rule(evaluation: Evaluation) -> Rule:
+    """Which start answers: of several the best converged, if the evaluation has a `convergence_top_k`.
+
+    In a streaming evaluation the majority answers. There a start leaves once it is sure, and is still moving. So it
+    converges worse than a start that settled on a wrong answer. With `perturb_std` noise keeps all starts moving, and
+    the highest q_halt answers.
+    """
+    settings = evaluation.settings
+    if settings.different_init == 1:
+        return MEAN
+    if settings.perturb_std:
+        return HIGHEST_Q_HALT
+    if settings.streaming:
+        return MAJORITY
+    return BEST_CONVERGED if settings.convergence_top_k else MEAN
 
 
 def metric(evaluation: Evaluation, depth: int, name: str) -> float:
@@ -19,25 +45,19 @@ def metric(evaluation: Evaluation, depth: int, name: str) -> float:
 
 
 def exact(evaluation: Evaluation, depth: int) -> float:
-    """Exact accuracy at a depth: of a single start, or of the best converged of several.
-
-    In a streaming evaluation the majority of several starts answers. There a start leaves once it is sure, and is
-    still moving. So it converges worse than a start that settled on a wrong answer.
-    """
-    if by_majority(evaluation):
-        return metric(evaluation, depth, "selection/majority/exact_accuracy")
-    chosen = "convergence_top_k/cumulative_exact_acc_top1"
-    return metric(evaluation, depth, chosen if chosen in evaluation.metrics[depth] else "all/exact_accuracy")
+    """Exact accuracy at a depth, of a single start or by the evaluation's `rule`."""
+    return metric(evaluation, depth, rule(evaluation).metric)
 
 
 def selection(evaluation: Evaluation) -> str:
     """Which answers `exact` counts, in words."""
     settings = evaluation.settings
     breadth, std = settings.different_init, settings.different_init_reset_std
+    perturbed = f", perturbed by {settings.perturb_std:g}" if settings.perturb_std else ""
     if breadth == 1:
-        return "one start"
-    how = "majority" if by_majority(evaluation) else "best converged" if settings.convergence_top_k else "mean"
-    return f"{how} of {breadth}" + ("" if std == STARTS_STD else f" starts of std {std:g}")
+        return "one start" + perturbed
+    starts = "" if std in (STARTS_STD, None) else f" starts of std {std:g}"
+    return f"{rule(evaluation).words} of {breadth}{starts}{perturbed}"
 
 
 def standard_error(share: float, puzzles: int) -> float:

@@ -87,8 +87,7 @@ def _line(run: Shown, evaluations: Mapping[int, tuple[Evaluation, int]]) -> Line
 def _numbers(task: Task, test_set: str, runs: Sequence[Shown]) -> list[Number]:
     """The paper's numbers of these models, with the noise of training, if the test set is the one to compare on."""
     recipes = {run.record.recipe for run in runs} if test_set == task.compared_on else set()
-    plain = [number for number in task.numbers if not number.streaming and number.noise_scale is None]
-    return [number for number in plain if recipes & {*number.recipes}]
+    return [number for number in task.numbers if number.as_trained and recipes & {*number.recipes}]
 
 
 def by_depth(task: Task, test_set: str, paper: Paper, runs: Sequence[Shown]) -> Drawing:

@@ -18,12 +18,22 @@ class TestSet(Stored):
 
 
 class Setting(Stored):
-    """How much an evaluation computes, and with which noise. `noise_scale` None: the noise of training."""
+    """How much an evaluation computes, and with which noise.
+
+    `noise_scale` None: the noise of training. `perturb_std` above 0: trajectories from the stored start differ by this
+    noise, and the highest q_halt answers.
+    """
 
     depth: int = 1
     breadth: int = 1
     streaming: bool = False
     noise_scale: float | None = None
+    perturb_std: float = 0
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether all trajectories run to this depth with the noise of training."""
+        return not (self.streaming or self.perturb_std or self.noise_scale is not None)
 
 
 class Number(Setting):

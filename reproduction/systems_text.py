@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reproduction.accuracy import exact, percent
 from reproduction.paper import Number, Paper, Setting, Task
 from reproduction.records import ROOT, Evaluation, Record
-from reproduction.table_text import gpu_hours, link, measured, steps, table, widest
+from reproduction.table_text import gpu_hours, link, measured, noise, steps, table, widest
 
 SIZES = ROOT / "docs" / "experiments.md"
 """Has a line for every recipe, with its parameters and GFLOP an outer iteration, which tests compare."""
@@ -24,8 +24,7 @@ def sizes() -> dict[str, tuple[str, str]]:
 def _words(setting: Setting) -> str:
     """Such as "64 x 128, noise 0.5": depth x starts."""
     starts = f" x {setting.breadth}" if setting.breadth > 1 else ""
-    noise = f", noise {setting.noise_scale:g}" if setting.noise_scale is not None else ""
-    return f"{setting.depth}{starts}{noise}" + (", streaming" if setting.streaming else "")
+    return f"{setting.depth}{starts}{noise(setting)}" + (", streaming" if setting.streaming else "")
 
 
 def _best(numbers: Sequence[Number], task: Task, paper: Paper, record: Record) -> tuple[Setting, Evaluation]:

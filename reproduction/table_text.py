@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from reproduction.accuracy import by_majority, exact, metric, percent, selection
+from reproduction.accuracy import HIGHEST_Q_HALT, MAJORITY, exact, metric, percent, rule, selection
 from reproduction.commands import evaluation_words, training_words
 from reproduction.paper import Number, Paper, Setting, Task
 from reproduction.records import STARTS_STD, Evaluation, Record, Share, chain, spent_before
@@ -35,8 +35,8 @@ def _fits(wanted: Setting, record: Record, evaluation: Evaluation) -> bool:
     return (
         wanted.depth in evaluation.metrics
         and (settings.different_init, settings.streaming) == (wanted.breadth, wanted.streaming)
-        and (settings.split, settings.perturb_std, settings.ema) == ("test", 0, True)
-        and settings.different_init_reset_std == STARTS_STD
+        and (settings.split, settings.perturb_std, settings.ema) == ("test", wanted.perturb_std, True)
+        and settings.different_init_reset_std == (None if wanted.perturb_std else STARTS_STD)
         and all(values[name] == value for name, value in own.items())
     )
 
@@ -89,9 +89,15 @@ def link(record: Record) -> str:
     return f"[{record.name}](runs/{record.name}.json)"
 
 
+def noise(setting: Setting) -> str:
+    """Such as ", noise 0.5", if it is not that of training."""
+    if setting.perturb_std:
+        return f", perturbed by {setting.perturb_std:g}"
+    return "" if setting.noise_scale is None else f", noise {setting.noise_scale:g}"
+
+
 def _model(number: Number) -> str:
-    noise = f", noise {number.noise_scale:g}" if number.noise_scale is not None else ""
-    return number.model + noise + (", streaming" if number.streaming else "")
+    return number.model + noise(number) + (", streaming" if number.streaming else "")
 
 
 def _theirs(number: Number) -> str:
@@ -103,7 +109,7 @@ def _theirs(number: Number) -> str:
 def _ours(setting: Setting, evaluation: Evaluation) -> str:
     """Such as "99.58 ± 0.29 (majority of 128) at 1520.4"."""
     value = percent(exact(evaluation, setting.depth), evaluation.puzzles)
-    if by_majority(evaluation):
+    if rule(evaluation) in (MAJORITY, HIGHEST_Q_HALT):
         value += f" ({selection(evaluation)})"
     return value + (f" at {metric(evaluation, setting.depth, 'nfe/mean'):.1f}" if setting.streaming else "")
 
@@ -241,7 +247,8 @@ def grouped(records: Sequence[Record]) -> str:
                 for group in by_depth[depth := max(by_depth)]:
                     share: Share | None = group.exact_accuracy
                     if evaluation.settings.different_init > 1:
-                        share = group.majority if by_majority(evaluation) else group.best_converged
+                        shares = {MAJORITY: group.majority, HIGHEST_Q_HALT: None}
+                        share = shares.get(rule(evaluation), group.best_converged)
                     value = percent(share.share, share.puzzles) if share else "-"
                     row = [record.name, str(depth), _answer(evaluation), _noise(evaluation), column, group.group]
                     rows.append([*row, f"{group.puzzles:,}{training}", value])

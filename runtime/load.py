@@ -1,6 +1,7 @@
 """Loads a model from one of our checkpoints or from a released `.pth`, without optimizer and training data."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,7 +161,7 @@ class Evaluable(NamedTuple):
 def build_for_evaluation(loaded: Loaded, config: EvalConfig, shape: PuzzleShape, device: torch.device) -> Evaluable:
     """Builds the model that a checkpoint holds. Puzzles are of the given shape.
 
-    Breadth above 1 gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`.
+    Breadth above 1 gives TRM, HRM and HRM-SRU random starts of std `different_init_reset_std`, unless that is None.
 
     Raises:
         ValueError: the checkpoint does not fit the puzzles, or lacks what the configuration asks for.
@@ -183,10 +184,14 @@ def build_for_evaluation(loaded: Loaded, config: EvalConfig, shape: PuzzleShape,
         require_fit(expected, released.our_weights(loaded.weights, list(expected)), loaded.origin)
     arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
     if arch.name == "eqr" and config.asks_for("different_init_reset_std"):
-        raise ValueError(f"different_init_reset_std={std} has no effect with EqR: give H_init_std and L_init_std")
+        raise ValueError(
+            f"different_init_reset_std={json.dumps(std)} has no effect with EqR: give H_init_std and L_init_std"
+        )
     backend = choose(config, arch, device)
     model = build(arch, shape, backend)
     weights_into(model, loaded)
     place(model, backend, device)
-    start = model.core.start.randomized(std) if config.different_init > 1 else model.core.start
+    start = model.core.start
+    if config.different_init > 1 and std is not None:
+        start = start.randomized(std)
     return Evaluable(arch, model, start, backend)

@@ -497,15 +497,42 @@ def test_two_processes_report_what_one_reports(tmp_path):
 
 
 def test_perturbation_gives_a_model_without_noise_different_trajectories():
-    """Noise comes in from the second iteration on, so only the first equals the one without noise."""
+    """Noise comes in before every iteration."""
     model = load_model(str(GOLDEN / "checkpoints" / "trm_maze9.pth"))
     data = Puzzles(GOLDEN / "checkpoints" / "maze9", "test", torch.device("cpu"))
     model = build_for_evaluation(model, EvalConfig(checkpoint="x"), data.shape, CPU).model
     batch = data.rows(np.zeros(200, dtype=np.int64))
     plain = [iteration.readout.logits for iteration in trajectory(model, batch, 2)]
     noisy = [iteration.readout.logits for iteration in trajectory(model, batch, 2, perturb_std=0.5)]
-    assert torch.equal(plain[0], noisy[0]) and torch.equal(plain[1][0], plain[1][1])
-    assert float((noisy[1] - noisy[1].mean(0)).std()) > 1e-3
+    assert torch.equal(plain[1][0], plain[1][1])
+    assert all(float((logits - logits.mean(0)).std()) > 1e-3 for logits in noisy)
+
+
+def test_the_perturbed_recipe_starts_all_from_the_stored_vectors_and_says_what_it_is(tmp_path, capsys):
+    words = [f"checkpoint='{golden_checkpoint('trm')}'", "eval=perturbed"]
+    recipe = load_eval(words)
+    assert (recipe.perturb_std, recipe.different_init, recipe.halt_max_steps) == (0.3, 100, [16, 64])
+    puzzles = golden_model("trm")[1]
+    evaluable = build_for_evaluation(load_model(recipe.checkpoint), recipe, puzzles.shape, CPU)
+    assert evaluable.start is evaluable.model.core.start and isinstance(evaluable.start, FixedInit)
+
+    words += [f"dataset_data_path={MAZE9}", "halt_max_steps=[1,3]", "different_init=4", "max_puzzles=5"]
+    assert exit_code(evaluate_program.main, [*words, f"eval_dir={tmp_path / 'eval'}"]) == 0
+    title, *_, note, _, _ = capsys.readouterr().out.splitlines()
+    assert title.startswith("5 puzzles, breadth 4, recipe perturbed, but ") and "halt_max_steps=[1, 3]" in title
+    assert "the highest q_halt answers" in note and "98.75%" in note
+    metrics = json.loads((tmp_path / "eval" / "results.json").read_text())["metrics"]["3"]
+    assert metrics["selection/q_halt/exact_accuracy"] <= metrics["different_init/any_correct"]
+    assert metrics["all/residual"] > 0.01, "noise keeps the answer moving"
+
+
+def test_equal_starts_need_noise_and_a_stored_start():
+    with pytest.raises(ValueError, match="reset_std=null starts all .* alike, so it needs a perturb_std"):
+        load_eval(["checkpoint=x", "different_init=2", "different_init_reset_std=null"])
+    with pytest.raises(ValueError, match="different_init_reset_std=null has no effect with different_init=1"):
+        load_eval(["checkpoint=x", "eval=perturbed", "different_init=1", "convergence_top_k=null"])
+    with pytest.raises(ValueError, match="different_init_reset_std=null has no effect with EqR: give H_init_std"):
+        golden_model("eqr", "eval=perturbed")
 
 
 def test_results_that_cannot_lie_beside_the_checkpoint_need_a_folder(monkeypatch):

@@ -169,6 +169,21 @@ def test_systems_have_their_size_and_their_best(tiny_values):
     assert hrm == "| HRM, `hrm_sudoku` | 27.3M | 13.7 | not run |  |  | 55 |  |  |  |"
 
 
+def test_of_perturbed_trajectories_the_highest_q_halt_counts(tiny_values):
+    """Beside the paper's number with equally much noise, and beside no other."""
+    _, four = tiny_values["evaluations"]
+    four["settings"] |= {"different_init_reset_std": None, "perturb_std": 0.3, "noise_scale": 0.01}
+    four["metrics"]["4"] |= {"selection/q_halt/exact_accuracy": 0.75, "convergence_top_k/exact_accuracy": 0.5}
+    wanted = {"depth": 4, "breadth": 4, "exact": 98.75}
+    paper = paper_of(tiny_values, wanted | {"perturb_std": 0.3}, wanted, wanted | {"perturb_std": 0.2})
+    tiny = parsed(tiny_values | {"evaluations": [four]})
+    rows = [line for line in table_text.table_texts(paper, [tiny])["sudoku"].splitlines() if line.startswith("| EqR")]
+    ours = "75.00 ± 13.06 (highest q_halt of 4, perturbed by 0.3) | 11 | `eqr_sudoku` | [tiny](runs/tiny.json) | 40 |"
+    assert rows[0] == f"| EqR, perturbed by 0.3 | 4 | 4 | 98.75 | EqR | {ours}"
+    assert "not run" in rows[1] and "not run" in rows[2]
+    assert "different_init_reset_std=null" in commands.evaluation_words(tiny, tiny.evaluations[0])
+
+
 def test_of_several_evaluations_the_widest_counts(tiny_values):
     """That of most puzzles, and rather not in 8 bits; with the usual random starts."""
     paper, [one, four] = paper_of(tiny_values), tiny_values["evaluations"]

@@ -280,6 +280,18 @@ def test_the_files_are_those_of_pytorch(whole, tmp_path):
     assert ours["settings"]["engine"] == "xla" and theirs["settings"]["engine"] == "torch"
 
 
+@pytest.mark.parametrize("engine", ["torch", "xla"])
+def test_the_stored_start_with_hardly_any_noise_is_the_one_start(engine, tmp_path):
+    """`different_init_reset_std=null`: random starts of std 1 would answer otherwise."""
+    words = [*WORDS, f"engine={engine}", "convergence_top_k=null"]
+    assert exit_code(program.main, [*words, "different_init=1", f"eval_dir={tmp_path / 'one'}"]) == 0
+    words += ["different_init_reset_std=null", "perturb_std=1e-7"]
+    assert exit_code(program.main, [*words, f"eval_dir={tmp_path / 'two'}"]) == 0
+    one, two = (results(tmp_path / name)["metrics"]["2"] for name in ("one", "two"))
+    for name in ("all/lm_loss", "all/residual", "all/exact_accuracy"):
+        assert two[name] == pytest.approx(one[name], rel=1e-3), name
+
+
 def test_shards_and_what_a_kill_leaves_make_the_same_whole(whole, tmp_path, monkeypatch):
     words = [*WORDS, "engine=xla", "per_puzzle=true", f"eval_dir={tmp_path}"]
 

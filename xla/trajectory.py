@@ -77,9 +77,7 @@ def advance(p: Parameters, program: Program, x_RLD: Array, state: State) -> Stat
     shape, dtype = x_RLD.shape[1:], x_RLD.dtype
 
     def perturbed(i: int, z: Array) -> Array:
-        moves_R = (state.steps > 0).reshape(-1, *[1] * (z.ndim - 1))
-        eps = normal(fold(fold(keys_R, PERTURB), i), z.shape[1:], dtype)
-        return jnp.where(moves_R, z + std * eps, z)
+        return z + std * normal(fold(fold(keys_R, PERTURB), i), z.shape[1:], dtype)
 
     def noise(n: Array | int) -> Array:
         return normal(fold(noise_keys_R, n), shape, dtype)
