@@ -73,7 +73,7 @@ class Running:
             os.kill(process.pid, number)
 
     def end(self) -> subprocess.CompletedProcess[str]:
-        """Waits for all. The exit code is that of the first that failed; 15 s later others are ended too."""
+        """Waits for all. The exit code is that of the first that failed; it ends the others, as with torchrun."""
         running, code = {process.sentinel: process for process in self.processes}, 0
         while running:
             ended = connection.wait(list(running), timeout=15 if code else 300)
@@ -83,6 +83,8 @@ class Running:
             for sentinel in ended:
                 process = running.pop(sentinel)
                 process.join()
+                for other in running.values() if process.exitcode and not code else ():
+                    other.terminate()
                 code = code or (process.exitcode if process.exitcode >= 0 else 128 - process.exitcode)
         out, err = ("".join(file.read_text() for file in column) for column in zip(*self.outputs, strict=True))
         self.folder.cleanup()

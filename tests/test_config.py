@@ -1,6 +1,7 @@
 """Configuration: every shipped one composes and says what the paper says; every mistake is one sentence."""
 
 import re
+from functools import cache
 from typing import get_args
 
 import pytest
@@ -68,6 +69,12 @@ COMMON_ARCH = {
 }
 
 
+@cache
+def shipped(name: str) -> PretrainConfig:
+    """An experiment as it is shipped."""
+    return load_pretrain([f"train={name}"])
+
+
 def failure(load, *words: str) -> str:
     """The sentence with which `load` refuses `words`."""
     with pytest.raises(ValueError) as caught:
@@ -86,7 +93,7 @@ def test_every_experiment_is_described_here():
 
 @pytest.mark.parametrize("name", choices("train"))
 def test_every_experiment_composes(name):
-    config = load_pretrain([f"train={name}"])
+    config = shipped(name)
     assert config.run_name == name
     assert PretrainConfig.model_validate(yaml.safe_load(to_yaml(config))) == config, "what a run writes is the config"
 
@@ -94,7 +101,7 @@ def test_every_experiment_composes(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_are_those_of_the_paper(name):
     kind, shape, parameters, arch, training = EXPERIMENTS[name]
-    config = load_pretrain([f"train={name}"])
+    config = shipped(name)
     assert type(config.arch) is kind
     found = config.arch.model_dump()
     assert {key: found[key] for key in COMMON_ARCH | arch} == COMMON_ARCH | arch
@@ -109,7 +116,7 @@ def test_experiments_are_those_of_the_paper(name):
 
 
 def test_the_quickstart_is_small():
-    config = load_pretrain(["train=quickstart"])
+    config = shipped("quickstart")
     assert isinstance(config.arch, EqRArch) and config.arch.forward_dtype == "float32"
     assert sum(p.numel() for p in build(config.arch, SMALL).parameters()) < 100_000
     assert config.dataset.data_path == "data/sudoku-4x4" and config.wandb_mode == "disabled"
@@ -185,7 +192,7 @@ def test_overrides_win():
 
 
 def test_a_configuration_cannot_be_changed():
-    config = load_pretrain(["train=eqr_sudoku"])
+    config = shipped("eqr_sudoku")
     with pytest.raises(ValueError, match="frozen"):
         config.lr = 1.0
 
@@ -497,7 +504,7 @@ def test_a_run_goes_on_with_its_own_configuration():
     + ["checkpoint_path=elsewhere"],
 )
 def test_what_the_saved_state_rests_on_cannot_change(word):
-    base = load_pretrain(["train=eqr_sudoku"])
+    base = shipped("eqr_sudoku")
     sentence = failure(lambda words: resume_config(base, words), "resume=x", word)
     assert sentence.startswith(word.split("=")[0].split(".")[0]) and "cannot change" in sentence
 
@@ -510,7 +517,7 @@ def test_what_the_saved_state_rests_on_cannot_change(word):
     ],
 )
 def test_a_run_goes_on_under_its_own_name_only(name, part):
-    base = load_pretrain(["train=eqr_sudoku"])
+    base = shipped("eqr_sudoku")
     assert part in failure(lambda words: resume_config(base, words), f"train={name}", "resume=there")
 
 
@@ -518,12 +525,12 @@ def test_a_run_goes_on_under_its_own_name_only(name, part):
     "word, part", [("lrr=1", "did you mean lr?"), ("lr=x", "'x'"), ("lr", "key=value"), ("lr=[", "[")]
 )
 def test_mistakes_on_resuming_are_named(word, part):
-    base = load_pretrain(["train=eqr_sudoku"])
+    base = shipped("eqr_sudoku")
     assert part in failure(lambda words: resume_config(base, words), "resume=x", word)
 
 
 def test_a_sweep_on_resuming_is_one_sentence():
-    base = load_pretrain(["train=eqr_sudoku"])
+    base = shipped("eqr_sudoku")
     assert "lr" in failure(lambda words: resume_config(base, words), "resume=x", "lr=1e-4,1e-5")
 
 
@@ -554,7 +561,7 @@ STUDY = {  # arch, hidden size, heads, parameters, lr, weight decay, noise
 def test_maze_models_are_as_the_authors_have_them(name):
     """All have 16 puzzle-embedding tokens. The authors do not count their table either."""
     kind, hidden_size, heads, parameters, lr, weight_decay, noise_scale = STUDY[name]
-    config = load_pretrain([f"train={name}"])
+    config = shipped(name)
     arch = config.arch
     assert (type(arch), arch.hidden_size, arch.num_heads) == (kind, hidden_size, heads)
     assert (config.lr, config.weight_decay, config.epochs) == (lr, weight_decay, 150_000)

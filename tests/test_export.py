@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT, exit_code
 from test_models_golden import GOLDEN, load, relative_error
 
-from config.architectures import FeedforwardArch
+from config.architectures import Arch, FeedforwardArch
 from dataset.boards import Maze
 from dataset.puzzles import Batch, PuzzleShape
 from models.build import build
@@ -22,7 +22,7 @@ export = pytest.importorskip("solving.export", reason="needs the packages onnx a
 
 RELEASED = ROOT / "tests" / "golden" / "checkpoints" / "eqr_maze9.pth"
 SMALL = ROOT / "checkpoints" / "maze_unique_small"
-ONE_OF_EACH = ["eqr_attention_rope2d", "trm_puzzle_emb_mlp_t", "hrm_learned_softmaxshape", "hrm_sru"]
+ONE_OF_EACH = ["eqr_attention_rope2d", "trm_puzzle_emb_mlp_t", "hrm_learned_softmaxshape"]
 
 
 def session(proto_or_file):
@@ -71,15 +71,29 @@ def test_golden_models_agree_with_pytorch(name):
         state = assert_parity(exported, model, state)
 
 
-def test_the_feedforward_model_has_one_latent():
-    arch = FeedforwardArch(name="feedforward", hidden_size=32, num_heads=2, L_layers=1)
+def started(arch: Arch, shape: PuzzleShape) -> tuple[Reasoner, State]:
+    """A model with random weights, and its state before the first iteration of three puzzles."""
     torch.manual_seed(0)
-    model = build(arch.model_copy(update={"forward_dtype": "float32"}), PuzzleShape(16, 6, 1))
-    inputs = torch.randint(0, 6, (3, 16), dtype=torch.int32)
-    state = model.start(Batch(inputs, inputs, torch.zeros(3, dtype=torch.int32)))
+    model = build(arch, shape)
+    inputs = torch.randint(0, shape.vocab_size, (3, shape.seq_len), dtype=torch.int32)
+    return model, model.start(Batch(inputs, inputs, torch.zeros(3, dtype=torch.int32)))
+
+
+def test_the_feedforward_model_has_one_latent():
+    arch = FeedforwardArch(name="feedforward", hidden_size=32, num_heads=2, L_layers=1, forward_dtype="float32")
+    model, state = started(arch, PuzzleShape(16, 6, 1))
     exported = session(export.graph(model, arch, PuzzleShape(16, 6, 1)))
     assert [node.name for node in exported.get_outputs()] == ["next_z", "logits", "q_halt"]
     assert_parity(exported, model, state)
+
+
+def test_recurrent_units_agree_with_pytorch():
+    """On three positions, since the graph has all of them one after the other."""
+    arch = load(next(path for path in GOLDEN if path.stem == "hrm_sru"))[1]
+    model, state = started(arch, PuzzleShape(3, 6, 1))
+    exported = session(export.graph(model, arch, PuzzleShape(3, 6, 1)))
+    for _ in range(2):
+        state = assert_parity(exported, model, state)
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_programs_take_several_tiles_each_where_there_are_more_tiles(monkeypatch
     test_the_longest_keys_are_known_and_change_nothing_where_they_are_short(2, 22, "rope")
 
 
-@pytest.mark.parametrize("B, L, D", [(2, 81, 20), (1, 16, 1), (1, 20, 150), (2, 97, 130), (1, 130, 24)])
+@pytest.mark.parametrize("B, L, D", [(2, 81, 20), (1, 16, 1), (1, 20, 150), (1, 97, 20), (1, 130, 24)])
 def test_mlp_over_positions(B, L, D):
     torch.manual_seed(0)
     layer, x = SwiGLU(L, 4).to(DEVICE), leaf(B, L, D)
@@ -175,7 +175,7 @@ def test_a_gpu_with_little_shared_memory_takes_smaller_tiles(monkeypatch):
 @pytest.mark.parametrize("programs", [1, 12])
 def test_gradients_of_weights_are_summed_over_programs_and_their_tiles(monkeypatch, programs):
     monkeypatch.setattr(narrow_backward, "_PROGRAMS", programs)
-    test_mlp_over_positions(3, 81, 20)
+    test_mlp_over_positions(2, 81, 20)
     test_mlp_over_features(1, 150, 44)
 
 
@@ -246,7 +246,7 @@ def rotation_of(rotary: Rotary) -> Rotation:
 )
 def test_the_longest_keys_are_known_and_change_nothing_where_they_are_short(H, K, positions):
     torch.manual_seed(0)
-    h, weight = torch.randn(5, 42, H * K, device=DEVICE), leaf(3 * H * K, H * K, scale=(H * K) ** -0.5)
+    h, weight = torch.randn(2, 42, H * K, device=DEVICE), leaf(3 * H * K, H * K, scale=(H * K) ** -0.5)
     qkv, longest = project(h, weight, H, rotation_of(rotary_of(positions, 42, K).to(DEVICE)))
     keys = qkv.view(-1, 3 * H, weights.stride(K))[:, H : 2 * H].square().sum(-1)
     each = longest.repeat_interleave(16, dim=0)[: len(keys)].expand(-1, H)
@@ -282,13 +282,12 @@ def test_rotation_there_and_back_keeps_to_its_memory(H, K):
     assert torch.equal(qkv[..., 2 * E :], before[..., 2 * E :]) and (room[size:] == 7.0).all()
 
 
-@pytest.mark.parametrize("H", [2, 8])
-@pytest.mark.parametrize("large", [0, 69])
+@pytest.mark.parametrize("large, H", [(0, 2), (69, 8)])
 def test_one_large_key_among_small_ones_does_not_overflow(large, H):
     """Bounded scores need no maximum in the softmax. This key breaks the bound of its row; the queries do not."""
     torch.manual_seed(0)
     rotary, D = Rotary(rope_1d(70, 16)), H * 16
-    layer, h = Attention(D, H, rotary).to(DEVICE), leaf(3, 70, D)
+    layer, h = Attention(D, H, rotary).to(DEVICE), leaf(2, 70, D)
     weight = layer.qkv_proj.weight
     with torch.no_grad():
         h[1, large] *= 60.0

@@ -95,9 +95,9 @@ def shaped_data(tmp_path_factory):
     made = {}
     shapes = {
         "sudoku-extreme": (81, 11),
-        "maze": (900, 6),
+        "maze": (144, 6),
         "sudoku-4x4": (16, 6),
-        "data/arc": (900, 12),
+        "data/arc": (144, 12),
         "latin": (25, 7),
     }
 
@@ -133,7 +133,7 @@ def test_a_second_network_updates_z_H():
 
 @pytest.mark.parametrize("name", [*choices("train"), "hrm_sudoku arch.learned_halting=false"])
 def test_every_experiment_trains_a_step(name, shaped_data):
-    """As shipped, but for the batch, the precision, and the width of wide models."""
+    """As shipped, but for the batch, the precision, the width of wide models and the size of mazes and ARC's grids."""
     words = [*f"train={name}".split(), "global_batch_size=2", "arch.forward_dtype=float32", "lr_warmup_steps=1"]
     config = load_pretrain(words)
     if config.arch.hidden_size > 64:

