@@ -241,8 +241,9 @@ def test_every_experiment_is_listed() -> None:
 def test_an_experiment_has_these_steps_and_parameters(name: str, row: str) -> None:
     config = load_pretrain([f"train={name}"])
     _, _, steps, parameters, _ = (cell.strip() for cell in row.split("|"))
-    of_thousand_puzzles = config.epochs * 1000 // config.global_batch_size if config.join_epochs else config.epochs
-    expected = config.epochs if steps.endswith(" epochs") else config.max_steps or of_thousand_puzzles
+    epochs, batch = config.epochs, config.global_batch_size
+    of_thousand_puzzles = epochs * 1000 // batch if config.join_epochs else epochs * (1000 // batch)
+    expected = epochs if steps.endswith(" epochs") else config.max_steps or of_thousand_puzzles
     assert rounds_to(expected, steps.removesuffix(" epochs"))
     with torch.device("meta"):
         model = build(config.arch, shape_of(config))
