@@ -3,11 +3,9 @@
 Every line has its label at its end, instead of a legend. A run has the same colour in all figures of its task.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,11 +13,13 @@ import numpy as np
 from evaluation.drawing import pictures
 from reproduction.accuracy import bound, exact, standard_error
 from reproduction.paper import Number, Paper, Setting, Task
+from reproduction.picture import Picture
 from reproduction.records import Evaluation, Record, chain, from_weights
 from reproduction.table_text import widest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = (pictures.BLUE, pictures.VERMILLION, pictures.GREEN, pictures.PURPLE, pictures.ORANGE, pictures.SKY)
 MOST_LINES = 5
@@ -49,23 +49,76 @@ class Cross(NamedTuple):
     percent: float
 
 
-class Drawing(NamedTuple):
-    """What a figure shows. `ticks` are those of a logarithmic x axis; without them it is linear."""
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights, moved so that any two are at least `gap` apart and none is above 0.97, in the same order."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    moved = list(heights)
+    for lower, upper in pairwise(order):
+        moved[upper] = max(moved[upper], moved[lower] + gap)
+    ceiling = 0.97
+    for i in reversed(order):
+        moved[i] = min(moved[i], ceiling)
+        ceiling = moved[i] - gap
+    return moved
+
+
+@dataclass(frozen=True)
+class Drawing(Picture):
+    """Lines. `ticks` are those of a logarithmic x axis; without them it is linear.
+
+    Bars are standard errors, or bounds of 95% confidence if all or none are solved.
+    """
 
     title: str
     x_label: str
     ticks: list[int]
     lines: list[Line]
-    crosses: list[Cross] = []
+    crosses: list[Cross] = field(default_factory=list)
 
-    @property
-    def digest(self) -> str:
-        """A hash of all this. The picture's file says it too."""
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()
+    def figure(self) -> "Figure":
+        from matplotlib.figure import Figure
 
-    def stands_in(self, file: Path) -> bool:
-        """Whether a PNG shows this, and no other numbers."""
-        return file.is_file() and self.digest.encode() in file.read_bytes()
+        assert len(self.lines) <= MOST_LINES
+        figure = Figure(figsize=(10, 5.2))
+        axes = figure.add_axes((0.09, 0.14, 0.6, 0.76))  # the labels stand to the right of it
+        if self.ticks:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(self.ticks, [str(tick) for tick in self.ticks])
+        axes.set(xlabel=self.x_label, ylabel="exact accuracy, %")
+        axes.set_title(self.title, loc="left")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+        for line in self.lines:
+            room = line.percent, [100 - percent for percent in line.percent]  # a bar ends at 0 and at 100
+            axes.errorbar(
+                line.x,
+                line.percent,
+                np.minimum(line.errors, room) if line.errors else None,
+                color=COLOURS[line.place % len(COLOURS)],
+                marker=pictures.MARKERS[line.place % len(pictures.MARKERS)],
+                markevery=-(-len(line.x) // 20),
+                linestyle="-" if line.ours else "--",
+                capsize=3,
+            )
+        for cross in self.crosses:
+            axes.plot([cross.x], [cross.percent], "kx", markersize=9, markeredgewidth=2, zorder=5)
+        self._label(axes)
+        return figure
+
+    def _label(self, axes: "Axes") -> None:
+        """Writes every line's label and last value, and every number of the paper, to the right of the axes."""
+        ends = [(f"{line.label}: {line.percent[-1]:.1f}", line.x[-1], line.percent[-1]) for line in self.lines]
+        ends += [(f"× {cross.label}", cross.x, cross.percent) for cross in self.crosses]
+        colours = [COLOURS[line.place % len(COLOURS)] for line in self.lines] + ["black"] * len(self.crosses)
+        axes.autoscale_view()
+        to_axes = axes.transData + axes.transAxes.inverted()
+        points = [to_axes.transform((x, percent)).tolist() for _, x, percent in ends]
+        heights = apart([height for _, height in points], GAP)
+        for (text, _, _), colour, point, height in zip(ends, colours, points, heights, strict=True):
+            axes.text(1.05, height, text, color=colour, va="center", transform=axes.transAxes)
+            if colour != "black":
+                x, y = zip(point, (1.04, height), strict=True)
+                axes.plot(x, y, color=colour, linewidth=1, alpha=0.5, transform=axes.transAxes, clip_on=False, zorder=1)
 
 
 class Shown(NamedTuple):
@@ -170,65 +223,3 @@ def drawings(paper: Paper, records: Sequence[Record]) -> dict[str, Drawing]:
         candidates[f"{name}_training"] = [while_training(task, paper, training, records)]
     drawn = {name: [drawing for drawing in choice if drawing.lines] for name, choice in candidates.items()}
     return {name: choice[0] for name, choice in drawn.items() if choice}
-
-
-def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights, moved so that any two are at least `gap` apart and none is above 0.97, in the same order."""
-    order = sorted(range(len(heights)), key=lambda i: heights[i])
-    moved = list(heights)
-    for lower, upper in pairwise(order):
-        moved[upper] = max(moved[upper], moved[lower] + gap)
-    ceiling = 0.97
-    for i in reversed(order):
-        moved[i] = min(moved[i], ceiling)
-        ceiling = moved[i] - gap
-    return moved
-
-
-def _labels(axes: "Axes", drawing: Drawing) -> None:
-    """Every line's label and last value, and every number of the paper, to the right of the axes."""
-    ends = [(f"{line.label}: {line.percent[-1]:.1f}", line.x[-1], line.percent[-1]) for line in drawing.lines]
-    ends += [(f"× {cross.label}", cross.x, cross.percent) for cross in drawing.crosses]
-    colours = [COLOURS[line.place % len(COLOURS)] for line in drawing.lines] + ["black"] * len(drawing.crosses)
-    axes.autoscale_view()
-    to_axes = axes.transData + axes.transAxes.inverted()
-    points = [to_axes.transform((x, percent)).tolist() for _, x, percent in ends]
-    heights = apart([height for _, height in points], GAP)
-    for (text, _, _), colour, point, height in zip(ends, colours, points, heights, strict=True):
-        axes.text(1.05, height, text, color=colour, va="center", transform=axes.transAxes)
-        if colour != "black":
-            x, y = zip(point, (1.04, height), strict=True)
-            axes.plot(x, y, color=colour, linewidth=1, alpha=0.5, transform=axes.transAxes, clip_on=False, zorder=1)
-
-
-def draw(drawing: Drawing, file: Path) -> None:
-    """Draws a PNG. Bars are standard errors, or bounds of 95% confidence if all or none are solved."""
-    from matplotlib.figure import Figure
-
-    assert len(drawing.lines) <= MOST_LINES
-    with pictures.style():
-        figure = Figure(figsize=(10, 5.2))
-        axes = figure.add_axes((0.09, 0.14, 0.6, 0.76))  # the labels stand to the right of it
-        if drawing.ticks:
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(drawing.ticks, [str(tick) for tick in drawing.ticks])
-        axes.set(xlabel=drawing.x_label, ylabel="exact accuracy, %")
-        axes.set_title(drawing.title, loc="left")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.grid(alpha=0.3)
-        for line in drawing.lines:
-            room = line.percent, [100 - percent for percent in line.percent]  # a bar ends at 0 and at 100
-            axes.errorbar(
-                line.x,
-                line.percent,
-                np.minimum(line.errors, room) if line.errors else None,
-                color=COLOURS[line.place % len(COLOURS)],
-                marker=pictures.MARKERS[line.place % len(pictures.MARKERS)],
-                markevery=-(-len(line.x) // 20),
-                linestyle="-" if line.ours else "--",
-                capsize=3,
-            )
-        for cross in drawing.crosses:
-            axes.plot([cross.x], [cross.percent], "kx", markersize=9, markeredgewidth=2, zorder=5)
-        _labels(axes, drawing)
-        figure.savefig(file, metadata={"Description": drawing.digest}, pil_kwargs={"optimize": True})

@@ -69,7 +69,10 @@ class Figures(Stored):
 
 
 class Task(Stored):
-    """What the paper reports of a task, and what its tables and figures show."""
+    """What the paper reports of a task, and what its tables and figures show.
+
+    `ladder` has what each recipe adds to the one before it.
+    """
 
     title: str
     dataset: str
@@ -80,6 +83,7 @@ class Task(Stored):
     numbers: list[Number]
     figures: Figures
     curves: list[AuthorsCurve] = []
+    ladder: dict[str, str] = {}
 
 
 class Paper(Stored):

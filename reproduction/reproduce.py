@@ -1,22 +1,23 @@
 """Runs a recorded experiment again, or checks its shipped checkpoint: see scripts/reproduce.sh."""
 
 import argparse
-import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import torch
 
 from config.command import command
+from config.load import load_pretrain
+from config.words import choices
 from dataset.layout import read_split
 from reproduction.accuracy import chance, exact, percent, selection
 from reproduction.commands import evaluation_words, training_words, word
+from reproduction.programs import BUILDERS, build, is_built, script, trained
+from reproduction.recipes import LADDER, reproduce_recipe
 from reproduction.record import evaluation, record, run_config
 from reproduction.records import ROOT, RUNS, Evaluation, Record, chain, read_record, read_records, to_text
 from runtime.files import write_whole
@@ -26,15 +27,6 @@ RARE = 0.0027
 CSVS = ("train.csv", "test.csv")
 CPU_DEPTH = 16
 """A check on a CPU goes no deeper."""
-BUILDERS = {
-    "maze-30x30-unique-1k": "build_maze_unique_dataset --grid-size 30 --train-samples 1000 --test-samples 1000 "
-    "--maze-mode perfect --length-distribution uniform --min-path-length 100 --max-path-length 140 "
-    "--require-unique --dedupe",
-    "sudoku-extreme-1k-aug-1000": "build_sudoku_dataset --subsample-size 1000 --num-aug 1000",
-    "sudoku-extreme-1k": "build_sudoku_dataset --subsample-size 1000",
-    "sudoku-9x9-check": "build_sudoku_dataset --source generate --size 9 --train-samples 1 --test-samples 1000",
-}
-"""The builder's words for data/NAME. The documents have the first two."""
 
 
 class Check(NamedTuple):
@@ -53,64 +45,6 @@ SHIPPED = {
     "sudoku": Check("sudoku-9x9-check", 90),
 }
 """The folders in checkpoints/, by the names of their records."""
-
-
-def _is_built(name: str) -> bool:
-    return Path("data", name, "identifiers.json").is_file()
-
-
-def build(name: str, source_dir: Path | None = None) -> int:
-    """Builds data/NAME unless it exists; returns the number of its test puzzles.
-
-    Raises:
-        ValueError: no builder is known for it, or the existing folder is damaged.
-        subprocess.CalledProcessError: the builder failed, and has said why.
-    """
-    folder = Path("data", name)
-    if _is_built(name):
-        if source_dir:
-            print(f"{folder} is there already, so {source_dir} is not read", file=sys.stderr)
-    else:
-        if name not in BUILDERS:
-            raise ValueError(f"{folder} is missing, and no command of docs/data.md builds it")
-        program, *words = shlex.split(BUILDERS[name])
-        words += ["--source-dir", str(source_dir)] if source_dir else []
-        file = str(ROOT / "dataset" / f"{program}.py")
-        finish([sys.executable, file, *words, "--output-dir", str(folder)])
-    return len(read_split(folder, "test").inputs)
-
-
-def script(name: str, *words: str) -> str:
-    """Runs one of the repository's scripts; returns what it printed."""
-    return finish(["bash", str(ROOT / "scripts" / name), *words], stdout=subprocess.PIPE) or ""
-
-
-def finish(command: Sequence[str], stdout: int | None = None) -> str | None:
-    """Runs a program to its end; returns what it printed, if `stdout` is a pipe.
-
-    A program that is stopped saves first, so this waits for it. The terminal sends Ctrl-C to the program too, so
-    SIGINT is only noted here. SIGTERM is passed on.
-
-    Raises:
-        subprocess.CalledProcessError: the program failed. A signal counts as if it had killed the program.
-    """
-    noted: list[int] = []
-    with subprocess.Popen(command, stdout=stdout, text=True) as child:
-
-        def note(number: int, _: FrameType | None) -> None:
-            noted.append(number)
-            if number == signal.SIGTERM:
-                child.terminate()
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            printed = child.communicate()[0]
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    if noted or child.returncode:
-        raise subprocess.CalledProcessError(-noted[0] if noted else child.returncode, command)
-    return printed
 
 
 def compare(recorded: Evaluation, repeated: Evaluation) -> float:
@@ -173,9 +107,7 @@ def check(run: Record, checkpoint: Path, dataset: str, most: int | None, deepest
 def train(run: Record) -> Path:
     """Trains a recorded run again, and before it the run that it went on from; returns its folder."""
     _, *earlier = chain(run, read_records(RUNS))
-    words = training_words(run, earlier, str(train(earlier[0])) if earlier else "")
-    [done] = [line for line in script("train.sh", *words).splitlines() if line.startswith("done: ")]
-    return Path(done.removeprefix("done: "))
+    return trained(training_words(run, earlier, str(train(earlier[0])) if earlier else ""))
 
 
 def _refuse_other(recorded: Evaluation, repeated: Evaluation, folder: Path, total: int) -> None:
@@ -200,7 +132,7 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
     if directory is not None and (step := record(directory.name, directory, []).steps) != run.steps:
         raise ValueError(f"{directory} is at step {step}, but the recorded run ended at step {run.steps}")
     own = Path(run.config.dataset.data_path).name
-    possible = [known for known in run.evaluations if known.dataset in (own, *BUILDERS) or _is_built(known.dataset)]
+    possible = [known for known in run.evaluations if known.dataset in (own, *BUILDERS) or is_built(known.dataset)]
     for name in {known.dataset: None for known in run.evaluations if known not in possible}:
         print(f"left out are the evaluations on data/{name}, which is missing and cannot be built")
     datasets = dict.fromkeys([own, *(known.dataset for known in possible)])
@@ -225,11 +157,11 @@ def reproduce(run: Record, source_dir: Path | None, directory: Path | None) -> P
 
 def _run(given: argparse.Namespace) -> int:
     shipped, on_gpu = SHIPPED.get(given.name), torch.cuda.is_available()
-    file = RUNS / f"{given.name}.json"
-    if not file.is_file():
-        raise ValueError(f"{file.relative_to(ROOT)} is not there: this run has not been recorded yet")
-    run = read_record(file)
-    dataset = Path(run.config.dataset.data_path).name
+    file, recipes = RUNS / f"{given.name}.json", LADDER if given.name == "ladder" else (given.name,)
+    run = read_record(file) if file.is_file() else None
+    if run is None and recipes[0] not in choices("train"):
+        raise ValueError(f"{file.relative_to(ROOT)} is not there, and no recipe of config/train has this name")
+    dataset = Path((run.config if run else load_pretrain([f"train={recipes[0]}"])).dataset.data_path).name
     if given.source_dir and not dataset.startswith("sudoku-extreme"):
         raise ValueError("--source-dir goes with runs on Sudoku-Extreme: other data are made here")
     if given.check and given.run or given.puzzles and not given.check:
@@ -238,12 +170,20 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError(f"--puzzles should be 1 or more, but it is {given.puzzles}")
     if given.check and not shipped:
         raise ValueError(f"--check goes with what ships ({', '.join(SHIPPED)}), and {given.name} does not")
+    if given.steps is not None and (run or given.run or given.steps < 1):
+        raise ValueError("--steps should be 1 or more, and goes with a training of what is not recorded")
+    if given.run and len(recipes) > 1:
+        raise ValueError(f"--run goes with one of {', '.join(recipes)}")
     if given.source_dir and (missing := [name for name in CSVS if not (given.source_dir / name).is_file()]):
         raise ValueError(
             f"--source-dir should hold {' and '.join(CSVS)}, but {given.source_dir / missing[0]} is missing"
         )
     if not (on_gpu or given.check or given.run):
         raise ValueError("training needs a GPU, and there is none here; --check and --run RUN_DIR work without one")
+    if run is None:
+        for recipe in recipes:
+            print(f"recorded in {reproduce_recipe(recipe, given.source_dir, given.run, given.steps)}")
+        return 0
     if not given.check or not shipped:
         print(f"recorded in {reproduce(run, given.source_dir, given.run)}")
         return 0
@@ -259,12 +199,13 @@ def _run(given: argparse.Namespace) -> int:
 @command()
 def main(words: Sequence[str]) -> int:
     """The command line. Exit code: 1 for a mistake or a failed check; also of a program that failed, its own."""
-    parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run a recorded experiment again, or check it.")
-    parser.add_argument("name", metavar="NAME", help="a recorded run: results/runs/NAME.json")
+    parser = argparse.ArgumentParser(prog="reproduce.sh", description="Run an experiment again, or check it.")
+    parser.add_argument("name", metavar="NAME", help="a run of results/runs/, a recipe of config/train/, or ladder")
     parser.add_argument("--check", action="store_true", help="evaluate the shipped checkpoint and compare, no more")
     parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
     parser.add_argument("--source-dir", type=Path, metavar="D", help="Sudoku-Extreme: train.csv and test.csv are here")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that is trained: evaluate and compare it")
+    parser.add_argument("--steps", type=int, metavar="N", help="what is not recorded: train so many steps (its own)")
     try:
         return _run(parser.parse_args(words))
     except subprocess.CalledProcessError as error:

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from config.command import command
-from reproduction.figures import draw, drawings
+from reproduction.figures import drawings
+from reproduction.ladder import ladders
 from reproduction.paper import read_paper
 from reproduction.records import ROOT, read_records
 from reproduction.speed_text import speed_texts
@@ -42,9 +43,10 @@ def main(words: Sequence[str]) -> int:
     paper, records = read_paper(), read_records()
     texts = table_texts(paper, records) | systems_texts(paper, records) | speed_texts()
     pages = {ROOT / name: rewritten((ROOT / name).read_text(), texts) for name in PAGES}
-    figures = {ROOT / "results" / f"{name}.png": drawing for name, drawing in drawings(paper, records).items()}
+    drawn = drawings(paper, records) | ladders(paper, records)
+    figures = {ROOT / "results" / f"{name}.png": picture for name, picture in drawn.items()}
     stale_pages = [file for file, text in pages.items() if file.read_text() != text]
-    stale_figures = [file for file, drawing in figures.items() if not drawing.stands_in(file)]
+    stale_figures = [file for file, picture in figures.items() if not picture.stands_in(file)]
     stale = [str(file.relative_to(ROOT)) for file in (*stale_pages, *stale_figures)]
     if check:
         for name in stale:
@@ -53,7 +55,7 @@ def main(words: Sequence[str]) -> int:
     for file in stale_pages:
         write_whole(file, pages[file])
     for file in stale_figures:
-        draw(figures[file], file)
+        figures[file].draw(file)
     print(f"rewrote {', '.join(stale) or 'nothing'}")
     return 0
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import exit_code
 
 from config.load import load_eval, load_pretrain
-from reproduction import accuracy, commands, record, records, reproduce, table_text
+from reproduction import accuracy, commands, programs, record, records, reproduce, table_text
 from reproduction.paper import read_paper
 from reproduction.records import Record
 
@@ -93,7 +93,7 @@ def test_a_run_that_went_on_from_another_names_it(tiny_record, tiny_values, monk
         (tmp_path / f"{link.name}.json").write_text(records.to_text(link))
     trained = []
     monkeypatch.setattr(reproduce, "RUNS", tmp_path)
-    monkeypatch.setattr(reproduce, "script", lambda *words: trained.append(words) or f"done: run{len(trained)}\n")
+    monkeypatch.setattr(programs, "script", lambda *words: trained.append(words) or f"done: run{len(trained)}\n")
     assert reproduce.train(resumed) == Path("run2")
     assert trained[1][:3] == ("train.sh", "resume=run1", "max_steps=40")
     assert trained[0][:2] == ("train.sh", "quickstart") and "lr=0.01" in trained[0]

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, exit_code, only_run, start
+from conftest import ROOT, exit_code, only_run, start, tiny_split
 
-from reproduction import accuracy, records, reproduce, ship
+import pretrain
+from config.load import load_pretrain
+from dataset.layout import write_dataset
+from reproduction import accuracy, paper, programs, recipes, records, reproduce, ship
 from reproduction.records import Record
 
 
@@ -86,6 +89,63 @@ def test_a_recorded_run_is_trained_and_evaluated_again(tiny_record, tmp_path, ti
     assert new.training == tiny_record.training and "tiny, one start, 11 puzzles" in capsys.readouterr().out
 
 
+@pytest.fixture
+def small_work(tmp_path, monkeypatch) -> Path:
+    """A folder with the data of `quickstart` and `latin_squares`, in tiny, where programs run as in a shell."""
+    for name in ("sudoku-4x4", "latin-squares"):
+        splits = {"train": tiny_split(100, 0), "test": tiny_split(11, 1)}
+        write_dataset(tmp_path / "data" / name, splits, ["<blank>"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def test_the_ladder_trains_its_rungs_one_after_the_other_at_equal_steps(small_work, monkeypatch, capsys):
+    """All that `scripts/reproduce.sh ladder --steps 3` does on a GPU, with two small recipes in place of the four."""
+    monkeypatch.setattr(reproduce, "LADDER", ("quickstart", "latin_squares"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert exit_code(reproduce.main, ["ladder", "--steps", "3"]) == 0
+    out = capsys.readouterr().out
+    made = [records.read_record(file) for file in sorted((small_work / "outputs").glob("*/*/record.json"))]
+    assert [(run.recipe, run.steps) for run in made] == [("latin_squares", 3), ("quickstart", 3)]
+    assert all(list(run.evaluations[0].metrics) == [1, 2, 4, 8, 16, 32, 64] for run in made)
+    assert out.index("quickstart/") < out.index("latin_squares/") and out.count("recorded in outputs/") == 2
+
+
+def test_a_recipe_that_is_trained_is_evaluated_and_put_beside_the_paper(small_work, monkeypatch, capsys):
+    """`--run` needs no GPU. The real test puzzles count too, if they are here; a feedforward net has depth 1 alone."""
+    shutil.copytree(small_work / "data" / "sudoku-4x4", small_work / "data" / "real")
+    values = paper.read_paper().model_dump(mode="json")
+    values["test_sets"]["real"] |= {"datasets": ["missing", "real"], "puzzles": 11}
+    number = {"model": "x", "recipes": ["quickstart"], "exact": 2.6, "source": "EqR"}
+    others = [number | {"breadth": 8}, number | {"depth": 2}, number | {"recipes": ["eqr_sudoku"]}]
+    values["tasks"]["sudoku"] |= {"dataset": "sudoku-4x4", "numbers": [number, *others]}
+    monkeypatch.setattr(recipes, "read_paper", lambda: paper.Paper.model_validate(values))
+    words = ["train=quickstart", "max_steps=2", "arch.halt_max_steps=1", "arch.learned_halting=false", "run_dir=run"]
+    assert exit_code(pretrain.main, words) == 0
+    real = recipes.load_pretrain
+    monkeypatch.setattr(recipes, "load_pretrain", lambda _: real(words))
+    assert exit_code(reproduce.main, ["quickstart", "--run", "run"]) == 0
+    out = capsys.readouterr().out
+    run = records.read_record(small_work / "run" / "record.json")
+    assert [(e.dataset, list(e.metrics)) for e in run.evaluations] == [("sudoku-4x4", [1]), ("real", [1])]
+    said = [line for line in out.splitlines() if "the paper:" in line]
+    assert len(said) == 2 and said[1].startswith("quickstart, 2 steps, depth 1: ")
+    assert said[1].endswith("% of 11 puzzles of real; the paper: 2.6% of all 422,786 test puzzles")
+    assert exit_code(reproduce.main, ["latin_squares", "--run", "run"]) == 1
+    assert capsys.readouterr().err == "error: run is a run of quickstart, not of latin_squares\n"
+
+
+def test_the_ladder_leads_to_trm_by_recipes_of_equal_length():
+    lengths = {
+        recipe: (load_pretrain([f"train={recipe}"]).epochs, load_pretrain([f"train={recipe}"]).join_epochs)
+        for recipe in paper.read_paper().tasks["sudoku"].ladder
+    }
+    assert tuple(lengths)[:4] == recipes.LADDER and tuple(lengths)[4:] == ("trm_sudoku", "eqr_sudoku")
+    assert set(lengths.values()) == {(50_000, False)}
+
+
 def test_standard_errors():
     assert accuracy.standard_error(0.5, 100) == pytest.approx(0.05)
 
@@ -114,7 +174,13 @@ def test_how_probable_a_difference_is():
             "hrm_sru --check",
             "--check goes with what ships (maze_unique, maze_unique_small, sudoku), and hrm_sru",
         ),
-        ("hrm_maze_hard", "results/runs/hrm_maze_hard.json is not there: this run has not been recorded yet"),
+        ("hrm_srv", "results/runs/hrm_srv.json is not there, and no recipe of config/train has this name"),
+        ("hrm_sudoku", "training needs a GPU"),
+        ("ladder", "training needs a GPU"),
+        ("ladder --steps 0", "--steps should be 1 or more, and goes with a training of what is not recorded"),
+        ("hrm_sru --steps 100", "--steps should be 1 or more, and goes with a training of what is not recorded"),
+        ("ladder --run .", "--run goes with one of feedforward_sudoku, ladder_1_weight_tied_sudoku, ladder_2"),
+        ("ladder --check", "--check goes with what ships"),
     ],
 )
 def test_bad_input_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
@@ -134,8 +200,8 @@ def test_only_a_run_of_the_recipe_is_compared(tiny_run, capsys):
 
 def test_that_data_are_there_already_is_said(tiny_work, monkeypatch, capsys):
     monkeypatch.chdir(tiny_work)
-    assert reproduce.build("tiny") == 11 and capsys.readouterr().err == ""
-    assert reproduce.build("tiny", Path("csvs")) == 11
+    assert programs.build("tiny") == 11 and capsys.readouterr().err == ""
+    assert programs.build("tiny", Path("csvs")) == 11
     assert capsys.readouterr().err == "data/tiny is there already, so csvs is not read\n"
 
 
@@ -145,10 +211,10 @@ while :; do sleep 0.1; done
 """
 PARENT = """import signal, sys
 from pathlib import Path
-from reproduction import reproduce
+from reproduction import programs, reproduce
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-reproduce.ROOT = Path(sys.argv[1])
-reproduce._run = lambda given: reproduce.script("train.sh")
+programs.ROOT = Path(sys.argv[1])
+reproduce._run = lambda given: programs.script("train.sh")
 sys.exit(reproduce.main(["sudoku"]))
 """
 
@@ -191,7 +257,7 @@ def test_the_data_are_built_by_the_documented_commands():
     pages = [(ROOT / "README.md").read_text(), *(page.read_text() for page in (ROOT / "docs").glob("*.md"))]
     text = re.sub(r"\\\n\s*", "", "".join(pages))
     for name in ("maze-30x30-unique-1k", "sudoku-extreme-1k-aug-1000"):
-        assert f"python -m dataset.{reproduce.BUILDERS[name]} --output-dir data/{name}\n" in text
+        assert f"python -m dataset.{programs.BUILDERS[name]} --output-dir data/{name}\n" in text
 
 
 @pytest.fixture(scope="module")

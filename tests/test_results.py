@@ -1,5 +1,6 @@
 """results/: tables and figures say what the records say; what ships is small and answers."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -18,6 +19,7 @@ from reproduction import (
     draw_kernels,
     draw_loss_curves,
     figures,
+    ladder,
     record,
     records,
     reproduce,
@@ -261,6 +263,36 @@ def test_without_runs_every_row_says_so():
     texts = table_text.table_texts(PAPER, [])
     assert texts["sudoku"].count("| not run |") == len(PAPER.tasks["sudoku"].numbers)
     assert all("not run" in text for text in texts.values()) and figures.drawings(PAPER, []) == {}
+    assert ladder.ladders(PAPER, []) == {}
+    alone = ladder.ladder(PAPER.tasks["sudoku"], PAPER, [])
+    assert [rung.paper for rung in alone.rungs] == [2.6, 32.6, 74.7, 76.5, 84.8, 86.4]
+    assert all(rung.ours is None for rung in alone.rungs) and alone.ours == "ours (6 of 6 not run)"
+
+
+def test_the_ladder_compares_at_equal_steps(tiny_values, tmp_path):
+    """At the last step that most rungs were evaluated at; runs of one recipe are seeds."""
+    paper = paper_of(tiny_values, {"recipes": ["a"], "exact": 3}, {"recipes": ["b", "c"], "exact": 80})
+    task = paper.tasks["sudoku"].model_copy(update={"ladder": {"a": "A", "b": "B", "c": "C"}})
+
+    def run(recipe: str, *rows: tuple[int, int, float], **more: object) -> Record:
+        config = tiny_values["config"] | {"run_name": recipe, "lr_min_ratio": 1.0}
+        config |= {name: more.pop(name) for name in ("lr_min_ratio",) if name in more}
+        curve = tiny_values["evaluations_on_the_way"] | {"rows": [list(row) for row in rows]}
+        return parsed(tiny_values | {"config": config, "evaluations_on_the_way": curve} | more)
+
+    a = run("a", (10, 5, 0.0), (20, 5, 0.2), (20, 11, 0.3))
+    b = [run("b", (10, 5, 0.4), (20, 5, 0.6), (30, 5, 0.8)), run("b", (20, 5, 0.8), (30, 5, 1.0))]
+    others = [run("b", (20, 5, 0.0), lr_min_ratio=0.0), run("b", (20, 5, 0.0), after="tiny"), run("d", (20, 5, 0.0))]
+    drawn = ladder.ladder(task, paper, [a, *b, *others])
+    assert drawn.ours == "ours: 5 real test puzzles after 20 training steps (1 of 3 not run)"
+    [first, second, third] = drawn.rungs
+    assert (first.label, first.paper, first.ours, first.seeds) == ("A", 3, 20, 1)
+    assert (second.paper, second.ours, second.seeds) == (80, pytest.approx(70), 2) and third.ours is None
+    assert second.error == pytest.approx(100 * math.sqrt(0.7 * 0.3 / 5))
+    pytest.importorskip("matplotlib")
+    drawn.draw(tmp_path / "a.png")
+    assert drawn.stands_in(tmp_path / "a.png")
+    assert not dataclasses.replace(drawn, rungs=drawn.rungs[:1]).stands_in(tmp_path / "a.png")
 
 
 def test_a_page_that_is_not_current_is_found_and_rewritten(tmp_path, monkeypatch, capsys):
@@ -343,14 +375,15 @@ def test_a_figure_says_what_it_was_drawn_from(tiny_values, tmp_path):
     pytest.importorskip("matplotlib")
     drawing = figures.drawings(paper_of(tiny_values), [parsed(tiny_values)])["sudoku_training"]
     assert not drawing.stands_in(tmp_path / "a.png")
-    figures.draw(drawing, tmp_path / "a.png")
+    drawing.draw(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG") and drawing.stands_in(tmp_path / "a.png")
-    assert not drawing._replace(title="other").stands_in(tmp_path / "a.png")
+    assert not dataclasses.replace(drawing, title="other").stands_in(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", [file.stem for file in (ROOT / "results").glob("*.png")])
 def test_figures_are_small_and_known(name):
-    assert name in figures.drawings(PAPER, records.read_records())
+    known = records.read_records()
+    assert name in figures.drawings(PAPER, known) | ladder.ladders(PAPER, known)
     assert (ROOT / "results" / f"{name}.png").stat().st_size < 120_000
 
 
