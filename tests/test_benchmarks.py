@@ -5,7 +5,8 @@ import json
 import pytest
 from conftest import ROOT, start
 
-from benchmarks import scaling
+from benchmarks import recipes, scaling
+from config.load import load_pretrain
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def run(tmp_path, monkeypatch):
     return lambda name, *words: start("-m", f"benchmarks.{name}", *words, PYTHONPATH=str(ROOT)).end()
 
 
-@pytest.mark.parametrize("name", ["compute_curve", "model_table", "scaling", "speed", "sru_scan"])
+@pytest.mark.parametrize("name", ["compute_curve", "model_table", "recipes", "scaling", "speed", "sru_scan"])
 def test_they_say_how_they_are_used(name, run):
     done = run(name, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: ") and name in done.stdout, done.stderr
@@ -26,6 +27,8 @@ def test_they_say_how_they_are_used(name, run):
     [
         ("speed", ["nosuch"], "nosuch"),
         ("scaling", ["--output", "nosuch.json", "--draw", "x.png"], "nosuch.json"),
+        ("recipes", ["--seconds", "0", "quickstart"], "--seconds and --trial should be above 0"),
+        ("recipes", ["--seconds", "9", "quickstart", "quickstart lr=fast"], "lr"),
         ("compute_curve", ["nosuch", "--depth", "0"], "--depth, --breadth and --rows should be at least 1"),
         ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
     ],
@@ -63,3 +66,25 @@ def test_devices_are_compared_with_one_of_equal_rows_in_all_and_a_device(tmp_pat
     assert found == {("x", "torch", "a device"): pytest.approx({1: 1, 2: 2})}
     scaling.draw(cases, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 5000
+
+
+def test_a_recipe_trains_for_as_many_steps_as_fit_into_the_time(monkeypatch):
+    """Steps of the trial's second half take 64 rows / (640 rows a second) = 0.1 s."""
+    calls = []
+
+    def train(words, folder):
+        calls.append(words)
+        if any(word.startswith("max_seconds=4") for word in words):
+            return [{"step": i, "train/samples_per_second": rate} for i, rate in enumerate([1, 1, 9, 640, 640, 640])]
+        last = {"final/puzzles": 10.0, "final/all/exact_accuracy": 0.5, "final/all/accuracy": 0.9}
+        return [{"train/process_seconds": 3.0}, {"train/process_seconds": 4.5}, last]
+
+    monkeypatch.setattr(recipes, "train", train)
+    row = recipes.measure("quickstart lr=1e-3", seconds=7.05, trial=4.0)
+    assert (row["steps"], row["seconds"], row["puzzles"], row["exact_accuracy"]) == (70, 7.5, 10, 0.5)
+    for words in calls:
+        assert words[:2] == ["train=quickstart", "lr=1e-3"] and load_pretrain(words)
+    assert load_pretrain(calls[1]).max_steps == 70
+    monkeypatch.setattr(recipes, "train", lambda *_: [{"step": 5, "train/samples_per_second": 640}])
+    with pytest.raises(ValueError, match="--trial should be longer: in 4 s there were fewer than 20 steps"):
+        recipes.step_seconds(["train=quickstart"], None, 4.0)

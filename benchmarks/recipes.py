@@ -1,0 +1,113 @@
+"""Compares training recipes at equal time: python -m benchmarks.recipes --seconds 230 "eqr_sudoku lr=3e-4" ...
+
+Each argument is a run as scripts/train.sh takes it. A short trial measures a step of it. Then it trains for as many
+steps as fit into the time, so that its schedule ends there, and evaluates the averaged weights on all test puzzles.
+Put the puzzles there by which you choose, not those by which you judge the choice.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from config.command import command
+from config.load import load_pretrain
+from reproduction.accuracy import percent
+from runtime.files import write_whole
+from runtime.run_log import METRICS, Line, read_metrics
+from runtime.versions import ROOT, versions
+
+ALONE = ("eval_interval_steps=null", "checkpoint_interval_steps=null", "checkpoint_latents=false")
+"""Nothing but steps takes time before the end."""
+
+
+def words_of(recipe: str) -> list[str]:
+    """The words of a recipe for pretrain.py: "NAME key=value ..." with `train=` before the name."""
+    name, *words = shlex.split(recipe) or [""]
+    return [f"train={name}", *words, *ALONE]
+
+
+def train(words: Sequence[str], folder: Path) -> list[Line]:
+    """Trains in a process of its own, into a new folder. Returns the lines of its log.
+
+    Raises:
+        ValueError: the training failed; the sentence ends with what it said.
+    """
+    done = subprocess.run(
+        [sys.executable, ROOT / "pretrain.py", *words, f"run_dir={folder}", "wandb_mode=disabled"],
+        stderr=subprocess.PIPE,
+        text=True,
+        stdout=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise ValueError(f"pretrain.py {shlex.join(words)} failed: {done.stderr.strip().splitlines()[-1]}")
+    return read_metrics(folder / METRICS)
+
+
+def step_seconds(words: Sequence[str], folder: Path, trial: float) -> float:
+    """The median time of a step in the second half of a trial of so many seconds, compiling included in those.
+
+    Raises:
+        ValueError: the trial was too short.
+    """
+    log = train([*words, f"max_seconds={trial}", "log_interval_steps=5"], folder)
+    rates = [line["train/samples_per_second"] for line in log if "train/samples_per_second" in line]
+    if len(rates) < 4:
+        raise ValueError(f"--trial should be longer: in {trial:g} s there were fewer than 20 steps")
+    return load_pretrain(list(words)).global_batch_size / statistics.median(rates[len(rates) // 2 :])
+
+
+def measure(recipe: str, seconds: float, trial: float) -> dict[str, Any]:
+    """Trains a recipe for so many seconds. Returns its row."""
+    words = words_of(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = max(1, int(seconds / step_seconds(words, Path(folder, "trial"), trial)))
+        log = train([*words, f"max_steps={steps}", "max_seconds=null"], Path(folder, "run"))
+    last = log[-1]
+    return {
+        "recipe": recipe,
+        "steps": steps,
+        "seconds": round(sum(line.get("train/process_seconds", 0.0) for line in log), 1),
+        "puzzles": int(last["final/puzzles"]),
+        "exact_accuracy": last["final/all/exact_accuracy"],
+        "token_accuracy": last["final/all/accuracy"],
+        "commit": versions()["commit"],
+    }
+
+
+@command()
+def main(words: Sequence[str]) -> None:
+    """The command line. All recipes are read before the first trains."""
+    parser = argparse.ArgumentParser(description="Training recipes at equal time.")
+    parser.add_argument("recipes", nargs="+", metavar='"NAME key=value ..."')
+    parser.add_argument("--seconds", type=float, required=True, help="of training, for each recipe")
+    parser.add_argument("--trial", type=float, default=45.0, help="seconds in which a step is measured (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("recipes.json"), help="%(default)s")
+    given = parser.parse_args(words)
+    if min(given.seconds, given.trial) <= 0:
+        raise ValueError("--seconds and --trial should be above 0")
+    for recipe in given.recipes:
+        load_pretrain(words_of(recipe))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    rows = []
+    print("| recipe | steps | seconds | exact, % |\n| --- | ---: | ---: | ---: |")
+    for recipe in given.recipes:
+        row = measure(recipe, given.seconds, given.trial)
+        rows.append(row)
+        write_whole(
+            given.output, json.dumps({"device": device, "versions": versions(), "recipes": rows}, indent=1) + "\n"
+        )
+        cells = [f"`{recipe}`", str(row["steps"]), str(row["seconds"]), percent(row["exact_accuracy"], row["puzzles"])]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
