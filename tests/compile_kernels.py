@@ -48,10 +48,10 @@ TILES_8 = {name: f"tensordesc<fp8e4nv[{size}]>" for name, size in
            {"x": "128,128", "weight": "64,128", "act": "128,64", "gates": "128,64"}.items()}  # fmt: skip
 WIDE_MLP = {"D": 512, "N": 1536, "EXACT": False, "BLOCK": 128, "BLOCK_N": 64}
 CASES = [
-    *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in STEPS),
+    *((norm._add_norm, {**ROW, "D": 512, "DP": 512, "BLOCK": 8, **step}, (4, 3), {}) for step in (NO_STEP, {})),
     (norm._add_norm_backward, ROW, (4, 3), {}),
     (norm._linear_norm, {**ROW, "E": 128, "EP": 128, "BLOCK": 64}, (4, 3), {}),
-    *((narrow._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in STEPS),
+    *((narrow._forward, {**MAZE, "BLOCK": 64, "BLOCK_N": 32, **step}, (4, 2), {}) for step in (NO_STEP, {})),
     *((narrow._forward, {**NARROW, "BLOCK": 128, "BLOCK_N": 32, **step}, (4, 3), {}) for step in STEPS),
     (narrow._forward, {**MIXER, "BLOCK": 128, "BLOCK_N": 64, **NO_STEP}, (4, 2), {}),
     (narrow._forward, {**MIXER_97, "BLOCK": 128, "BLOCK_N": 32, **NO_STEP}, (8, 3), {}),

@@ -90,9 +90,9 @@ def start(program: str | Path, *words: str, processes: int = 1, given: str = "",
     return forked.Running(*words, processes=processes, environment=os.environ | ENVIRONMENT | more, given=given)
 
 
-def torchrun(program: str | Path, *words: str, **more: str) -> forked.Running:
-    """Starts a program in two processes with all that scripts/train.sh has around it."""
-    launcher = ["scripts/launch.py", "--standalone", "--nproc_per_node=2", str(ROOT / program)]
+def torchrun(program: str | Path, *words: str, processes: int = 2, **more: str) -> forked.Running:
+    """Starts a program in several processes with all that scripts/train.sh has around it."""
+    launcher = ["scripts/launch.py", "--standalone", f"--nproc_per_node={processes}", str(ROOT / program)]
     return start(*launcher, *words, PYTHONPATH=str(ROOT), **more)
 
 

@@ -61,11 +61,12 @@ def test_two_hosts_of_which_a_process_and_then_a_launcher_is_killed(tiny, tmp_pa
 
 
 @needs_proc
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_launcher_and_processes_together_saves(tiny, tmp_path, number):
+@pytest.mark.parametrize("number, processes", [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
+def test_a_signal_to_launcher_and_processes_together_saves(tiny, tmp_path, number, processes):
     """As scancel, systemd and containers send it: then the launcher passes it on, and the processes get it twice."""
     run, mark = tmp_path / "run", f"OF={tmp_path}"
-    job = torchrun("pretrain.py", *tiny, "epochs=100000", f"run_dir={run}", OF=str(tmp_path))
+    words = [*tiny, "epochs=100000", f"run_dir={run}"]
+    job = torchrun("pretrain.py", *words, processes=processes, OF=str(tmp_path))
     until(lambda: step_of(run) >= 3, 120, "no steps")
     before = step_of(run)
     send(number, [job.processes[0].pid, *workers(mark)])

@@ -339,7 +339,7 @@ def test_relaxed_without_noise(B, L, D):
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_relaxed_of_mixers(blocks):
     torch.manual_seed(0)
-    mixers, h, inject = [MixerBlock(136, 21, 1).to(DEVICE) for _ in range(blocks)], leaf(2, 21, 136), leaf(2, 21, 136)
+    mixers, h, inject = [MixerBlock(136, 21, 1).to(DEVICE) for _ in range(blocks)], leaf(1, 21, 136), leaf(1, 21, 136)
     both = Stack(mixers), Stack(FusedMixerBlock(block) for block in mixers)
     plain, fused = Relaxed(both[0], 0.7, 0.0), FusedRelaxed(both[1], 0.7, 0.0)
     agree(lambda: fused(h, inject), lambda: plain(h, inject), h, inject, *plain.parameters(), tolerance=5e-6)
@@ -354,7 +354,7 @@ def noise_of(rows: int, D: int, seed: int) -> torch.Tensor:
     return torch.cat([mlp_norm(x, gate_up_, down, relaxation=Relaxation(x, 0.5, 1.0))[0] for _ in range(2)]).double()
 
 
-@pytest.mark.parametrize("D", [42, 44, 128, 130, 512, 520])
+@pytest.mark.parametrize("D", [42, 128, 130, 520])
 def test_noise_is_normal_and_independent_and_repeats_with_the_seed(D):
     x = noise_of(133, D, 1)
     n = x.numel()
@@ -519,20 +519,19 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_whole_models(name):
-    """Two steps of training, and every gradient."""
+    """The second step of training, and every gradient."""
     config = load_pretrain([f"train={name}", *MODELS[name]])
     shape = PuzzleShape(16, 6, 3)
     torch.manual_seed(1)
     plain = build(config.arch, shape).to(DEVICE)
     fused = build(config.arch, shape, FUSED).to(DEVICE)
     fused.load_state_dict(plain.state_dict(), strict=True)
-    tokens = torch.randint(1, 6, (2, 3, 16), dtype=torch.int32, device=DEVICE)
-    batch = Batch(tokens[0], tokens[1], torch.arange(3, dtype=torch.int32, device=DEVICE))
-    state = plain.start(batch)
+    tokens = torch.randint(1, 6, (2, 2, 16), dtype=torch.int32, device=DEVICE)
+    batch = Batch(tokens[0], tokens[1], torch.arange(2, dtype=torch.int32, device=DEVICE))
+    state = plain.advance(plain.start(batch))[0]
     gradients = []
     for model in (plain, fused):
-        going = model.advance(state)[0]
-        new, readout = model.advance(going)
+        new, readout = model.advance(state)
         step_loss(readout, new, config.arch)[0].backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
         gradients[-1]["logits"], gradients[-1]["latent"] = readout.logits, new.latents[0]

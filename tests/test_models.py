@@ -1,6 +1,7 @@
 """Models: what must hold whatever the weights: symmetries, distributions, gradients, halting."""
 
 import math
+from functools import cache
 from typing import get_args
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_every_architecture_has_a_core():
     assert CORES.keys() == names
 
 
+@cache
+def arch_of(*words: str) -> Arch:
+    """The architecture that a configuration has."""
+    return load_pretrain(list(words)).arch
+
+
 def small(experiment: str, *words: str, shape: PuzzleShape = SHAPE):
     """(the architecture, the model) of an experiment, narrow, in float32, with weights of full size in the heads."""
     narrow = [
@@ -60,7 +67,7 @@ def small(experiment: str, *words: str, shape: PuzzleShape = SHAPE):
         "arch.L_cycles=2",
         "arch.forward_dtype=float32",
     ]
-    arch = load_pretrain([f"train={experiment}", *narrow, *words]).arch
+    arch = arch_of(f"train={experiment}", *narrow, *words)
     model = build(arch, shape)
     torch.nn.init.normal_(model.q_head.weight)
     return arch, model
@@ -74,7 +81,7 @@ def random_batch(rows: int = 5, shape: PuzzleShape = SHAPE) -> Batch:
 def halting(max_steps: int, exploration: float) -> Arch:
     """An architecture for tests of halting alone."""
     words = [f"arch.halt_max_steps={max_steps}", f"arch.halt_exploration_prob={exploration}"]
-    return load_pretrain(["train=trm_sudoku", *words]).arch
+    return arch_of("train=trm_sudoku", *words)
 
 
 def readout(q_halt: torch.Tensor) -> Readout:

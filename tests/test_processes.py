@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, command, only_run, torchrun
+from conftest import command, only_run, torchrun
 
 from config.load import load_pretrain, to_yaml
 from runtime import checkpoint
@@ -47,8 +47,7 @@ pretrain.main(sys.argv[1:])
 def test_a_mistake_is_said_once(tiny, program):
     """By the main process, or by another one, where only that has found it."""
     words = [*tiny, "dataset.data_path=/nowhere", "epochs=1"]
-    for path in (ROOT / "pretrain.py", program(MISSING)):
-        run = torchrun(path, *words).end()
+    for run in (command("pretrain.py", *words, processes=2), torchrun(program(MISSING), *words).end()):
         lines = [line for line in run.stderr.splitlines() if line]
         assert run.returncode == 1 and len(lines) == 1, run.stderr
         assert lines[0].startswith("error: /nowhere/train/dataset.json: no such file")
@@ -97,7 +96,7 @@ assert not gloo()
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the names of threads from /proc")
 def test_leaving_the_group_of_processes_ends_its_threads(program):
     """A thread of gloo's that lives on needs the interpreter to let go of its last tensors: a run ended in SIGABRT."""
-    run = torchrun(program(LEAVE)).end()
+    run = command(program(LEAVE), processes=2)
     assert run.returncode == 0, run.stderr
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, exit_code, only_run, start, tiny_split
+from conftest import ROOT, exit_code, only_run, tiny_split
 
 import pretrain
 from config.load import load_pretrain
@@ -260,20 +260,21 @@ def test_the_data_are_built_by_the_documented_commands():
         assert f"python -m dataset.{programs.BUILDERS[name]} --output-dir data/{name}\n" in text
 
 
-@pytest.fixture(scope="module")
-def checks(tmp_path_factory) -> Path:
-    """Where shipped models are checked; mazes are built once."""
-    return tmp_path_factory.mktemp("checks")
-
-
-@pytest.mark.parametrize(("name", "puzzles"), [("maze_unique", 1), ("maze_unique_small", 4), ("sudoku", 1)])
-def test_a_shipped_model_is_what_was_recorded(name, puzzles, checks, monkeypatch):
-    """The check that a user makes, on few puzzles."""
-    monkeypatch.chdir(checks)
-    words = [name, "--check", "--puzzles", str(puzzles)]
-    done = start("reproduction/reproduce.py", *words, VIRTUAL_ENV=sys.prefix, PYTHONPATH=str(ROOT)).end()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{reproduce.SHIPPED[name].dataset}, one start, {puzzles} puzzles" in done.stdout
+@pytest.mark.parametrize("name", reproduce.SHIPPED)
+def test_a_shipped_model_is_what_was_recorded(name, tmp_path, monkeypatch, capsys):
+    """The check that a user makes, on few puzzles of the same kind, and not deep."""
+    dataset = reproduce.SHIPPED[name].dataset
+    few = re.sub(r"-samples \d+", "-samples 8", programs.BUILDERS[dataset])
+    monkeypatch.setitem(programs.BUILDERS, dataset, few)
+    run = records.read_record(reproduce.RUNS / f"{name}.json")
+    evaluations = [evaluation.model_copy(update={"puzzles": 8}) for evaluation in run.evaluations]
+    (tmp_path / f"{name}.json").write_text(records.to_text(run.model_copy(update={"evaluations": evaluations})))
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path)
+    monkeypatch.setattr(reproduce, "CPU_DEPTH", 2)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(reproduce.main, [name, "--check", "--puzzles", "2"]) == 0
+    assert f"{dataset}, one start, 2 puzzles (recorded: 8)" in capsys.readouterr().out
 
 
 def test_the_script_takes_the_words_of_the_program():

@@ -2,13 +2,11 @@
 
 import ast
 import platform
-import resource
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import ROOT
+from conftest import ROOT, command
 
 PACKAGES = ["config", "dataset", "models", "runtime", "training", "evaluation", "xla", "solving", "reproduction"]
 """Each may import those before it and itself, but for APART."""
@@ -165,20 +163,30 @@ def test_threads_are_told_how_to_wait_before_torch_is_imported():
     assert first_import(ast.parse("import os\nimport numpy\nfrom config import load")) == "numpy"
 
 
+STEPS = """
+import resource
+import torch
+import config
+
+x = torch.ones(2**22)
+
+def step():
+    y = x * 2
+    (y * (y + 1)).sum()
+
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries of C keep memory as they like")
-def test_memory_of_large_tensors_is_kept_for_the_next_ones():
-    x = torch.ones(2**22)
-
-    def step() -> None:
-        y = x * 2
-        (y * (y + 1)).sum()
-
-    for _ in range(5):
-        step()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        step()
-    new_pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def test_memory_of_large_tensors_is_kept_for_the_next_ones(tmp_path):
+    (tmp_path / "program.py").write_text(STEPS)
+    new_pages = int(command(tmp_path / "program.py").stdout)
     assert new_pages < 10_000, "handed back to the system, 20 steps would take more than 40,000"
 
 
