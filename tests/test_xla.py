@@ -141,11 +141,24 @@ def test_noise_is_normal_and_differs_by_trajectory_iteration_and_application():
     first = normal(fold(keys, 1), (50, 500), jnp.float32)
     others = [normal(fold(keys, 2), (50, 500), jnp.float32), normal(fold(fold(keys, 1), 0), (50, 500), jnp.float32)]
     for noise in (first, *others):
-        assert abs(float(noise.mean())) < 0.01 and abs(float(noise.std()) - 1) < 0.01
-        assert abs(float((noise**4).mean()) - 3) < 0.1
-    flat = np.concatenate([np.reshape(noise, (4, -1)) for noise in (first, *others)])
-    correlations = np.corrcoef(flat) - np.eye(12)
-    assert np.abs(correlations).max() < 0.03
+        z = torch.from_numpy(np.sort(np.ravel(noise))).double()
+        middles = (torch.arange(len(z)) + 0.5) / len(z)
+        assert abs(z.mean()) < 0.01 and abs(z.std() - 1) < 0.01 and abs((z**4).mean() - 3) < 0.1
+        assert (torch.special.ndtr(z) - middles).abs().max() < 1.63 / len(z) ** 0.5  # Kolmogorov and Smirnov's 1%
+        assert 3.8 < z.max() < 4.33 and 3.8 < -z.min() < 4.33
+    rows = np.concatenate([np.reshape(noise, (4, -1)) for noise in (first, *others)])
+    neighbours = np.reshape(first, (-1, 8)).T  # two blocks of random bits
+    for independent in (rows, neighbours):
+        assert np.abs(np.corrcoef(independent) - np.eye(len(independent))).max() < 0.03
+
+
+def test_noise_of_any_shape_and_dtype_is_the_same():
+    """A row's numbers are its own: their count is no multiple of a block's four, and bfloat16 rounds them."""
+    keys = trajectory_keys(3, np.arange(3), np.zeros(3, int))
+    noise = normal(keys, (7, 5), jnp.float32)
+    assert np.array_equal(noise[1:], normal(keys[1:], (7, 5), jnp.float32))
+    assert np.array_equal(noise.astype(jnp.bfloat16), normal(keys, (7, 5), jnp.bfloat16))
+    assert len(np.unique(noise)) == noise.size
 
 
 # -- evaluations ----------------------------------------------------------------------------------------------

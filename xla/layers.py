@@ -5,12 +5,15 @@ Each takes its parameters first, a tree of arrays with the names of models/. `pa
 Shapes: B rows, L positions, D features, H heads, K = D / H head size, I inner features, N layers.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.extend.random import threefry_2x32
+from torch import Tensor
 
 from config.architectures import Arch, BlockArch
 from models.layers import CUT, CUT_STD, EPS, rope_1d, rope_2d
@@ -44,9 +47,24 @@ def truncated_normal(keys_B: Array, shape: tuple[int, ...], std: float, dtype: A
     return (samples * (std / CUT_STD)).astype(dtype)
 
 
+QUANTILE = (1.18455e-5, 4.02111e-4, 4.94425e-3, 1.814491e-2, -3.2769856e-1, 1.2532023)
+"""A polynomial in w = log(1 - x^2): x QUANTILE(w) is the normal quantile of (1 + x) / 2 to a part in 9,000."""
+
+
 def normal(keys_B: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Samples [B, *shape] of N(0, 1), each row from its own key."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys_B).astype(dtype)
+    """Samples [B, *shape] of N(0, 1), each row from its own key: the quantiles of 16 random bits, within +-4.33.
+
+    A block of Threefry has the bits of four. The barrier keeps compilers from computing a block four times.
+    """
+    size = math.prod(shape)
+    counts = jnp.arange(-(-size // 4) * 2, dtype=jnp.uint32)
+    words = jax.vmap(lambda key: threefry_2x32(jax.random.key_data(key), counts))(keys_B)
+    first, second = (word[..., None] for word in lax.optimization_barrier(tuple(jnp.split(words, 2, axis=1))))
+    i = jnp.arange(4, dtype=jnp.uint32)
+    bits = jnp.where(i < 2, first, second) >> 16 * (i % 2) & 0xFFFF
+    x = (bits.astype(jnp.int32) + 0.5) * 2.0**-15 - 1
+    z = x * jnp.polyval(jnp.array(QUANTILE), jnp.log(1 - x * x))
+    return z.astype(dtype).reshape(len(z), -1)[:, :size].reshape(-1, *shape)
 
 
 def rms_norm(x: Array) -> Array:
@@ -85,27 +103,26 @@ def swiglu(p: Parameters, x: Array) -> Array:
     return product(jax.nn.silu(gate) * up, p["down_proj"]["weight"])
 
 
-def rotary(arch: BlockArch, length: int) -> list[np.ndarray] | None:
-    """The angles [L, K'] of each part of a head, whose widths K' add up to K; None without rotary positions."""
-    head_dim, prefix = arch.hidden_size // arch.num_heads, arch.puzzle_tokens
+def rotary(arch: BlockArch, length: int) -> np.ndarray | None:
+    """The angles [L, 1, parts, 2, K'/2] of a head's parts, each two halves of K'/2; None without rotary positions."""
+    head_dim = arch.hidden_size // arch.num_heads
+    angles: tuple[Tensor, ...]
     if arch.pos_encodings == "rope":
-        return [rope_1d(length, head_dim).numpy()]
-    if arch.pos_encodings == "rope2d":
+        angles = (rope_1d(length, head_dim),)
+    elif arch.pos_encodings == "rope2d":
         assert arch.board_height is not None and arch.board_width is not None
-        return [angles.numpy() for angles in rope_2d(arch.board_height, arch.board_width, prefix, head_dim)]
-    return None
+        angles = rope_2d(arch.board_height, arch.board_width, arch.puzzle_tokens, head_dim)
+    else:
+        return None
+    return np.stack([part.numpy() for part in angles], axis=1).reshape(length, 1, len(angles), 2, -1)
 
 
-def rotate(x_BLHK: Array, angles: list[np.ndarray]) -> Array:
-    """Turns queries or keys by fixed angles, in float32."""
-    turned, begin = [], 0
-    for angles_LK in angles:
-        part = x_BLHK[..., begin : begin + angles_LK.shape[1]].astype(jnp.float32)
-        begin += angles_LK.shape[1]
-        first, second = jnp.split(part, 2, axis=-1)
-        cos, sin = np.cos(angles_LK)[:, None], np.sin(angles_LK)[:, None]
-        turned.append(part * cos + jnp.concatenate((-second, first), axis=-1) * sin)
-    return jnp.concatenate(turned, axis=-1).astype(x_BLHK.dtype)
+def rotate(x_BLHK: Array, angles: np.ndarray) -> Array:
+    """Turns queries or keys by fixed angles, in float32: each part (a, b) becomes (a, b) cos + (-b, a) sin."""
+    halves = x_BLHK.astype(jnp.float32).reshape(*x_BLHK.shape[:3], *angles.shape[2:])
+    signs = np.array([[-1], [1]], np.float32)
+    turned = halves * np.cos(angles) + halves[..., ::-1, :] * (signs * np.sin(angles))
+    return turned.reshape(x_BLHK.shape).astype(x_BLHK.dtype)
 
 
 def attention(p: Parameters, h_BLD: Array, arch: BlockArch, platform: str) -> Array:
@@ -113,7 +130,7 @@ def attention(p: Parameters, h_BLD: Array, arch: BlockArch, platform: str) -> Ar
     B, L, D = h_BLD.shape
     qkv = product(h_BLD, p["qkv_proj"]["weight"]).reshape(B, L, 3 * arch.num_heads, -1)
     q_BLHK, k_BLHK, v_BLHK = jnp.split(qkv, 3, axis=2)
-    if angles := rotary(arch, L):
+    if (angles := rotary(arch, L)) is not None:
         q_BLHK, k_BLHK = rotate(q_BLHK, angles), rotate(k_BLHK, angles)
     return product(attend(q_BLHK, k_BLHK, v_BLHK, platform).reshape(B, L, D), p["o_proj"]["weight"])
 
