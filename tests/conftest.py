@@ -101,6 +101,16 @@ def command(program: str | Path, *words: str, processes: int = 1, **more: str) -
     return start(program, *words, processes=processes, **more).end()
 
 
+@pytest.fixture
+def echo(tmp_path) -> Path:
+    """A virtual environment whose interpreter prints the words that it gets, one a line."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+    return tmp_path / "venv"
+
+
 def exit_code(main: Callable[[list[str]], int | None], words: list[str]) -> int:
     """The exit code of a command line that runs in this process."""
     try:

@@ -102,16 +102,6 @@ def script(name: str, *words: str, venv: str | Path = sys.prefix, cwd: Path = RO
     )
 
 
-@pytest.fixture
-def echo(tmp_path) -> Path:
-    """A virtual environment whose interpreter prints the words that it gets, one a line."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    python.chmod(0o755)
-    return tmp_path / "venv"
-
-
 @pytest.mark.parametrize("experiment", ["quickstart", "train/quickstart", "config/train/quickstart.yaml"])
 def test_an_experiment_may_be_written_in_three_ways(echo, experiment, tmp_path):
     for cwd in (ROOT, tmp_path):

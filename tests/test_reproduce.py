@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, exit_code, only_run, tiny_split
+from conftest import ROOT, command, exit_code, only_run, tiny_split
 
 import pretrain
 from config.load import load_pretrain
@@ -25,11 +25,27 @@ def parsed(values: dict) -> Record:
     return Record.model_validate(values)
 
 
+@pytest.fixture
+def quick(echo, monkeypatch) -> None:
+    """Scripts say what they would run. It runs in a forked process, which need not import torch."""
+    monkeypatch.setenv("VIRTUAL_ENV", str(echo))
+
+    def finish(words: list[str], stdout: int | None = None) -> str:
+        given = words[1:]
+        if words[0] == "bash":
+            given = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        done = command(*given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    monkeypatch.setattr(programs, "finish", finish)
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_checkpoint_is_compared_with_its_record(
     tiny_record, tiny_values, tiny_run, tiny_work, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tiny_work)
-    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     assert exit_code(ship.main, [str(tiny_run), str(tmp_path)]) == 0
     file = tmp_path / "last.safetensors"
     with pytest.raises(ValueError, match="--puzzles should be at most 11, .* data/tiny, but it is 12"):
@@ -50,11 +66,11 @@ def test_a_checkpoint_is_compared_with_its_record(
         reproduce.check(tiny_record, file, "other", None, None)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_run_is_evaluated_again_as_recorded(
     tiny_record, tiny_values, tiny_run, tiny_work, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tiny_work)
-    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     again = tmp_path / "again (ü), x"
     shutil.copytree(tiny_run, again)
     with pytest.raises(ValueError, match="again .* is at step 40, but the recorded run ended at step 41"):
@@ -90,14 +106,12 @@ def test_a_recorded_run_is_trained_and_evaluated_again(tiny_record, tmp_path, ti
 
 
 @pytest.fixture
-def small_work(tmp_path, monkeypatch) -> Path:
+def small_work(tmp_path, quick, monkeypatch) -> Path:
     """A folder with the data of `quickstart` and `latin_squares`, in tiny, where programs run as in a shell."""
     for name in ("sudoku-4x4", "latin-squares"):
         splits = {"train": tiny_split(100, 0), "test": tiny_split(11, 1)}
         write_dataset(tmp_path / "data" / name, splits, ["<blank>"])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
 
 
@@ -260,6 +274,7 @@ def test_the_data_are_built_by_the_documented_commands():
         assert f"python -m dataset.{programs.BUILDERS[name]} --output-dir data/{name}\n" in text
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", reproduce.SHIPPED)
 def test_a_shipped_model_is_what_was_recorded(name, tmp_path, monkeypatch, capsys):
     """The check that a user makes, on few puzzles of the same kind, and not deep."""
@@ -271,7 +286,6 @@ def test_a_shipped_model_is_what_was_recorded(name, tmp_path, monkeypatch, capsy
     (tmp_path / f"{name}.json").write_text(records.to_text(run.model_copy(update={"evaluations": evaluations})))
     monkeypatch.setattr(reproduce, "RUNS", tmp_path)
     monkeypatch.setattr(reproduce, "CPU_DEPTH", 2)
-    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     monkeypatch.chdir(tmp_path)
     assert exit_code(reproduce.main, [name, "--check", "--puzzles", "2"]) == 0
     assert f"{dataset}, one start, 2 puzzles (recorded: 8)" in capsys.readouterr().out
