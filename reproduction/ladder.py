@@ -1,13 +1,14 @@
 """The figure "what makes it reason": from the feedforward net, step by step, to EqR. The paper's numbers and ours.
 
-Ours are compared after equally many training steps, by the evaluations on the way. So runs of any lengths can be
-compared, if their rate did not fall before.
+Ours are compared after equally many training steps with equal settings, by the evaluations on the way. So runs of any
+lengths can be compared, if their rate is constant.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from config.schema import PretrainConfig
 from evaluation.drawing import pictures
 from reproduction.accuracy import bound, standard_error
 from reproduction.paper import Paper, Task
@@ -18,6 +19,8 @@ from reproduction.table_text import runs_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SAME = ("optimizer", "lr", "lr_warmup_steps", "lr_min_ratio", "lr_decay_steps", "weight_decay")
+"""Settings in which all rungs must agree, beside the batch."""
 BAR = 0.38
 """The height of a bar; a rung has height 1."""
 
@@ -30,6 +33,15 @@ class Rung(NamedTuple):
     ours: float | None = None
     error: float = 0
     seeds: int = 0
+
+
+class Point(NamedTuple):
+    """Where rungs can be compared: after so many steps, on so many puzzles, with so many rows, by a schedule."""
+
+    step: int
+    puzzles: int
+    rows: int
+    schedule: tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -66,26 +78,27 @@ class Ladder(Picture):
         return figure
 
 
-def comparable(recipe: str, task: Task, records: Sequence[Record]) -> list[Record]:
-    """The runs of a recipe that began anew, at a constant rate."""
-    return [
-        record
-        for record in runs_of(task, records)
-        if record.recipe == recipe and not record.after and record.config.lr_min_ratio == 1
-    ]
+def _schedule(config: PretrainConfig) -> tuple[object, ...]:
+    """Equal for runs that train alike. A rate that falls also depends on how long they were to be."""
+    length = None if config.lr_min_ratio == 1 else config.max_steps or f"{config.epochs} epochs"
+    return (*(getattr(config, name) for name in SAME), length)
 
 
 def ladder(task: Task, paper: Paper, records: Sequence[Record]) -> Ladder:
     """The ladder of a task.
 
-    Ours are of the step at which most rungs have an evaluation of equally many puzzles, and of such steps the last.
+    Ours are of the schedule and the step at which most rungs have an evaluation of equally many puzzles; of equally
+    many rungs the last step counts. Runs that went on from others are left out.
     """
-    shares: dict[tuple[int, int], dict[str, list[float]]] = {}
-    for recipe in task.ladder:
-        for record in comparable(recipe, task, records):
+    shares: dict[Point, dict[str, list[float]]] = {}
+    for record in runs_of(task, records):
+        if record.recipe in task.ladder and not record.after:
             for step, puzzles, share in record.quick_evaluations:
-                shares.setdefault((step, puzzles), {}).setdefault(recipe, []).append(share)
-    (step, puzzles), ours = max(shares.items(), key=lambda item: (len(item[1]), item[0]), default=((0, 0), {}))
+                at = Point(step, puzzles, record.config.global_batch_size, _schedule(record.config))
+                shares.setdefault(at, {}).setdefault(record.recipe, []).append(share)
+    most = max(shares, key=lambda at: (len(shares[at]), at.step), default=Point(0, 0, 0, ()))
+    step, puzzles, rows, _ = most
+    ours = shares.get(most, {})
     rungs = []
     for recipe, label in task.ladder.items():
         theirs = next(number.exact for number in task.numbers if recipe in number.recipes)
@@ -96,7 +109,7 @@ def ladder(task: Task, paper: Paper, records: Sequence[Record]) -> Ladder:
         error = standard_error(share, puzzles) or 1 - bound(puzzles)
         rungs.append(Rung(label, theirs, 100 * share, 100 * error, len(ours[recipe])))
     [called] = [test_set.called for test_set in paper.test_sets.values() if task.dataset in test_set.datasets]
-    ran = f"ours: {puzzles:,} {called} after {step:,} training steps" if ours else "ours"
+    ran = f"ours: {puzzles:,} {called} after {step:,} steps of {rows} rows" if ours else "ours"
     if missing := len(rungs) - len(ours):
         ran += f" ({missing} of {len(rungs)} not run)"
     return Ladder(f"{task.title}: what makes it reason", f"the paper: {task.paper_test_set}", ran, rungs)

@@ -1,5 +1,6 @@
 """Trains recipes that have no record yet, evaluates them, and prints ours beside the paper's numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from config.load import load_pretrain
@@ -21,14 +22,14 @@ LADDER = (
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def reproduce_recipe(recipe: str, source_dir: Path | None, directory: Path | None, steps: int | None) -> Path:
+def reproduce_recipe(recipe: str, source_dir: Path | None, directory: Path | None, words: Sequence[str]) -> Path:
     """Builds the data, trains, evaluates one start a puzzle, and records; returns the record's file.
 
     Args:
         recipe: a configuration of config/train.
         source_dir: where Sudoku-Extreme's CSVs are (None: the hub).
         directory: a run of the recipe that is trained already (None: train one).
-        steps: how many to train (None: the recipe's own).
+        words: changes of the recipe, such as `max_steps=10000`.
 
     Raises:
         ValueError: `directory` is a run of another recipe, or the data cannot be built.
@@ -36,10 +37,10 @@ def reproduce_recipe(recipe: str, source_dir: Path | None, directory: Path | Non
     """
     if directory is not None and (other := run_config(directory).run_name) != recipe:
         raise ValueError(f"{directory} is a run of {other}, not of {recipe}")
-    config, paper = load_pretrain([f"train={recipe}"]), read_paper()
+    config, paper = load_pretrain([f"train={recipe}", *words]), read_paper()
     own = Path(config.dataset.data_path).name
     build(own, source_dir if own.startswith("sudoku-extreme") else None)
-    directory = directory or trained([recipe, *([] if steps is None else [word("max_steps", steps)])])
+    directory = directory or trained([recipe, *words])
     folders = []
     for name in dict.fromkeys([own, *_compared_on(own, paper)]):
         folders.append(folder := directory / f"evaluation_{name}")

@@ -161,7 +161,8 @@ def _run(given: argparse.Namespace) -> int:
     run = read_record(file) if file.is_file() else None
     if run is None and recipes[0] not in choices("train"):
         raise ValueError(f"{file.relative_to(ROOT)} is not there, and no recipe of config/train has this name")
-    dataset = Path((run.config if run else load_pretrain([f"train={recipes[0]}"])).dataset.data_path).name
+    configs = [run.config] if run else [load_pretrain([f"train={recipe}", *given.words]) for recipe in recipes]
+    dataset = Path(configs[0].dataset.data_path).name
     if given.source_dir and not dataset.startswith("sudoku-extreme"):
         raise ValueError("--source-dir goes with runs on Sudoku-Extreme: other data are made here")
     if given.check and given.run or given.puzzles and not given.check:
@@ -170,8 +171,8 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError(f"--puzzles should be 1 or more, but it is {given.puzzles}")
     if given.check and not shipped:
         raise ValueError(f"--check goes with what ships ({', '.join(SHIPPED)}), and {given.name} does not")
-    if given.steps is not None and (run or given.run or given.steps < 1):
-        raise ValueError("--steps should be 1 or more, and goes with a training of what is not recorded")
+    if given.words and (run or given.run):
+        raise ValueError(f"{given.words[0]} goes with the training of a recipe that has no record, and not with --run")
     if given.run and len(recipes) > 1:
         raise ValueError(f"--run goes with one of {', '.join(recipes)}")
     if given.source_dir and (missing := [name for name in CSVS if not (given.source_dir / name).is_file()]):
@@ -182,7 +183,7 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError("training needs a GPU, and there is none here; --check and --run RUN_DIR work without one")
     if run is None:
         for recipe in recipes:
-            print(f"recorded in {reproduce_recipe(recipe, given.source_dir, given.run, given.steps)}")
+            print(f"recorded in {reproduce_recipe(recipe, given.source_dir, given.run, given.words)}")
         return 0
     if not given.check or not shipped:
         print(f"recorded in {reproduce(run, given.source_dir, given.run)}")
@@ -205,9 +206,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
     parser.add_argument("--source-dir", type=Path, metavar="D", help="Sudoku-Extreme: train.csv and test.csv are here")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that is trained: evaluate and compare it")
-    parser.add_argument("--steps", type=int, metavar="N", help="what is not recorded: train so many steps (its own)")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="for the training of what is not recorded")
     try:
-        return _run(parser.parse_args(words))
+        return _run(parser.parse_intermixed_args(words))
     except subprocess.CalledProcessError as error:
         return error.returncode if error.returncode > 0 else 128 - error.returncode
 

@@ -116,10 +116,10 @@ def small_work(tmp_path, quick, monkeypatch) -> Path:
 
 
 def test_the_ladder_trains_its_rungs_one_after_the_other_at_equal_steps(small_work, monkeypatch, capsys):
-    """All that `scripts/reproduce.sh ladder --steps 3` does on a GPU, with two small recipes in place of the four."""
+    """All that `scripts/reproduce.sh ladder max_steps=3` does on a GPU, with two small recipes in place of the four."""
     monkeypatch.setattr(reproduce, "LADDER", ("quickstart", "latin_squares"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert exit_code(reproduce.main, ["ladder", "--steps", "3"]) == 0
+    assert exit_code(reproduce.main, ["ladder", "max_steps=3"]) == 0
     out = capsys.readouterr().out
     made = [records.read_record(file) for file in sorted((small_work / "outputs").glob("*/*/record.json"))]
     assert [(run.recipe, run.steps) for run in made] == [("latin_squares", 3), ("quickstart", 3)]
@@ -191,8 +191,12 @@ def test_how_probable_a_difference_is():
         ("hrm_srv", "results/runs/hrm_srv.json is not there, and no recipe of config/train has this name"),
         ("hrm_sudoku", "training needs a GPU"),
         ("ladder", "training needs a GPU"),
-        ("ladder --steps 0", "--steps should be 1 or more, and goes with a training of what is not recorded"),
-        ("hrm_sru --steps 100", "--steps should be 1 or more, and goes with a training of what is not recorded"),
+        ("ladder max_steps=0", "max_steps"),
+        ("hrm_sru max_steps=100", "max_steps=100 goes with the training of a recipe that has no record, and not with"),
+        (
+            "hrm_sudoku --run . max_steps=9",
+            "max_steps=9 goes with the training of a recipe that has no record, and not",
+        ),
         ("ladder --run .", "--run goes with one of feedforward_sudoku, ladder_1_weight_tied_sudoku, ladder_2"),
         ("ladder --check", "--check goes with what ships"),
     ],

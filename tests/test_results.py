@@ -276,19 +276,25 @@ def test_the_ladder_compares_at_equal_steps(tiny_values, tmp_path):
 
     def run(recipe: str, *rows: tuple[int, int, float], **more: object) -> Record:
         config = tiny_values["config"] | {"run_name": recipe, "lr_min_ratio": 1.0}
-        config |= {name: more.pop(name) for name in ("lr_min_ratio",) if name in more}
+        config |= {name: more.pop(name) for name in ("lr_min_ratio", "lr", "max_steps") if name in more}
         curve = tiny_values["evaluations_on_the_way"] | {"rows": [list(row) for row in rows]}
         return parsed(tiny_values | {"config": config, "evaluations_on_the_way": curve} | more)
 
     a = run("a", (10, 5, 0.0), (20, 5, 0.2), (20, 11, 0.3))
     b = [run("b", (10, 5, 0.4), (20, 5, 0.6), (30, 5, 0.8)), run("b", (20, 5, 0.8), (30, 5, 1.0))]
-    others = [run("b", (20, 5, 0.0), lr_min_ratio=0.0), run("b", (20, 5, 0.0), after="tiny"), run("d", (20, 5, 0.0))]
+    falling = {"lr_min_ratio": 0.0, "max_steps": 40}
+    others = [run("b", (20, 5, 0.0), **falling), run("b", (20, 5, 0.0), after="tiny"), run("d", (20, 5, 0.0))]
+    others.append(run("b", (20, 5, 0.0), lr=0.5))
     drawn = ladder.ladder(task, paper, [a, *b, *others])
-    assert drawn.ours == "ours: 5 real test puzzles after 20 training steps (1 of 3 not run)"
+    assert drawn.ours == "ours: 5 real test puzzles after 20 steps of 8 rows (1 of 3 not run)"
     [first, second, third] = drawn.rungs
     assert (first.label, first.paper, first.ours, first.seeds) == ("A", 3, 20, 1)
     assert (second.paper, second.ours, second.seeds) == (80, pytest.approx(70), 2) and third.ours is None
     assert second.error == pytest.approx(100 * math.sqrt(0.7 * 0.3 / 5))
+    all_three = [run(name, (40, 5, 1.0), **falling) for name in "abc"]
+    assert ladder.ladder(task, paper, [a, *b, *others, *all_three]).ours.endswith("40 steps of 8 rows")
+    longer = run("c", (40, 5, 1.0), **falling | {"max_steps": 50})
+    assert ladder.ladder(task, paper, [*all_three[:2], longer]).rungs[2].ours is None, "its rate fell more slowly"
     pytest.importorskip("matplotlib")
     drawn.draw(tmp_path / "a.png")
     assert drawn.stands_in(tmp_path / "a.png")
