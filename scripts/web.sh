@@ -16,7 +16,7 @@ port=${1-8000}
 mkdir -p web/dist/models
 model() {  # the name of a task, its checkpoint
   local file=web/dist/models/$1.onnx checkpoint=checkpoints/$2/last.safetensors
-  [ "$file" -nt "$checkpoint" ] && [ "$file" -nt solving/export.py ] ||
+  [ -z "$(find "$checkpoint" solving/export.py solving/onnx_*.py -newer "$file" 2>&1)" ] ||
     "$python" -m solving.export "$checkpoint" "$file" --precision float16 >&2
 }
 model sudoku sudoku

@@ -28,8 +28,6 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
     waiting = os.environ.get("OMP_WAIT_POLICY", "passive")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(waiting.lower() == "active")))
-    # Each use of a weight would have it packed anew: 0.2 s for eqr_sudoku, which 16 iterations do not save.
-    options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4  # what goes wrong is an exception, too
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
