@@ -543,8 +543,7 @@ def test_whole_models(name):
 def test_the_check_for_a_gpu_finds_faults():
     """benchmarks/check_kernels.py, in float32 on any device."""
     cases = {case.name: case for case in check_kernels.cases(rows=1)}
-    assert max(check_kernels.errors(cases["mlp_norm with a step, D 44"], torch.float32, DEVICE)) < 1e-6
-    case = cases["linear_norm, D 128"]
+    case = cases["linear_norm, D 44"]
     assert max(check_kernels.errors(case, torch.float32, DEVICE)) < 1e-6
     wrong = case._replace(kernel=lambda h, y, w: case.kernel(h, 1.01 * y, w))
     assert check_kernels.errors(wrong, torch.float32, DEVICE)[0] > 1e-3

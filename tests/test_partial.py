@@ -36,7 +36,7 @@ WORDS = [
     "device=cpu",
 ]
 KINDS = {
-    "plain": ["halt_max_steps=[2,4]"],
+    "plain": ["halt_max_steps=[1,2]"],
     "streaming": ["halt_max_steps=8", "streaming=true", "halt_residual=1", "halt_patience=1", "agree=2"],
 }
 
