@@ -1,7 +1,8 @@
 """Publishes a checkpoint on the Hugging Face hub: python -m reproduction.publish CHECKPOINT --repo OWNER/NAME
 
-It uploads the weights (averaged ones, if there are), the configuration and a model card. The card's numbers come from
-the record of the run in results/runs/, which `reproduction.record` writes.
+It uploads the weights (averaged ones, if there are), the configuration and a model card, and an ONNX file if the
+checkpoint has one beside it. The card's numbers come from the record of the run in results/runs/, which
+`reproduction.record` writes.
 """
 
 import argparse
@@ -80,10 +81,10 @@ def card(saved: checkpoint.Checkpoint, repo: str, records: Sequence[Record]) -> 
 
 
 def write(source: Path, folder: Path, repo: str) -> None:
-    """Writes what is published into a folder: weights, configuration and card.
+    """Writes what is published into a folder: weights, configuration and card, and an ONNX file if `source` has one.
 
     Raises:
-        ValueError: `source` is no checkpoint of ours.
+        ValueError: `source` is no checkpoint of ours, or what exports it is not installed.
     """
     saved = checkpoint.load(source, weights_only=True)
     text = card(saved, repo, read_records())
@@ -91,6 +92,17 @@ def write(source: Path, folder: Path, repo: str) -> None:
     values = portable(saved.config).model_dump(mode="json")
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     (folder / "README.md").write_text(text)
+    if checkpoint.resolve(source).with_suffix(".onnx").is_file():
+        _write_graph(folder / FILE)
+
+
+def _write_graph(file: Path) -> None:
+    """Writes the ONNX file of a checkpoint beside it. It has the place of each weight, so a copy would not do."""
+    try:
+        from solving.export import graph_only, iteration
+    except ModuleNotFoundError as error:
+        raise ValueError(f"to export the ONNX file anew takes {error.name}: pip install -e '.[export]'") from None
+    file.with_suffix(".onnx").write_bytes(graph_only(iteration(str(file)), file).SerializeToString())
 
 
 def publish(source: Path, repo: str) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from config.text import refuse_pointer
 
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|step_\d{1,9}|[^/]*\.(safetensors|pth|pt|ckpt|bin))$")
-_BESIDE = "all_config.yaml"  # of HRM, TRM and EqR: the configuration of the weights beside it
+_CONFIG = "all_config.yaml"  # of HRM, TRM and EqR: the configuration of the weights beside it
 _REPO = r"[\w.-]+/[\w.-]+"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:/([^@]+))?(?:@([\w./-]+))?", re.ASCII)  # one slash: from a Path
 
@@ -51,6 +51,11 @@ def resolve(path: str | Path) -> Path:
 def results_beside(path: str, file: Path) -> Path:
     """The file that results go beside: the checkpoint's own, but for an address one in outputs/OWNER/NAME."""
     return Path("outputs", _parsed(path).repo, file.name) if is_address(path) else file
+
+
+def address_of(name: str) -> str:
+    """The address of a repository's model, given "owner/name" with or without hf:// before it; a path stays a path."""
+    return name if is_address(name) or Path(name).exists() else f"hf://{name}"
 
 
 def require_repo(name: str) -> None:
@@ -106,7 +111,7 @@ def _wanted(address: _Address, names: Collection[str]) -> str:
 
 
 def _fetched(address: str) -> Path:
-    """The file of an address, in the library's cache, with the configuration beside it.
+    """The file of an address, in the library's cache, with what belongs to it: configuration, weights, ONNX file.
 
     Raises:
         ValueError: the address is none, the hub does not give the file, or does not answer as a hub does.
@@ -119,6 +124,8 @@ def _fetched(address: str) -> Path:
     def wanted(names: Collection[str]) -> list[str]:
         nonlocal found
         found = _wanted(parsed, names)
-        return [found, *{str(PurePosixPath(found).with_name(_BESIDE))} & {*names}]
+        file = PurePosixPath(found)
+        beside = file.with_name(_CONFIG), file.with_suffix(".safetensors"), file.with_suffix(".onnx")
+        return [found, *({str(other) for other in beside} & {*names} - {found})]
 
     return fetch_some(parsed.repo, "model", parsed.revision, wanted) / found

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 
 from dataset.boards import Maze, Sudoku
+from runtime.hub import address_of, resolve
 from solving.answers import Answering, Iteration, Rows
 from solving.draws import Draws
 from solving.onnx_file import FORMAT, digest
@@ -48,15 +49,18 @@ class OnnxSolver(Answering):
         self._session, self._facts = session, facts
 
     @classmethod
-    def load(cls, file: str | Path) -> "OnnxSolver":
+    def load(cls, checkpoint: str | Path) -> "OnnxSolver":
         """A solver from a file that `python -m solving.export` wrote.
+
+        Args:
+            checkpoint: its path, or a checkpoint, a run directory or an address on the hub that has one beside it.
 
         Raises:
             ValueError: there is no such file, it is of another program, or the checkpoint with its weights has changed.
         """
-        file = Path(file)
+        file = resolve(checkpoint).with_suffix(".onnx")
         if not file.is_file():
-            raise ValueError(f"there is no model {file}")
+            raise ValueError(f"there is no {file}, which python -m solving.export writes")
         session = _session(file)
         try:
             facts = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
@@ -68,6 +72,11 @@ class OnnxSolver(Answering):
         if weights and digest(file.with_name(weights["file"])) != weights["header"]:
             raise ValueError(f"{file} was written for another {weights['file']} than the one beside it: export it anew")
         return cls(session, facts)
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> "OnnxSolver":
+        """`load` from the Hugging Face hub: "owner/name", with /file and @revision after it if wanted."""
+        return cls.load(address_of(name))
 
     def _begin(self, pieces: list[np.ndarray], several: bool, seed: int) -> Generator[Rows]:
         draws = Draws(seed)

@@ -12,7 +12,6 @@ Shapes: R rows (trajectories that run together), S tokens.
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +29,7 @@ from models.devices import chosen, fork_rng
 from models.layers import Linear
 from models.reasoner import Reasoner
 from runtime.command import out_of_memory
+from runtime.hub import address_of
 from runtime.load import Loaded, build_for_evaluation, learned_kind, load_model
 from solving.answers import Answering, Iteration, Rows
 
@@ -126,8 +126,7 @@ class Solver(Answering):
 
         A path that exists here is loaded as well.
         """
-        address = name if name.startswith("hf://") or Path(name).exists() else f"hf://{name}"
-        return cls.load(address, seq_len, vocab_size, device)
+        return cls.load(address_of(name), seq_len, vocab_size, device)
 
     def _begin(self, pieces: list[np.ndarray], several: bool, seed: int) -> Generator[Rows]:
         start = self.model.core.start.randomized(1.0) if several else self.model.core.start

@@ -1,6 +1,9 @@
 """Checkpoints by their addresses on the hub, against a stand-in for it on this machine (tests/hub.py)."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,6 +19,7 @@ from test_download import environment
 from test_released_family import release
 from test_solver import write_random
 
+import solving
 from config.load import load_eval
 from dataset.layout import write_dataset
 from dataset.puzzles import PuzzleShape
@@ -25,6 +29,7 @@ from solving import Solver
 from training.begin import configure
 
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
+SMALL = ROOT / "checkpoints" / "maze_unique_small"
 FOUR = "2....4.3.......4"
 
 
@@ -42,6 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
             "run/step_7": (folder / "step_7").read_bytes(),
             "run/all_config.yaml": (folder / "all_config.yaml").read_bytes(),
         },
+        "models/me/maze": {name: (SMALL / name).read_bytes() for name in ("last.safetensors", "last.onnx")},
         "models/me/empty": {"README.md": b"nothing"},
     }
 
@@ -158,6 +164,28 @@ def test_solve_and_evaluate_by_address(hub: Hub, tmp_path: Path) -> None:
     evaluated = command("evaluate.py", "checkpoint=hf://me/ours@main", *words, **env)
     assert evaluated.returncode == 0, evaluated.stderr
     assert (tmp_path / "e" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("address", ["hf://me/maze", "hf://me/maze/last.onnx"])
+def test_solve_by_address_without_pytorch(address: str, hub: Hub, tmp_path: Path) -> None:
+    """The ONNX file comes with the checkpoint, and the checkpoint with the ONNX file, which has no weights."""
+    without = "import runpy, sys; sys.modules['torch'] = None; runpy.run_path('solve.py', run_name='__main__')"
+    words = ["docs/maze.txt", "--checkpoint", address, "--depth", "1", "--json"]
+    env = os.environ | environment(hub, tmp_path) | {"PYTHONPATH": str(ROOT)}
+    solved = subprocess.run([sys.executable, "-c", without, *words], capture_output=True, text=True, cwd=ROOT, env=env)
+    assert json.loads(solved.stdout)["engine"] == "onnx", solved.stderr
+    assert sorted(name for name, _ in hub.requests) == ["last.onnx", "last.safetensors"]
+
+
+def test_from_pretrained_without_pytorch(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    solver = solving.Solver.from_pretrained("me/maze")
+    assert isinstance(solver, solving.OnnxSolver)
+    maze = (ROOT / "docs" / "maze.txt").read_text()
+    [answer] = solver.solve([maze], depth=1)
+    monkeypatch.undo()
+    [same] = Solver.load(str(SMALL), device="cpu").solve([maze], depth=1)
+    assert answer.text == same.text
 
 
 def test_results_go_beside_a_file_but_not_into_the_cache() -> None:

@@ -1,6 +1,8 @@
 """reproduction/publish.py: what is published of a checkpoint, and how it comes back from the hub."""
 
 import re
+import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from reproduction import publish
 from reproduction.records import portable, read_record
 from runtime import checkpoint
 from runtime.load import load_model
+from solving import OnnxSolver
 
 SMALL = ROOT / "checkpoints" / "maze_unique_small"
 
@@ -25,7 +28,8 @@ def test_a_dry_run_writes_what_comes_back_from_the_hub(tmp_path: Path, monkeypat
     words = [str(SMALL), "--repo", "me/small", "--dry-run", str(folder)]
     assert exit_code(publish.main, words) == 0
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert files.keys() == {"README.md", "config.yaml", "last.safetensors"}
+    assert files.keys() == {"README.md", "config.yaml", "last.onnx", "last.safetensors"}
+    OnnxSolver.load(str(folder))
     assert list(folder.parent.iterdir()) == [folder], "nothing else is left"
     saved = checkpoint.load(SMALL)
     assert PretrainConfig.model_validate(yaml.safe_load(files["config.yaml"])) == portable(saved.config)
@@ -64,12 +68,24 @@ class Api:
         return f"https://hub/{repo_id}/commit/1"
 
 
-def test_upload(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(SMALL / "last.safetensors", tmp_path)
     monkeypatch.setattr(publish, "HfApi", Api)
     monkeypatch.setattr(publish, "get_token", lambda: "hf_secret")
-    assert exit_code(publish.main, [str(SMALL), "--repo", "me/small"]) == 0
+    assert exit_code(publish.main, [str(tmp_path), "--repo", "me/small"]) == 0
     assert Api.asked == [("me/small", True), ("me/small", {"README.md", "config.yaml", "last.safetensors"})]
     assert capsys.readouterr().out == "https://hub/me/small/commit/1\n"
+
+
+def test_an_onnx_file_needs_its_exporter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in [name for name in sys.modules if name.startswith("solving.export")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert exit_code(publish.main, [str(SMALL), "--repo", "me/small", "--dry-run", str(tmp_path / "dry")]) == 1
+    assert "to export the ONNX file anew takes onnx: pip install -e '.[export]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
