@@ -181,8 +181,12 @@ class TrainingBatches:
         order, ends = np.empty((2, 0), np.int64)
         batches: list[np.ndarray] = []
         while len(batches) < self._steps_per_draw:
-            next_order, next_ends = self._one_pass(rng)
-            order, ends = np.append(order, next_order), np.append(ends, len(order) + next_ends)
+            passes, length = [(order, ends)], len(order)
+            while length < self.batch_size:
+                next_order, next_ends = self._one_pass(rng)
+                passes.append((next_order, length + next_ends))
+                length += len(next_order)
+            order, ends = map(np.concatenate, zip(*passes, strict=True))
             begin = 0
             while begin + self.batch_size <= len(order):
                 batches.append(order[begin : begin + self.batch_size])
