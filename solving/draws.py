@@ -4,6 +4,7 @@ Both use the Mersenne Twister. The numbers are equal up to the rounding of logar
 """
 
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -13,6 +14,7 @@ _ERFINV = (
     *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087),
     *(-0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
 )
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 
 
 class Draws:
@@ -21,19 +23,33 @@ class Draws:
     def __init__(self, seed: int) -> None:
         self._twister = np.random.RandomState(seed)
 
+    def _bits(self, count: int) -> np.ndarray:
+        return self._twister.randint(0, 2**32, count, np.uint32)
+
     def uniform(self, count: int) -> np.ndarray:
         """`torch.rand(count)`: uniform on [0, 1)."""
-        bits = self._twister.randint(0, 2**32, count, np.uint32) & np.uint32(2**24 - 1)
-        return bits.astype(np.float32) * np.float32(2**-24)
+        return _uniform(self._bits(count))
 
-    def normal(self, *shape: int) -> np.ndarray:
-        """`torch.randn(*shape)` of at least 16 numbers: Box and Muller's method, 8 pairs at a time."""
-        count = math.prod(shape)
-        whole = count - count % 16
-        drawn = _box_muller(self.uniform(count)[:whole])
-        if count > whole:  # the last 16 numbers are drawn anew
-            drawn = np.concatenate((drawn[: count - 16], _box_muller(self.uniform(16))))
-        return drawn.reshape(shape)
+    def normals(self, count: int, *shape: int, each: Each = map) -> np.ndarray:
+        """[R, count, ...]: `count` times `torch.randn(R, ...)`, each of at least 16 numbers, one after the other.
+
+        Box and Muller's method, 8 pairs at a time. `each` is map or a pool's, as all but the Mersenne Twister may run
+        at the same time.
+        """
+        size = math.prod(shape)
+        rest = 16 if size % 16 else 0  # the last 16 numbers are drawn anew
+        bits = [(self._bits(size), self._bits(rest)) for _ in range(count)]
+        normals = np.empty((shape[0], count, *shape[1:]), np.float32)
+
+        def fill(number: int) -> None:
+            drawn, last = bits[number]
+            normal = _box_muller(_uniform(drawn[: size - size % 16]))
+            if rest:
+                normal = np.concatenate((normal[: size - 16], _box_muller(_uniform(last))))
+            normals[:, number] = normal.reshape(shape)
+
+        list(each(fill, range(count)))
+        return normals
 
     def truncated_normal(self, *shape: int, std: float) -> np.ndarray:
         """As `models.layers.truncated_normal`: cut at two standard deviations, of standard deviation `std`."""
@@ -42,6 +58,10 @@ class Draws:
         x = (2.0 * self.uniform(math.prod(shape)) - 1.0) * np.float32(_TAIL)
         normal = _erfinv(x) * np.float32(math.sqrt(2.0))
         return (normal.clip(-_CUT, _CUT) * np.float32(std / _STD)).reshape(shape)
+
+
+def _uniform(bits: np.ndarray) -> np.ndarray:
+    return (bits & np.uint32(2**24 - 1)).astype(np.float32) * np.float32(2**-24)
 
 
 def _box_muller(uniform: np.ndarray) -> np.ndarray:

@@ -4,37 +4,23 @@ Shapes: R rows (trajectories that run together), S tokens, N draws of noise.
 """
 
 import json
-import os
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import onnxruntime
 
 from dataset.boards import Maze, Sudoku
 from runtime.hub import address_of, resolve
 from solving.answers import Answering, Iteration, Rows
 from solving.draws import Draws
 from solving.onnx_file import FORMAT, digest
+from solving.onnx_session import Graph, open_session
 
 _KINDS: dict[str, type[Sudoku] | type[Maze]] = {"sudoku": Sudoku, "maze": Maze}
 _TOKENS = 2**11
 """So many tokens run together: enough to keep a CPU busy, few enough for a quick first answer."""
-
-
-def _session(file: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested threads, the outer ones
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
-    waiting = os.environ.get("OMP_WAIT_POLICY", "passive")
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(waiting.lower() == "active")))
-    options.log_severity_level = 4  # what goes wrong is an exception, too
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no class of their own in common
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{file} is not an ONNX file that onnxruntime can run: {reason}") from None
 
 
 class OnnxSolver(Answering):
@@ -42,11 +28,11 @@ class OnnxSolver(Answering):
 
     engine: ClassVar[str] = "onnx"
 
-    def __init__(self, session: onnxruntime.InferenceSession, facts: dict[str, Any]) -> None:
+    def __init__(self, graph: Graph, facts: dict[str, Any]) -> None:
         task: str | None = facts["task"]
         learned = _KINDS[task](facts["board"][0]) if task else None
         super().__init__(facts["seq_len"], facts["vocab_size"], max(1, _TOKENS // facts["seq_len"]), learned)
-        self._session, self._facts = session, facts
+        self.graph, self._facts = graph, facts
 
     @classmethod
     def load(cls, checkpoint: str | Path) -> "OnnxSolver":
@@ -61,9 +47,9 @@ class OnnxSolver(Answering):
         file = resolve(checkpoint).with_suffix(".onnx")
         if not file.is_file():
             raise ValueError(f"there is no {file}, which python -m solving.export writes")
-        session = _session(file)
+        graph = Graph(partial(open_session, file))
         try:
-            facts = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+            facts = {key: json.loads(text) for key, text in graph.session.get_modelmeta().custom_metadata_map.items()}
         except ValueError:
             facts = {}
         if facts.get("format") != FORMAT:
@@ -71,7 +57,7 @@ class OnnxSolver(Answering):
         weights = facts.get("weights")
         if weights and digest(file.with_name(weights["file"])) != weights["header"]:
             raise ValueError(f"{file} was written for another {weights['file']} than the one beside it: export it anew")
-        return cls(session, facts)
+        return cls(graph, facts)
 
     @classmethod
     def from_pretrained(cls, name: str) -> "OnnxSolver":
@@ -84,7 +70,7 @@ class OnnxSolver(Answering):
             latents = {
                 latent["name"]: _start(latent, len(inputs_RS), several, draws) for latent in self._facts["latents"]
             }
-            yield _Rows(self._session, self._facts["noise"]["draws"], inputs_RS, latents, draws)
+            yield _Rows(self.graph, self._facts["noise"]["draws"], inputs_RS, latents, draws)
 
 
 def _start(latent: dict[str, Any], rows: int, several: bool, draws: Draws) -> np.ndarray:
@@ -102,29 +88,23 @@ class _Rows:
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        graph: Graph,
         noise: int,
         inputs_RS: np.ndarray,
         latents: dict[str, np.ndarray],
         draws: Draws,
     ) -> None:
-        self._session, self._noise, self._draws = session, noise, draws
+        self._graph, self._noise, self._draws = graph, noise, draws
         self._inputs_RS, self._latents = inputs_RS, latents
         self._logits_RSV: np.ndarray | None = None
-        self._wanted = {node.name for node in session.get_inputs()}
-        self._told = [node.name for node in session.get_outputs()]
 
     def iterate(self) -> Iteration:
         R = len(self._inputs_RS)
-        given = {"inputs": self._inputs_RS, **self._latents}
+        given = {"inputs": self._inputs_RS, "puzzle_ids": np.zeros(R, np.int32), **self._latents}
         if self._noise:
             shape = next(iter(self._latents.values())).shape
-            given["noise"] = np.stack([self._draws.normal(*shape) for _ in range(self._noise)], axis=1)
-        if "puzzle_ids" in self._wanted:
-            given["puzzle_ids"] = np.zeros(R, np.int32)
-        # the graph does not look at an output that is only read out (the y of HRM-SRU), so it has no such input
-        given = {name: value for name, value in given.items() if name in self._wanted}
-        told = dict(zip(self._told, self._session.run(None, given), strict=True))
+            given["noise"] = self._draws.normals(self._noise, *shape, each=self._graph.each)
+        told = self._graph.run(given)
         before_RSV, logits_RSV = self._logits_RSV, told["logits"]
         self._latents, self._logits_RSV = {name: told[f"next_{name}"] for name in self._latents}, logits_RSV
         residual_R = np.full(R, np.nan, np.float32)
