@@ -67,7 +67,8 @@ def engine_for(config: EvalConfig, evaluable: Evaluable, puzzles: Puzzles, setti
     """What runs the trajectories."""
     if config.engine == "torch":
         return TorchEngine(evaluable.model, evaluable.start, puzzles, settings)
-    from xla.engine import Evaluator, devices_of  # needs jax
+    from xla import Evaluator  # needs jax
+    from xla.hosts import devices_of
 
     return Evaluator(evaluable, puzzles, settings, devices_of(config.device))
 

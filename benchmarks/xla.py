@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from jax import lax
 
 from benchmarks.model_table import shape_of
 from benchmarks.speed import random_split, synchronize
@@ -41,8 +40,7 @@ from runtime.load import Evaluable
 from runtime.versions import versions
 from xla import Evaluator
 from xla.layers import Static
-from xla.reasoner import embed
-from xla.trajectory import Program, State, advance, begin, puzzle_rows
+from xla.trajectory import State, begin, several
 
 Case = dict[str, Any]
 GPU = {"eqr_sudoku": (768, 4096), "eqr_maze_unique": (768, 4096)}
@@ -90,18 +88,17 @@ def measure_xla(
     model = build(arch, puzzles.shape)
     evaluator = Evaluator(Evaluable(arch, model, model.core.start, PLAIN), puzzles, settings, devices)
     platform = "any" if plain else evaluator.devices.kind
-    program = Program(Static(arch, puzzles.shape.seq_len, platform), settings, None)
+    static = Static(arch, puzzles.shape.seq_len, platform, settings)
     sharded, parameters = evaluator.sharded, evaluator.parameters
 
     def four(p: Any, state: State) -> State:
-        x_RLD = embed(p, program.static, state.puzzle.inputs, state.puzzle.puzzle_ids)
-        return lax.fori_loop(0, 4, lambda _, state: advance(p, program, x_RLD, state), state)
+        return several(p, static, state, 4)
 
     numbers = np.arange(rows, dtype=np.int32)
-    puzzle = puzzle_rows(puzzles, numbers % len(puzzles))
+    puzzle = evaluator.puzzles(numbers % len(puzzles))
     given = sharded.spread((puzzle, numbers, numbers))
-    state = sharded.compiled(lambda p, *rows: begin(p, program, *rows))(parameters, *given)
-    advanced = sharded.compiled(four, donate=(1,))
+    state = sharded.compiled(lambda p, *rows: begin(p, static, *rows))(parameters, *given)
+    advanced = sharded.compiled(four, (1,))
 
     def step() -> None:
         nonlocal state

@@ -49,26 +49,34 @@ Metrics = dict[str, Tensor]
 
 
 def row_metrics(readout: Readout, labels_BS: Tensor, loss_type: str, learned_halting: bool) -> dict[str, Tensor]:
+    """Accuracies and losses, each [B]: `answer_metrics` with the mean token loss of the scored tokens."""
+    tokens_B = (labels_BS >= 0).sum(-1)
+    lm_loss = TOKEN_LOSSES[loss_type](readout.logits, labels_BS).sum(-1) / tokens_B.clamp(min=1)
+    return answer_metrics(readout.logits.argmax(-1), readout.q_halt, lm_loss, labels_BS, learned_halting)
+
+
+def answer_metrics(
+    predictions_BS: Tensor, q_halt_B: Tensor, lm_loss: Tensor, labels_BS: Tensor, learned_halting: bool
+) -> dict[str, Tensor]:
     """Accuracies and losses, each [B].
 
     - `accuracy`: the share of the scored tokens that are right; 0 in a row without scored tokens.
     - `exact_accuracy`: whether all scored tokens are right; true in a row without them.
     - `q_halt_accuracy`: whether q_halt says the same.
-    - `lm_loss`: the mean token loss of the scored tokens.
+    - `lm_loss`: as given: the mean token loss of the scored tokens.
     - `q_halt_loss`: the binary cross entropy of q_halt against "this answer is exactly right".
     - `total_loss`: lm_loss, plus half of q_halt_loss if halting is learned.
     """
     scored = labels_BS >= 0
     tokens_B = scored.sum(-1)
-    right_B = ((readout.logits.argmax(-1) == labels_BS) & scored).sum(-1)
+    right_B = ((predictions_BS == labels_BS) & scored).sum(-1)
     exact_B = right_B == tokens_B
-    lm_loss = TOKEN_LOSSES[loss_type](readout.logits, labels_BS).sum(-1) / tokens_B.clamp(min=1)
-    q_halt_loss = F.binary_cross_entropy_with_logits(readout.q_halt, exact_B.float(), reduction="none")
+    q_halt_loss = F.binary_cross_entropy_with_logits(q_halt_B, exact_B.float(), reduction="none")
     total = lm_loss + 0.5 * q_halt_loss if learned_halting else lm_loss
     return {
         "accuracy": right_B / tokens_B.clamp(min=1),
         "exact_accuracy": exact_B,
-        "q_halt_accuracy": (readout.q_halt >= 0) == exact_B,
+        "q_halt_accuracy": (q_halt_B >= 0) == exact_B,
         "lm_loss": lm_loss,
         "q_halt_loss": q_halt_loss,
         "total_loss": total,

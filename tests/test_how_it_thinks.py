@@ -120,7 +120,7 @@ def test_a_changed_source_is_noticed_and_rewritten(copy):
 
 def test_a_changed_statement_and_a_changed_page_are_noticed(copy):
     edit(copy / "models" / "losses.py", "lm_loss + 0.5 * q_halt_loss", "lm_loss + 0.6 * q_halt_loss")
-    assert "row_metrics.total" in snippets(copy, "--check").stderr
+    assert "answer_metrics.total" in snippets(copy, "--check").stderr
     edit(copy / "models" / "losses.py", "lm_loss + 0.6 * q_halt_loss", "lm_loss + 0.5 * q_halt_loss")
     assert snippets(copy, "--check").returncode == 0
     edit(copy / "docs" / "how_it_thinks.md", "    z_H, z_L = latents\n    inject", "    z_L, z_H = latents\n    inject")

@@ -42,9 +42,9 @@ from evaluation.units import Plan, metrics_by_depth, run_units, unit_runs  # noq
 from models.backend import PLAIN  # noqa: E402
 from models.build import build  # noqa: E402
 from runtime.load import Evaluable  # noqa: E402
-from xla import Evaluator, cores, export, reasoner, trajectory  # noqa: E402
-from xla.layers import Static, normal  # noqa: E402
-from xla.randomness import NOISE, START, fold, trajectory_keys  # noqa: E402
+from xla import Evaluator, export, reasoner  # noqa: E402
+from xla.layers import Static  # noqa: E402
+from xla.randomness import NOISE, START, fold, normal, trajectory_keys  # noqa: E402
 
 CPU = torch.device("cpu")
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
@@ -122,18 +122,18 @@ def test_models_without_golden_numbers(values, tolerance):
 
 def test_starts_have_their_distribution_and_depend_on_their_own_numbers_alone():
     arch = architecture(**EQR | {"H_init_std": 0.5, "forward_dtype": "float32"})
-    start = jax.jit(partial(cores.start, {}, Static(arch, 81)), static_argnums=1)
+    start = jax.jit(partial(reasoner.start, {}, Static(arch, 81)))
     puzzles, restarts = np.arange(64) // 4, np.arange(64) % 4
-    z_H, z_L = start(trajectory_keys(0, puzzles, restarts), None)
+    z_H, z_L = start(trajectory_keys(0, puzzles, restarts))
     for z, std in ((z_H, 0.5), (z_L, 1.0)):
         assert abs(float(z.mean())) < 0.01 * std and abs(float(z.std()) / std - 1) < 0.01
         assert abs(float(jnp.abs(z).max()) / std - 2 / 0.8796256610342398) < 0.01
     assert abs(np.corrcoef(z_H.ravel(), z_L.ravel())[0, 1]) < 0.01
     assert len(np.unique(z_L[:, 0, 0])) == 64
     few = np.array([37, 5])
-    again = start(trajectory_keys(0, puzzles[few], restarts[few]), None)
+    again = start(trajectory_keys(0, puzzles[few], restarts[few]))
     assert np.array_equal(again[1], z_L[few])
-    assert not np.array_equal(start(trajectory_keys(1, puzzles[few], restarts[few]), None)[1], z_L[few])
+    assert not np.array_equal(start(trajectory_keys(1, puzzles[few], restarts[few]))[1], z_L[few])
 
 
 def test_noise_is_normal_and_differs_by_trajectory_iteration_and_application():
@@ -206,7 +206,7 @@ def test_breadth_with_the_same_starts_and_noise_is_that_of_pytorch(eqr, monkeypa
     def starts(puzzles_R, restarts_R, _):
         nonlocal keys
         keys = trajectory_keys(settings.seed, puzzles_R, restarts_R)
-        return tuple(map(tensor, cores.start({}, static, fold(keys, START), None)))
+        return tuple(map(tensor, reasoner.start({}, static, fold(keys, START))))
 
     def noise(like):
         nonlocal drawn
@@ -378,14 +378,17 @@ def test_torchrun_a_missing_number_and_a_missing_jax_are_one_sentence(tmp_path, 
     assert fourth.startswith("error: engine=xla needs jax, which is not installed")
 
 
+def test_models_and_evaluation_are_short():
+    names = ("attention", "layers", "randomness", "reasoner", "trajectory", "engine")
+    assert sum(len((ROOT / "xla" / f"{name}.py").read_text().splitlines()) for name in names) < 700
+
+
 # -- lowering and exporting -----------------------------------------------------------------------------------
 
 
 def test_a_whole_evaluation_is_lowered_for_tpus(eqr):
     evaluator = Evaluator(*eqr, PLAIN_RUN)
-    given = evaluator.sharded.spread(
-        (trajectory.puzzle_rows(evaluator.data, np.arange(8)), *np.zeros((2, 8), np.int32))
-    )
+    given = evaluator.sharded.spread((evaluator.puzzles(np.arange(8)), *np.zeros((2, 8), np.int32)))
     exported = jax.export.export(evaluator.program, platforms=("tpu",))(evaluator.parameters, *given)
     assert exported.platforms == ("tpu",) and exported.nr_devices == 8 and "stablehlo" in exported.mlir_module()
 

@@ -26,10 +26,9 @@ from config.load import load_eval
 from dataset.puzzles import Puzzles
 from runtime.files import whole, write_whole
 from runtime.load import build_for_evaluation, load_model
-from xla import cores
-from xla.layers import Static, normal
-from xla.randomness import START, fold, trajectory_keys
-from xla.reasoner import embed, iterate, parameters
+from xla.layers import Static
+from xla.randomness import START, fold, normal, trajectory_keys
+from xla.reasoner import embed, iterate, nested, parameters, start
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 EXAMPLE = '''"""Runs iteration.stablehlo, an outer iteration of an Equilibrium Reasoner, with jax alone."""
@@ -52,21 +51,9 @@ for iteration in range(16):
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """The arrays of a tree of dicts by dotted name."""
+    """The arrays of a tree of dicts by dotted name: the reverse of `nested`."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
-
-
-def nested(weights: dict[str, Any]) -> Any:
-    """The reverse of `flat`."""
-    tree: dict[str, Any] = {}
-    for name, leaf in weights.items():
-        *groups, last = name.split(".")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[last] = leaf
-    return tree
 
 
 def outer_iteration(
@@ -84,7 +71,7 @@ def outer_iteration(
 def program(static: Static, p: Any, rows: int) -> tuple[jax.export.Exported, dict[str, Any]]:
     """An outer iteration of so many rows for all `PLATFORMS`, and its weights with the latents of fresh rows."""
     keys_B = trajectory_keys(0, jnp.arange(rows), jnp.zeros(rows, jnp.int32))
-    latents = cores.start(p["core"], static, fold(keys_B, START), None)
+    latents = start(p["core"], static, fold(keys_B, START))
     like: Any = jax.ShapeDtypeStruct
     inputs_BS, ids_B = like((rows, static.seq_len), jnp.int32), like((rows,), jnp.int32)
     exported = jax.export.export(jax.jit(partial(outer_iteration, static)), platforms=PLATFORMS)(

@@ -1,4 +1,4 @@
-"""The processes of an evaluation in XLA, on JAX's own distributed runtime: one for each host, with all its devices.
+"""The processes and devices of an evaluation in XLA, on JAX's own distributed runtime: a process for each host.
 
 Hosts share the units of work. They exchange finished parts and a few words through the coordinator, and no arrays: a
 host may be slow, and devices never wait for another host's.
@@ -82,3 +82,17 @@ def _launched() -> bool:
     counts = (whole_number(name, 1, 1) for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
     return any(count > 1 for count in counts) or len(hosts) > 1
+
+
+def devices_of(device: str) -> list[jax.Device]:
+    """The devices of this process that `device` names: auto, cpu, cuda, or cuda:1.
+
+    Raises:
+        ValueError: JAX has no such device.
+    """
+    platform, _, number = device.partition(":")
+    try:
+        devices = jax.local_devices(backend=None if platform == "auto" else platform)
+        return [devices[int(number)]] if number else devices
+    except (RuntimeError, IndexError):
+        raise ValueError(f"device={device} needs a device that JAX can use; it has {jax.devices()}") from None

@@ -1,26 +1,25 @@
-"""The layers that models share, as pure functions: models/layers.py and models/puzzle_embedding.py.
+"""The layers that models share, as pure functions: models/layers.py, models/sru.py.
 
-Each takes its parameters first, a tree of arrays with the names of models/. `parameters` has cast them.
+Each takes its parameters first, a tree of arrays with the names of models/. `xla.reasoner.parameters` has cast them.
 
-Shapes: B rows, L positions, D features, H heads, K = D / H head size, I inner features, N layers.
+Shapes: B rows, L positions, D features, H heads, K = D / H head size; in SRU++ I = D / 4 inner features, N layers.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.extend.random import threefry_2x32
-from torch import Tensor
 
 from config.architectures import Arch, BlockArch
-from models.layers import CUT, CUT_STD, EPS, rope_1d, rope_2d
+from evaluation.settings import Settings
+from models.layers import EPS, rope_1d, rope_2d
 from xla.attention import attend
 
-Parameters = Any
-"""A tree of arrays: dicts by name, and the layers of a stack along the first axis."""
+Parameters = Any  # a tree of arrays: dicts by name
+UNROLL = 4  # a loop over layers: so many compile fast, and run a little faster
+SRU_HEADS = 4  # of SRU++'s attention
 
 
 class Static(NamedTuple):
@@ -29,6 +28,8 @@ class Static(NamedTuple):
     arch: Arch
     seq_len: int  # S, tokens of a puzzle
     platform: str = "cpu"  # or cuda, tpu
+    settings: Settings = Settings([1])
+    start_std: float | None = None  # random starts for a model that has stored ones
 
     @property
     def length(self) -> int:
@@ -41,59 +42,22 @@ class Static(NamedTuple):
         return jnp.dtype(self.arch.forward_dtype)
 
 
-def truncated_normal(keys_B: Array, shape: tuple[int, ...], std: float, dtype: Any) -> Array:
-    """Samples [B, *shape] of a normal distribution cut at two standard deviations, rescaled to `std`."""
-    samples = jax.vmap(lambda key: jax.random.truncated_normal(key, -CUT, CUT, shape))(keys_B)
-    return (samples * (std / CUT_STD)).astype(dtype)
-
-
-QUANTILE = (1.18455e-5, 4.02111e-4, 4.94425e-3, 1.814491e-2, -3.2769856e-1, 1.2532023)
-"""A polynomial in w = log(1 - x^2): x QUANTILE(w) is the normal quantile of (1 + x) / 2 to a part in 9,000."""
-
-
-def normal(keys_B: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Samples [B, *shape] of N(0, 1), each row from its own key: the quantiles of 16 random bits, within +-4.33.
-
-    A block of Threefry has the bits of four. The barrier keeps compilers from computing a block four times.
-    """
-    size = math.prod(shape)
-    counts = jnp.arange(-(-size // 4) * 2, dtype=jnp.uint32)
-    words = jax.vmap(lambda key: threefry_2x32(jax.random.key_data(key), counts))(keys_B)
-    first, second = (word[..., None] for word in lax.optimization_barrier(tuple(jnp.split(words, 2, axis=1))))
-    i = jnp.arange(4, dtype=jnp.uint32)
-    bits = jnp.where(i < 2, first, second) >> 16 * (i % 2) & 0xFFFF
-    x = (bits.astype(jnp.int32) + 0.5) * 2.0**-15 - 1
-    z = x * jnp.polyval(jnp.array(QUANTILE), jnp.log(1 - x * x))
-    return z.astype(dtype).reshape(len(z), -1)[:, :size].reshape(-1, *shape)
-
-
 def rms_norm(x: Array) -> Array:
     """x * rsqrt(mean(x^2) + EPS) over the last axis, computed in float32, without gain."""
     x32 = x.astype(jnp.float32)
     return (x32 * lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + EPS)).astype(x.dtype)
 
 
-def layer_norm(p: Parameters, x: Array) -> Array:
-    """LayerNorm over the last axis with gain and bias, computed in float32."""
-    x32 = x.astype(jnp.float32)
-    centred = x32 - x32.mean(-1, keepdims=True)
-    normed = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPS)
-    return (normed * p["weight"].astype(jnp.float32) + p["bias"].astype(jnp.float32)).astype(x.dtype)
-
-
 def product(x: Array, weight: Array) -> Array:
     """x W^T: [..., in] -> [..., out], with W [out, in]. Float32 is float32, without shorter products."""
-    contracted = (((x.ndim - 1,), (1,)), ((), ()))
 
     def multiply(x: Array, weight: Array) -> Array:
         precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-        return lax.dot_general(x, weight, contracted, precision=precision)
+        return jnp.einsum("...i,oi->...o", x, weight, precision=precision)
 
     def in_float32(x: Array, weight: Array) -> Array:  # most CPUs are slow at 16 bits
         return multiply(x.astype(jnp.float32), weight.astype(jnp.float32)).astype(x.dtype)
 
-    if x.dtype == jnp.float32:
-        return multiply(x, weight)
     return lax.platform_dependent(x, weight, cpu=in_float32, default=multiply)
 
 
@@ -105,15 +69,11 @@ def swiglu(p: Parameters, x: Array) -> Array:
 
 def rotary(arch: BlockArch, length: int) -> np.ndarray | None:
     """The angles [L, 1, parts, 2, K'/2] of a head's parts, each two halves of K'/2; None without rotary positions."""
-    head_dim = arch.hidden_size // arch.num_heads
-    angles: tuple[Tensor, ...]
-    if arch.pos_encodings == "rope":
-        angles = (rope_1d(length, head_dim),)
-    elif arch.pos_encodings == "rope2d":
-        assert arch.board_height is not None and arch.board_width is not None
-        angles = rope_2d(arch.board_height, arch.board_width, arch.puzzle_tokens, head_dim)
-    else:
+    if arch.pos_encodings not in ("rope", "rope2d"):
         return None
+    head_dim = arch.hidden_size // arch.num_heads
+    board: Any = (arch.board_height, arch.board_width, arch.puzzle_tokens, head_dim)
+    angles = rope_2d(*board) if arch.pos_encodings == "rope2d" else (rope_1d(length, head_dim),)
     return np.stack([part.numpy() for part in angles], axis=1).reshape(length, 1, len(angles), 2, -1)
 
 
@@ -150,20 +110,52 @@ def block(p: Parameters, h_BLD: Array, arch: BlockArch, platform: str) -> Array:
 
 def stack(p: Parameters, h_BLD: Array, inject_BLD: Array, arch: BlockArch, platform: str) -> Array:
     """f(h, inject) = blocks(h + inject): the network that a model applies again and again."""
-    layers = p["layers"]
-
-    def layer(h_BLD: Array, p: Parameters) -> tuple[Array, None]:
-        return block(p, h_BLD, arch, platform), None
-
-    return lax.scan(layer, h_BLD + inject_BLD, layers, unroll=few(layers))[0]
+    layer = lambda h_BLD, p: (block(p, h_BLD, arch, platform), None)  # noqa: E731
+    return lax.scan(layer, h_BLD + inject_BLD, p["layers"], unroll=UNROLL)[0]
 
 
-def few(layers: Parameters) -> bool:
-    """Whether a loop over layers is written out: so few compile fast, and run a little faster."""
-    return len(jax.tree.leaves(layers)[0]) <= 4
+def layer_norm(p: Parameters, x: Array) -> Array:
+    """LayerNorm over the last axis with gain and bias, computed in float32."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - x32.mean(-1, keepdims=True)
+    normed = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPS)
+    return (normed * p["weight"].astype(jnp.float32) + p["bias"].astype(jnp.float32)).astype(x.dtype)
 
 
-def puzzle_embedding(p: Parameters, ids_B: Array, tokens: int, dim: int) -> Array:
-    """The rows of the table as P = `tokens` tokens of size D = `dim`; zeros fill the places that are left."""
-    rows_BE = p["weights"][ids_B]
-    return jnp.pad(rows_BE, ((0, 0), (0, tokens * dim - rows_BE.shape[1]))).reshape(-1, tokens, dim)
+def sru_scan(u_BLD3: Array, x_BLD: Array, c_BD: Array, weight_c: Array, bias: Array) -> tuple[Array, Array]:
+    """The recurrence over positions. Returns outputs [B, L, D] and the last cell state [B, D]."""
+    (v_f, v_r), (b_f, b_r) = jnp.split(weight_c, 2), jnp.split(bias, 2)
+
+    def step(c_BD: Array, at_t: tuple[Array, Array]) -> tuple[Array, Array]:
+        u_BD3, x_BD = at_t
+        forget = jax.nn.sigmoid(u_BD3[..., 1] + b_f + v_f * c_BD)
+        reset = jax.nn.sigmoid(u_BD3[..., 2] + b_r + v_r * c_BD)
+        c_BD = u_BD3[..., 0] + (c_BD - u_BD3[..., 0]) * forget
+        return c_BD, x_BD + (c_BD - x_BD) * reset
+
+    c_BD, out_LBD = lax.scan(step, c_BD, (u_BLD3.swapaxes(0, 1), x_BLD.swapaxes(0, 1)))
+    return out_LBD.swapaxes(0, 1), c_BD
+
+
+def attention_transform(p: Parameters, x_BLD: Array, platform: str) -> Array:
+    """u = W3 LayerNorm(alpha attention(q, k, v) + z) of SRU++, with z = q = W1 x and (k, v) = W2 z in I features."""
+    z_BLI = product(x_BLD, p["linear1"]["weight"])
+    k_BLI, v_BLI = jnp.split(product(z_BLI, p["linear2"]["weight"]), 2, axis=-1)
+    q, k, v = (t.reshape(*t.shape[:2], SRU_HEADS, -1) for t in (z_BLI, k_BLI, v_BLI))
+    a_BLI = p["alpha"] * attend(q, k, v, platform).reshape(z_BLI.shape) + z_BLI
+    return product(layer_norm(p["layer_norm"], a_BLI), p["linear3"]["weight"])
+
+
+def sru_stack(p: Parameters, x_BLD: Array, c_BND: Array, platform: str) -> tuple[Array, Array]:
+    """Layers on top of each other: (x [B, L, D], c [B, N, D]) -> (output, new c). SRU++ attends in the place of W."""
+
+    def layer(x_BLD: Array, of_layer: tuple[Parameters, Array]) -> tuple[Array, Array]:
+        p, c_BD = of_layer
+        if "layer_norm" in p:
+            u = attention_transform(p["transform_module"], layer_norm(p["layer_norm"], x_BLD), platform)
+        else:
+            u = product(x_BLD, p["transform_module"]["weight"])
+        return sru_scan(u.reshape(*x_BLD.shape, 3), x_BLD * p["scale_x"], c_BD, p["weight_c"], p["bias"])
+
+    x_BLD, c_NBD = lax.scan(layer, x_BLD, (p["rnn_lst"], c_BND.swapaxes(0, 1)), unroll=UNROLL)
+    return x_BLD, c_NBD.swapaxes(0, 1)

@@ -1,93 +1,84 @@
-"""Trajectories: an outer iteration of many rows, what is measured of it, and all depths in one scan.
+"""Trajectories of an evaluation: evaluation/trajectory.py, evaluation/slots.py and the losses, as pure functions.
 
-As evaluation/trajectory.py, models/losses.py and evaluation/observations.py, as pure functions. A row's random numbers
-are a function of (seed, puzzle, restart, iteration).
+A row's random numbers are a function of (seed, puzzle, restart, iteration).
 
 Shapes: R rows, each a trajectory; S tokens, V vocabulary, L positions, D features, W the window of the score.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from dataset.puzzles import Puzzles
-from evaluation.observations import Observation
+from dataset.puzzles import Batch
 from evaluation.settings import Settings
-from xla.cores import Latents, start
-from xla.layers import Parameters, Static, normal
-from xla.randomness import NOISE, PERTURB, START, fold, trajectory_keys
-from xla.reasoner import Readout, embed, iterate
-
-
-class Program(NamedTuple):
-    """What a compiled evaluation depends on, beside the shapes of arrays."""
-
-    static: Static
-    settings: Settings
-    start_std: float | None  # random starts for a model that has stored ones
-
-
-class Puzzle(NamedTuple):
-    """The puzzles of R rows, as numbers of dataset.puzzles.Batch."""
-
-    inputs: Array  # [R, S] int32
-    labels: Array  # [R, S] int32
-    puzzle_ids: Array  # [R] int32
+from xla.layers import Parameters, Static
+from xla.randomness import NOISE, PERTURB, START, fold, normal, trajectory_keys
+from xla.reasoner import Latents, Readout, embed, iterate, start
 
 
 class State(NamedTuple):
-    """R trajectories, each with its puzzle, its key and how far it has come."""
+    """R trajectories, or slots for them: a slot that has halted is empty, or waits until the host looks."""
 
-    latents: Latents  # [R, L, D]
+    latents: Latents
     keys: Array  # [R]
-    puzzle: Puzzle
+    puzzles: Batch  # of arrays
     steps: Array  # [R] int32: outer iterations made
     readout: Readout  # of the last
     residuals: Array  # [R, W] the last W, the latest last; NaN for iterations not made, and for the first
+    calm: Array  # [R] int32: iterations in a row with a residual below the threshold
+    fired: Array  # [R] bool: the halting rule fired; other trajectories end at the largest depth
+    halted: Array  # [R] bool
 
 
-Measured = dict[str, Array]
-"""What is measured of R rows: values [R] by name, `predictions` [R, S], `q_halt` [R] and `score` [R]."""
+Measured = dict[str, Array]  # values [R] of R rows by name, and `predictions` [R, S]
 
 
-def begin(p: Parameters, program: Program, puzzle: Puzzle, puzzle_R: Array, restart_R: Array) -> State:
+def begin(p: Parameters, static: Static, puzzles: Batch, puzzle_R: Array, restart_R: Array) -> State:
     """Rows before their first iteration, given the numbers of their puzzles and restarts."""
-    keys_R, rows = trajectory_keys(program.settings.seed, puzzle_R, restart_R), len(puzzle_R)
-    latents = start(p["core"], program.static, fold(keys_R, START), program.start_std)
-    vocabulary = len(p["embed_tokens"]["embedding_weight"])
-    zeros_R = jnp.zeros(rows)
-    readout = Readout(jnp.zeros((*puzzle.inputs.shape, vocabulary), program.static.dtype), zeros_R, zeros_R)
-    residuals = jnp.full((rows, program.settings.window), jnp.nan, jnp.float32)
-    return State(latents, keys_R, puzzle, jnp.zeros(rows, jnp.int32), readout, residuals)
+    keys_R, none_R = trajectory_keys(static.settings.seed, puzzle_R, restart_R), jnp.zeros(len(puzzle_R), jnp.int32)
+    latents = start(p["core"], static, fold(keys_R, START))
+    logits = jnp.zeros((*puzzles.inputs.shape, len(p["lm_head"]["weight"])), static.dtype)
+    residuals = jnp.full((len(puzzle_R), static.settings.window), jnp.nan)
+    readout = Readout(logits, jnp.zeros(len(puzzle_R)))
+    return State(latents, keys_R, puzzles, none_R, readout, residuals, none_R, none_R > 0, none_R > 0)
 
 
-def residual(logits_RSV: Array, before_RSV: Array) -> Array:
-    """How far the answer moved in an outer iteration [R]: the L2 norm over V of the logits' change, mean over S."""
-    change = logits_RSV.astype(jnp.float32) - before_RSV.astype(jnp.float32)
-    return jnp.sqrt(jnp.square(change).sum(-1)).mean(-1)
+def where_rows(rows_R: Array, yes: Any, no: Any) -> Any:
+    """`yes` in the rows that `rows_R` marks, `no` in the others; trees of arrays [R, ...]."""
+    return jax.tree.map(lambda a, b: jnp.where(rows_R.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
 
 
-def advance(p: Parameters, program: Program, x_RLD: Array, state: State) -> State:
-    """One outer iteration of every row on its embedded puzzle x."""
-    keys_R, std = fold(state.keys, state.steps), program.settings.perturb_std
-    shape, dtype = x_RLD.shape[1:], x_RLD.dtype
+def advance(p: Parameters, static: Static, x_RLD: Array, state: State) -> State:
+    """One outer iteration, on the embedded puzzle x, of every row that has not halted.
 
-    def perturbed(i: int, z: Array) -> Array:
-        return z + std * normal(fold(fold(keys_R, PERTURB), i), z.shape[1:], dtype)
+    The residual is how far the answer moved: the L2 norm over V of the logits' change, mean over S.
+    """
+    settings, keys_R, latents = static.settings, fold(state.keys, state.steps), state.latents
+    if settings.perturb_std:
+        eps = (normal(fold(fold(keys_R, PERTURB), i), z.shape[1:], z.dtype) for i, z in enumerate(latents))
+        moved = tuple(z + settings.perturb_std * eps_i for z, eps_i in zip(latents, eps, strict=True))
+        latents = where_rows(state.steps > 0, moved, latents)
+    noise_R = fold(keys_R, NOISE)
+    eps_of = lambda n: normal(fold(noise_R, n), x_RLD.shape[1:], x_RLD.dtype)  # noqa: E731
+    latents, readout = iterate(p, static, latents, x_RLD, eps_of)
+    change_RSV = readout.logits.astype(jnp.float32) - state.readout.logits.astype(jnp.float32)
+    residual_R = jnp.where(state.steps > 0, jnp.linalg.norm(change_RSV, axis=-1).mean(-1), jnp.nan)
+    residuals_RW = jnp.concatenate((state.residuals[:, 1:], residual_R[:, None]), axis=1)
+    new = state._replace(latents=latents, steps=state.steps + 1, readout=readout, residuals=residuals_RW)
+    if (halting := settings.halting) is None:
+        return new
+    calm_R = jnp.where(residual_R < (halting.residual or 0.0), state.calm + 1, 0)
+    fired_R = halting.fires(new.steps, readout.q_halt, calm_R)
+    halted_R = fired_R | (new.steps >= max(settings.depths))
+    return where_rows(state.halted, state, new._replace(calm=calm_R, fired=fired_R, halted=halted_R))
 
-    def noise(n: Array | int) -> Array:
-        return normal(fold(noise_keys_R, n), shape, dtype)
 
-    noise_keys_R = fold(keys_R, NOISE)
-    latents = tuple(perturbed(i, z) for i, z in enumerate(state.latents)) if std else state.latents
-    latents, readout = iterate(p, program.static, latents, x_RLD, noise)
-    moved_R = jnp.where(state.steps > 0, residual(readout.logits, state.readout.logits), jnp.nan)
-    residuals_RW = jnp.concatenate((state.residuals[:, 1:], moved_R[:, None]), axis=1)
-    return state._replace(latents=latents, steps=state.steps + 1, readout=readout, residuals=residuals_RW)
+def several(p: Parameters, static: Static, state: State, iterations: Array | int) -> State:
+    """So many outer iterations."""
+    x_RLD = embed(p, static, state.puzzles.inputs, state.puzzles.puzzle_ids)
+    return lax.fori_loop(0, iterations, lambda _, state: advance(p, static, x_RLD, state), state)
 
 
 def token_loss(logits_RSV: Array, labels_RS: Array, loss_type: str) -> Array:
@@ -97,25 +88,6 @@ def token_loss(logits_RSV: Array, labels_RS: Array, loss_type: str) -> Array:
         x = jnp.where(x >= 0, jnp.log1p(jnp.maximum(x, 0)), -jnp.log1p(-jnp.minimum(x, 0)))
     picked_RS1 = jnp.take_along_axis(jax.nn.log_softmax(x), jnp.maximum(labels_RS, 0)[..., None], axis=-1)
     return jnp.where(labels_RS >= 0, -picked_RS1[..., 0], 0.0)
-
-
-def row_metrics(readout: Readout, labels_RS: Array, settings: Settings) -> Measured:
-    """Accuracies and losses, each [R], as models.losses.row_metrics."""
-    predictions_RS, scored = readout.logits.argmax(-1), labels_RS >= 0
-    tokens_R = scored.sum(-1)
-    right_R = ((predictions_RS == labels_RS) & scored).sum(-1)
-    exact_R = right_R == tokens_R
-    some_R = jnp.maximum(tokens_R, 1)
-    lm_loss = token_loss(readout.logits, labels_RS, settings.loss_type).sum(-1) / some_R
-    q_halt_loss = jax.nn.softplus(readout.q_halt) - exact_R * readout.q_halt
-    return {
-        "accuracy": right_R / some_R,
-        "exact_accuracy": exact_R,
-        "q_halt_accuracy": (readout.q_halt >= 0) == exact_R,
-        "lm_loss": lm_loss,
-        "q_halt_loss": q_halt_loss,
-        "total_loss": lm_loss + 0.5 * q_halt_loss if settings.learned_halting else lm_loss,
-    }
 
 
 def latent_statistics(latents: Latents) -> Measured:
@@ -140,45 +112,38 @@ def latent_statistics(latents: Latents) -> Measured:
 
 
 def measure(state: State, settings: Settings) -> Measured:
-    """Everything that is measured of the rows, but for their logits."""
+    """Everything that is measured of the rows, but for their logits and what follows from the answers."""
+    labels: Any = state.puzzles.labels
+    loss_R = token_loss(state.readout.logits, labels, settings.loss_type).sum(-1)
     return {
-        **row_metrics(state.readout, state.puzzle.labels, settings),
-        "steps": state.steps,
-        **latent_statistics(state.latents),
-        "residual": state.residuals[:, -1],
         "predictions": state.readout.logits.argmax(-1).astype(jnp.int32),
         "q_halt": state.readout.q_halt,
         "score": jnp.nanmean(state.residuals, axis=-1),
+        "lm_loss": loss_R / jnp.maximum((labels >= 0).sum(-1), 1),
+        "steps": state.steps,
+        **latent_statistics(state.latents),
+        **({"forced": ~state.fired, "halted": state.halted} if settings.halting else {}),
+        "residual": state.residuals[:, -1],
     }
 
 
-def puzzle_rows(data: Puzzles, examples_R: np.ndarray) -> Puzzle:
-    """The given examples, on the host."""
-    arrays: Any = [tensor.numpy() for tensor in data.rows(examples_R)]
-    return Puzzle(*arrays)
+def trajectories(p: Parameters, static: Static, puzzles: Batch, puzzle_R: Array, restart_R: Array) -> Measured:
+    """What is measured of fresh rows at every depth of the settings, each [R, depths, ...].
 
-
-def observation(measured: Mapping[str, np.ndarray]) -> Observation:
-    """What was measured, as all engines give it."""
-    values = {name: value.astype(float) for name, value in measured.items()}
-    for name in ("predictions", "q_halt", "score"):
-        del values[name]
-    values["residual"] = values.pop("residual")  # the last, as with PyTorch
-    return Observation(
-        values, measured["predictions"], measured["q_halt"].astype(float), measured["score"].astype(float)
-    )
-
-
-def trajectories(p: Parameters, program: Program, puzzle: Puzzle, puzzle_R: Array, restart_R: Array) -> Measured:
-    """What is measured at every depth of the settings, each [depths, R, ...]. One scan over the depths, in which
-    memory does not grow with the iterations."""
-    state = begin(p, program, puzzle, puzzle_R, restart_R)
-    x_RLD = embed(p, program.static, puzzle.inputs, puzzle.puzzle_ids)
+    One scan over the depths, in which memory does not grow with the iterations.
+    """
 
     def to_depth(state: State, iterations: Array) -> tuple[State, Measured]:
-        state = lax.fori_loop(0, iterations, lambda _, s: advance(p, program, x_RLD, s), state)
-        return state, measure(state, program.settings)
+        state = several(p, static, state, iterations)
+        return state, measure(state, static.settings)
 
-    depths = program.settings.depths
-    gaps = [depth - before for depth, before in zip(depths, [0, *depths], strict=False)]
-    return lax.scan(to_depth, state, jnp.asarray(gaps, jnp.int32))[1]
+    gaps = jnp.diff(jnp.array([0, *static.settings.depths]))
+    _, measured = lax.scan(to_depth, begin(p, static, puzzles, puzzle_R, restart_R), gaps)
+    return {name: value.swapaxes(0, 1) for name, value in measured.items()}
+
+
+def refill(p: Parameters, static: Static, state: State, slots_R: Array, *fresh: Any) -> tuple[State, Measured]:
+    """Streaming: begins `fresh` trajectories in some slots, makes `look_interval` iterations, and measures all."""
+    state = where_rows(slots_R, begin(p, static, *fresh), state)
+    state = several(p, static, state, static.settings.look_interval)
+    return state, measure(state, static.settings)
