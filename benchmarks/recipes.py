@@ -7,6 +7,7 @@ Put the puzzles there by which you choose, not those by which you judge the choi
 
 import argparse
 import json
+import math
 import shlex
 import statistics
 import subprocess
@@ -18,21 +19,42 @@ from typing import Any
 
 import torch
 
-from config.command import command
+from config.command import command, unwinding
 from config.load import load_pretrain
+from dataset.layout import read_split
 from reproduction.accuracy import percent
 from runtime.files import write_whole
 from runtime.run_log import METRICS, Line, read_metrics
 from runtime.versions import ROOT, versions
 
-ALONE = ("eval_interval_steps=null", "checkpoint_interval_steps=null", "checkpoint_latents=false")
-"""Nothing but steps takes time before the end."""
+ALONE = (
+    "eval_interval_steps=null",
+    "checkpoint_interval_steps=null",
+    "checkpoint_latents=false",
+    f"epochs={10**9}",
+    "max_steps=null",
+)
+"""Nothing but steps takes time before the end, and nothing but the time says when that is."""
 
 
 def words_of(recipe: str) -> list[str]:
-    """The words of a recipe for pretrain.py: "NAME key=value ..." with `train=` before the name."""
-    name, *words = shlex.split(recipe) or [""]
+    """The words of a recipe for pretrain.py: "NAME key=value ..." with `train=` before the name.
+
+    Raises:
+        ValueError: a quotation mark has no partner.
+    """
+    try:
+        name, *words = shlex.split(recipe) or [""]
+    except ValueError as error:
+        raise ValueError(f"a recipe should be quoted as in a shell, but {recipe} is not: {error}") from None
     return [f"train={name}", *words, *ALONE]
+
+
+def require(recipe: str) -> None:
+    """Raises ValueError if a recipe says what it must not, or its data are missing."""
+    folder = load_pretrain(words_of(recipe)).dataset.data_path
+    for split in ("train", "test"):
+        read_split(folder, split)
 
 
 def train(words: Sequence[str], folder: Path) -> list[Line]:
@@ -48,7 +70,8 @@ def train(words: Sequence[str], folder: Path) -> list[Line]:
         stdout=subprocess.DEVNULL,
     )
     if done.returncode:
-        raise ValueError(f"pretrain.py {shlex.join(words)} failed: {done.stderr.strip().splitlines()[-1]}")
+        why = done.stderr.strip().splitlines()[-1].removeprefix("error: ")
+        raise ValueError(f"pretrain.py {shlex.join(words)} failed: {why}")
     return read_metrics(folder / METRICS)
 
 
@@ -79,23 +102,26 @@ def measure(recipe: str, seconds: float, trial: float) -> dict[str, Any]:
         "puzzles": int(last["final/puzzles"]),
         "exact_accuracy": last["final/all/exact_accuracy"],
         "token_accuracy": last["final/all/accuracy"],
-        "commit": versions()["commit"],
     }
 
 
 @command()
+@unwinding()
 def main(words: Sequence[str]) -> None:
-    """The command line. All recipes are read before the first trains."""
+    """The command line. All recipes and their data are checked before the first trains.
+
+    Rows that are done stay in the file, whatever ends the program.
+    """
     parser = argparse.ArgumentParser(description="Training recipes at equal time.")
     parser.add_argument("recipes", nargs="+", metavar='"NAME key=value ..."')
     parser.add_argument("--seconds", type=float, required=True, help="of training, for each recipe")
     parser.add_argument("--trial", type=float, default=45.0, help="seconds in which a step is measured (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("recipes.json"), help="%(default)s")
     given = parser.parse_args(words)
-    if min(given.seconds, given.trial) <= 0:
-        raise ValueError("--seconds and --trial should be above 0")
+    if not all(0 < seconds < math.inf for seconds in (given.seconds, given.trial)):
+        raise ValueError("--seconds and --trial should be finite and above 0")
     for recipe in given.recipes:
-        load_pretrain(words_of(recipe))
+        require(recipe)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     rows = []
     print("| recipe | steps | seconds | exact, % |\n| --- | ---: | ---: | ---: |")

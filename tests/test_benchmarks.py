@@ -1,9 +1,10 @@
 """The benchmarks say how they are used, name mistakes and write files; no test holds them to their times."""
 
 import json
+import signal
 
 import pytest
-from conftest import ROOT, start
+from conftest import ROOT, exit_code, start
 
 from benchmarks import recipes, scaling
 from config.load import load_pretrain
@@ -27,8 +28,11 @@ def test_they_say_how_they_are_used(name, run):
     [
         ("speed", ["nosuch"], "nosuch"),
         ("scaling", ["--output", "nosuch.json", "--draw", "x.png"], "nosuch.json"),
-        ("recipes", ["--seconds", "0", "quickstart"], "--seconds and --trial should be above 0"),
-        ("recipes", ["--seconds", "9", "quickstart", "quickstart lr=fast"], "lr"),
+        ("recipes", ["--seconds", "0", "quickstart"], "--seconds and --trial should be finite and above 0"),
+        ("recipes", ["--seconds", "9", "--trial", "nan", "quickstart"], "--seconds and --trial should be finite"),
+        ("recipes", ["--seconds", "9", "quickstart 'lr=1"], "a recipe should be quoted as in a shell, but quickstart"),
+        ("recipes", ["--seconds", "9", "hrm_arc2 lr=fast"], "lr should be a valid number"),
+        ("recipes", ["--seconds", "9", "hrm_arc2 dataset.data_path=nosuch"], "nosuch/train/dataset.json: no such file"),
         ("compute_curve", ["nosuch", "--depth", "0"], "--depth, --breadth and --rows should be at least 1"),
         ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
     ],
@@ -74,7 +78,9 @@ def test_a_recipe_trains_for_as_many_steps_as_fit_into_the_time(monkeypatch):
 
     def train(words, folder):
         calls.append(words)
-        if any(word.startswith("max_seconds=4") for word in words):
+        ends = load_pretrain(words)
+        if ends.max_seconds:
+            assert (ends.epochs, ends.max_steps, ends.max_seconds) == (10**9, None, 4), "the recipe's own end is gone"
             return [{"step": i, "train/samples_per_second": rate} for i, rate in enumerate([1, 1, 9, 640, 640, 640])]
         last = {"final/puzzles": 10.0, "final/all/exact_accuracy": 0.5, "final/all/accuracy": 0.9}
         return [{"train/process_seconds": 3.0}, {"train/process_seconds": 4.5}, last]
@@ -83,8 +89,29 @@ def test_a_recipe_trains_for_as_many_steps_as_fit_into_the_time(monkeypatch):
     row = recipes.measure("quickstart lr=1e-3", seconds=7.05, trial=4.0)
     assert (row["steps"], row["seconds"], row["puzzles"], row["exact_accuracy"]) == (70, 7.5, 10, 0.5)
     for words in calls:
-        assert words[:2] == ["train=quickstart", "lr=1e-3"] and load_pretrain(words)
-    assert load_pretrain(calls[1]).max_steps == 70
+        assert words[:2] == ["train=quickstart", "lr=1e-3"]
+    ends = load_pretrain(calls[1])
+    assert (ends.epochs, ends.max_steps, ends.max_seconds) == (10**9, 70, None)
     monkeypatch.setattr(recipes, "train", lambda *_: [{"step": 5, "train/samples_per_second": 640}])
     with pytest.raises(ValueError, match="--trial should be longer: in 4 s there were fewer than 20 steps"):
         recipes.step_seconds(["train=quickstart"], None, 4.0)
+
+
+def test_a_signal_unwinds_the_training_and_leaves_the_rows_that_are_done(tiny_data, tmp_path, monkeypatch):
+    """`subprocess.run` ends the training when it unwinds; a SIGTERM that kills Python would leave it behind."""
+    done = {"recipe": "x", "steps": 1, "seconds": 1.0, "puzzles": 4, "exact_accuracy": 0.5, "token_accuracy": 0.9}
+    rows = [done]
+
+    def measure(*_: object) -> dict:
+        if not rows:
+            signal.raise_signal(signal.SIGTERM)
+        return rows.pop()
+
+    monkeypatch.setattr(recipes, "measure", measure)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nothing unwinds"))
+    try:
+        recipe, file = f"quickstart dataset.data_path={tiny_data}", tmp_path / "rows.json"
+        assert exit_code(recipes.main, ["--seconds", "9", recipe, recipe, "--output", str(file)]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert json.loads(file.read_text())["recipes"] == [done]
