@@ -35,9 +35,9 @@ def reproduce_recipe(recipe: str, source_dir: Path | None, directory: Path | Non
         ValueError: `directory` is a run of another recipe, or the data cannot be built.
         subprocess.CalledProcessError: a program failed, and has said why.
     """
-    if directory is not None and (other := run_config(directory).run_name) != recipe:
-        raise ValueError(f"{directory} is a run of {other}, not of {recipe}")
-    config, paper = load_pretrain([f"train={recipe}", *words]), read_paper()
+    config, paper = run_config(directory) if directory else load_pretrain([f"train={recipe}", *words]), read_paper()
+    if config.run_name != recipe:
+        raise ValueError(f"{directory} is a run of {config.run_name}, not of {recipe}")
     own = Path(config.dataset.data_path).name
     build(own, source_dir if own.startswith("sudoku-extreme") else None)
     directory = directory or trained([recipe, *words])

@@ -175,6 +175,10 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError(f"{given.words[0]} goes with the training of a recipe that has no record, and not with --run")
     if given.run and len(recipes) > 1:
         raise ValueError(f"--run goes with one of {', '.join(recipes)}")
+    if given.words and [config.run_name for config in configs] != [*recipes]:
+        raise ValueError("train and run_name stay the recipe's own, since the record is of a recipe in config/train")
+    if len(recipes) > 1 and configs[0].run_dir:
+        raise ValueError(f"run_dir={configs[0].run_dir} is one folder: give it with one of {', '.join(recipes)}")
     if given.source_dir and (missing := [name for name in CSVS if not (given.source_dir / name).is_file()]):
         raise ValueError(
             f"--source-dir should hold {' and '.join(CSVS)}, but {given.source_dir / missing[0]} is missing"
@@ -206,7 +210,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--puzzles", type=int, metavar="N", help="--check: so many (all; on a CPU two minutes' worth)")
     parser.add_argument("--source-dir", type=Path, metavar="D", help="Sudoku-Extreme: train.csv and test.csv are here")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="a run that is trained: evaluate and compare it")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="for the training of what is not recorded")
+    words_help = "for the training of what is not recorded"
+    parser.add_argument("words", nargs="*", default=[], metavar="key=value", help=words_help)
     try:
         return _run(parser.parse_intermixed_args(words))
     except subprocess.CalledProcessError as error:

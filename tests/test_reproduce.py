@@ -138,8 +138,6 @@ def test_a_recipe_that_is_trained_is_evaluated_and_put_beside_the_paper(small_wo
     monkeypatch.setattr(recipes, "read_paper", lambda: paper.Paper.model_validate(values))
     words = ["train=quickstart", "max_steps=2", "arch.halt_max_steps=1", "arch.learned_halting=false", "run_dir=run"]
     assert exit_code(pretrain.main, words) == 0
-    real = recipes.load_pretrain
-    monkeypatch.setattr(recipes, "load_pretrain", lambda _: real(words))
     assert exit_code(reproduce.main, ["quickstart", "--run", "run"]) == 0
     out = capsys.readouterr().out
     run = records.read_record(small_work / "run" / "record.json")
@@ -199,6 +197,9 @@ def test_how_probable_a_difference_is():
         ),
         ("ladder --run .", "--run goes with one of feedforward_sudoku, ladder_1_weight_tied_sudoku, ladder_2"),
         ("ladder --check", "--check goes with what ships"),
+        ("hrm_sudoku train=trm_sudoku", "train and run_name stay the recipe's own"),
+        ("ladder run_name=mine", "train and run_name stay the recipe's own"),
+        ("ladder run_dir=out", "run_dir=out is one folder: give it with one of feedforward_sudoku, ladder_1"),
     ],
 )
 def test_bad_input_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
