@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Ladder(Picture):
-    """Two bars for every rung. What was not run has the paper's bar alone."""
+    """Two bars for every rung. For what was not run, words take the place of the second."""
 
     title: str
     paper: str
@@ -62,7 +62,9 @@ class Ladder(Picture):
             axes.barh(y, rung.paper, BAR, color=pictures.GREY, label=self.paper if y == 0 else None)
             axes.text(rung.paper + 1, y, f"{rung.paper:g}", va="center", color=pictures.GREY)
         for y, rung in enumerate(self.rungs):
-            if rung.ours is not None:
+            if rung.ours is None:
+                axes.text(1, y + BAR, "not run", va="center", color=pictures.BLUE)
+            else:
                 error = [[min(rung.error, rung.ours)], [rung.error]]
                 axes.barh(y + BAR, rung.ours, BAR, xerr=error, color=pictures.BLUE)
                 seeds = f" ({rung.seeds} seeds)" if rung.seeds > 1 else ""

@@ -185,7 +185,8 @@ def build_for_evaluation(loaded: Loaded, config: EvalConfig, shape: PuzzleShape,
     arch, std = at_evaluation(loaded.arch, config), config.different_init_reset_std
     if arch.name == "eqr" and config.asks_for("different_init_reset_std"):
         raise ValueError(
-            f"different_init_reset_std={json.dumps(std)} has no effect with EqR: give H_init_std and L_init_std"
+            f"different_init_reset_std={json.dumps(std)} has no effect with EqR, which has random starts and noise: "
+            "give H_init_std, L_init_std or noise_scale"
         )
     backend = choose(config, arch, device)
     model = build(arch, shape, backend)

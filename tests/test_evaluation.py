@@ -533,7 +533,7 @@ def test_equal_starts_need_noise_and_a_stored_start():
         load_eval(["checkpoint=x", "different_init=2", "different_init_reset_std=null"])
     with pytest.raises(ValueError, match="different_init_reset_std=null has no effect with different_init=1"):
         load_eval(["checkpoint=x", "eval=perturbed", "different_init=1", "convergence_top_k=null"])
-    with pytest.raises(ValueError, match="different_init_reset_std=null has no effect with EqR: give H_init_std"):
+    with pytest.raises(ValueError, match="reset_std=null has no effect with EqR, .* L_init_std or noise_scale"):
         golden_model("eqr", "eval=perturbed")
 
 
