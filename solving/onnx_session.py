@@ -17,8 +17,6 @@ Arrays = dict[str, np.ndarray]
 """Inputs or outputs of a graph, by name. The first axis of each is R."""
 _TOKENS = 2**8
 """So many tokens are a slice: few enough for a core's cache, enough to keep it busy."""
-_PATIENCE = "50"
-"""Microseconds that a thread spins before it sleeps: most operations follow sooner, and others hardly miss the core."""
 
 
 def _threads() -> int:
@@ -35,8 +33,8 @@ def open_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    if os.environ.get("OMP_WAIT_POLICY", "passive").lower() != "active":
-        options.add_session_config_entry("session.intra_op.spin_duration_us", _PATIENCE)
+    waiting = os.environ.get("OMP_WAIT_POLICY", "passive")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(waiting.lower() == "active")))
     options.log_severity_level = 4  # what goes wrong is an exception, too
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
