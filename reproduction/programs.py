@@ -82,6 +82,13 @@ def finish(command: Sequence[str], stdout: int | None = None) -> str | None:
 
 
 def trained(words: Sequence[str]) -> Path:
-    """Trains with these words for scripts/train.sh; returns the run's folder."""
-    [done] = [line for line in script("train.sh", *words).splitlines() if line.startswith("done: ")]
-    return Path(done.removeprefix("done: "))
+    """Trains with these words for scripts/train.sh; returns the run's folder.
+
+    Raises:
+        ValueError: max_seconds ended the training.
+        subprocess.CalledProcessError: the training failed, and has said why.
+    """
+    done = [line for line in script("train.sh", *words).splitlines() if line.startswith("done: ")]
+    if not done:
+        raise ValueError("max_seconds ended the training before its last step, so there is nothing to record yet")
+    return Path(done[0].removeprefix("done: "))

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from config.fields import Role, keys
 from config.load import load_pretrain
+from config.schema import PretrainConfig
 from reproduction.accuracy import exact, percent
 from reproduction.commands import word
 from reproduction.paper import Paper, Task, read_paper
 from reproduction.programs import build, is_built, script, trained
 from reproduction.record import record, run_config
-from reproduction.records import Record, to_text
+from reproduction.records import Record, portable, to_text
 from runtime.files import write_whole
 
 LADDER = (
@@ -20,6 +22,22 @@ LADDER = (
 )
 """From the feedforward net towards TRM, one idea at a time."""
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def rung(config: PretrainConfig) -> PretrainConfig:
+    """A rung of the ladder in its own folder of `run_dir`, so that the ladder goes on when it is started again."""
+    folder = Path(config.run_dir or Path(config.checkpoint_path, "ladder"), config.run_name)
+    return config.model_copy(update={"run_dir": str(folder)})
+
+
+def require_same(config: PretrainConfig) -> None:
+    """Raises ValueError if a run with other settings is in `run_dir` already."""
+    if config.run_dir and Path(config.run_dir, "config.yaml").is_file():
+        apart = set(keys(PretrainConfig, Role.COMPUTE))
+        now = portable(config).model_dump(exclude=apart)
+        before = run_config(Path(config.run_dir)).model_dump(exclude=apart)
+        if other := [name for name, value in now.items() if before[name] != value]:
+            raise ValueError(f"{config.run_dir} is a run with another {other[0]}: give run_dir=FOLDER, a new one")
 
 
 def reproduce_recipe(recipe: str, source_dir: Path | None, directory: Path | None, words: Sequence[str]) -> Path:

@@ -17,7 +17,7 @@ from dataset.layout import read_split
 from reproduction.accuracy import chance, exact, percent, selection
 from reproduction.commands import evaluation_words, training_words, word
 from reproduction.programs import BUILDERS, build, is_built, script, trained
-from reproduction.recipes import LADDER, reproduce_recipe
+from reproduction.recipes import LADDER, reproduce_recipe, require_same, rung
 from reproduction.record import evaluation, record, run_config
 from reproduction.records import ROOT, RUNS, Evaluation, Record, chain, read_record, read_records, to_text
 from runtime.files import write_whole
@@ -177,8 +177,7 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError(f"--run goes with one of {', '.join(recipes)}")
     if given.words and [config.run_name for config in configs] != [*recipes]:
         raise ValueError("train and run_name stay the recipe's own, since the record is of a recipe in config/train")
-    if len(recipes) > 1 and configs[0].run_dir:
-        raise ValueError(f"run_dir={configs[0].run_dir} is one folder: give it with one of {', '.join(recipes)}")
+    configs = [rung(config) for config in configs] if given.name == "ladder" else configs
     if given.source_dir and (missing := [name for name in CSVS if not (given.source_dir / name).is_file()]):
         raise ValueError(
             f"--source-dir should hold {' and '.join(CSVS)}, but {given.source_dir / missing[0]} is missing"
@@ -186,8 +185,11 @@ def _run(given: argparse.Namespace) -> int:
     if not (on_gpu or given.check or given.run):
         raise ValueError("training needs a GPU, and there is none here; --check and --run RUN_DIR work without one")
     if run is None:
-        for recipe in recipes:
-            print(f"recorded in {reproduce_recipe(recipe, given.source_dir, given.run, given.words)}")
+        for config in configs:
+            require_same(config)
+        for recipe, config in zip(recipes, configs, strict=True):
+            words = [*given.words, *([word("run_dir", config.run_dir)] if config.run_dir else [])]
+            print(f"recorded in {reproduce_recipe(recipe, given.source_dir, given.run, words)}")
         return 0
     if not given.check or not shipped:
         print(f"recorded in {reproduce(run, given.source_dir, given.run)}")

@@ -19,6 +19,8 @@ from config.load import load_pretrain
 from dataset.layout import write_dataset
 from reproduction import accuracy, paper, programs, recipes, records, reproduce, ship
 from reproduction.records import Record
+from runtime import checkpoint
+from runtime.run_log import METRICS, read_metrics
 
 
 def parsed(values: dict) -> Record:
@@ -115,16 +117,35 @@ def small_work(tmp_path, quick, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_ladder_trains_its_rungs_one_after_the_other_at_equal_steps(small_work, monkeypatch, capsys):
+def test_the_ladder_trains_its_rungs_one_after_the_other_and_goes_on_after_a_stop(small_work, monkeypatch, capsys):
     """All that `scripts/reproduce.sh ladder max_steps=3` does on a GPU, with two small recipes in place of the four."""
     monkeypatch.setattr(reproduce, "LADDER", ("quickstart", "latin_squares"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert exit_code(reproduce.main, ["ladder", "max_steps=3", "max_seconds=0.001"]) == 1
+    assert capsys.readouterr().err.startswith("error: max_seconds ended the training before its last step")
+    first, second = (small_work / "outputs" / "ladder" / name for name in ("quickstart", "latin_squares"))
+    assert checkpoint.load(first, weights_only=True).step == 1 and not second.exists()
+
     assert exit_code(reproduce.main, ["ladder", "max_steps=3"]) == 0
     out = capsys.readouterr().out
-    made = [records.read_record(file) for file in sorted((small_work / "outputs").glob("*/*/record.json"))]
-    assert [(run.recipe, run.steps) for run in made] == [("latin_squares", 3), ("quickstart", 3)]
+    assert [line["step"] for line in read_metrics(first / METRICS)][:2] == [1, 3], "it went on"
+    made = [records.read_record(folder / "record.json") for folder in (first, second)]
+    assert [(run.name, run.recipe, run.steps) for run in made] == [(name, name, 3) for name in reproduce.LADDER]
     assert all(list(run.evaluations[0].metrics) == [1, 2, 4, 8, 16, 32, 64] for run in made)
-    assert out.index("quickstart/") < out.index("latin_squares/") and out.count("recorded in outputs/") == 2
+    assert re.findall("recorded in (.*)/record.json", out) == [
+        "outputs/ladder/quickstart",
+        "outputs/ladder/latin_squares",
+    ]
+
+    written = [(folder / "last.safetensors").stat().st_mtime_ns for folder in (first, second)]
+    assert exit_code(reproduce.main, ["ladder", "max_steps=3"]) == 0
+    assert [(folder / "last.safetensors").stat().st_mtime_ns for folder in (first, second)] == written
+    capsys.readouterr()
+    assert exit_code(reproduce.main, ["ladder", "max_steps=3", "lr=1e-3"]) == 1
+    sentence = "outputs/ladder/quickstart is a run with another lr: give run_dir=FOLDER, a new one"
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+    words = ["ladder", "max_steps=3", "run_dir=apart", "max_seconds=0.001"]
+    assert exit_code(reproduce.main, words) == 1 and (small_work / "apart" / "quickstart" / METRICS).is_file()
 
 
 def test_a_recipe_that_is_trained_is_evaluated_and_put_beside_the_paper(small_work, monkeypatch, capsys):
@@ -199,7 +220,6 @@ def test_how_probable_a_difference_is():
         ("ladder --check", "--check goes with what ships"),
         ("hrm_sudoku train=trm_sudoku", "train and run_name stay the recipe's own"),
         ("ladder run_name=mine", "train and run_name stay the recipe's own"),
-        ("ladder run_dir=out", "run_dir=out is one folder: give it with one of feedforward_sudoku, ladder_1"),
     ],
 )
 def test_bad_input_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
