@@ -92,8 +92,11 @@ def _lines_below(values: dict[str, float]) -> list[str]:
     rules = [name.removeprefix(prefix).removesuffix(suffix) for name in values if name.startswith(prefix)]
     selected = [f"{rule} {_cell('', values[prefix + rule + suffix])}" for rule in rules]
     names = {"precision": "precision", "recall": "recall", "calibration error": "ece"}
-    q_halt = [f"{words} {_cell('', values[f'all/q_halt_{name}'])}" for words, name in names.items()]
-    return ([f"exact, by selection: {', '.join(selected)}"] if selected else []) + [f"q_halt: {', '.join(q_halt)}"]
+    q_halt = [
+        f"{words} {_cell('', values[key])}" for words, name in names.items() if (key := f"all/q_halt_{name}") in values
+    ]
+    lines = {"exact, by selection": selected, "q_halt": q_halt}
+    return [f"{head}: {', '.join(cells)}" for head, cells in lines.items() if cells]
 
 
 def results_table(

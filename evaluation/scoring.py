@@ -88,10 +88,15 @@ def _breadth(candidates: Candidates, labels_MS: np.ndarray, settings: Settings, 
 
 
 def summary(parts: list[Tally], puzzles: int, settings: Settings) -> dict[str, float]:
-    """The metrics of an evaluation from the tallies of its parts, added up in this order."""
+    """The metrics of an evaluation from the tallies of its parts, added up in this order.
+
+    A model that never learned to halt has none of q_halt, which means nothing then.
+    """
     values = metrics.means(metrics.merge([part.sums for part in parts]))
     for name in parts[0].histograms:
         values[name] = metrics.quantile(metrics.merge_histograms([part.histograms[name] for part in parts]), 0.95)
+    if not settings.learned_halting:
+        values = {name: value for name, value in values.items() if "q_halt" not in name}
     return values | counts(puzzles, settings)
 
 

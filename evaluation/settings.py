@@ -20,7 +20,7 @@ class Settings:
         seed: of all random draws.
         perturb_std: scale of the noise added to the latents before every outer iteration.
         loss_type: the token loss that is reported (config.architectures.Loss).
-        learned_halting: whether the reported total loss includes the halting loss.
+        learned_halting: whether the model learned q_halt. Only then has it a halting loss, and metrics of q_halt.
         halting: when a trajectory leaves its slot for the next one (None: never, not a streaming evaluation).
         agree: streaming: once this many halted restarts have the same answer, the puzzle's later restarts are dropped.
         look_interval: streaming: iterations between two looks of the host.

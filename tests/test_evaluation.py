@@ -420,6 +420,21 @@ def test_what_a_model_has_not_learned_is_refused():
         build_for_evaluation(named, load_eval(["checkpoint=x"]), shape, CPU)
 
 
+def test_what_was_not_learned_is_not_reported(monkeypatch, tmp_path, capsys):
+    loaded = load_model(golden_checkpoint("eqr"))
+    never = loaded._replace(arch=loaded.arch.model_copy(update={"learned_halting": False}))
+    words = [f"checkpoint='{golden_checkpoint('eqr')}'", f"dataset_data_path={MAZE9}", "halt_max_steps=2"]
+    words += ["max_puzzles=5", "different_init=2"]
+    for model, reported in [(loaded, True), (never, False)]:
+        monkeypatch.setattr(evaluate_program, "load_everywhere", lambda *_, model=model: model)
+        folder = tmp_path / str(reported)
+        assert exit_code(evaluate_program.main, [*words, f"eval_dir={folder}"]) == 0
+        out = capsys.readouterr().out
+        assert "\nexact, by selection: convergence " in out and ("q_halt" in out) == reported
+        assert "selection/steps/exact_accuracy" in (folder / "results.csv").read_text()
+        assert ("q_halt_" in (folder / "results.csv").read_text()) == reported
+
+
 def test_puzzles_without_a_scored_token_are_said(tmp_path, capsys):
     maze = Puzzles(MAZE9, "test", ALONE.device).split
     inputs, labels = np.array(maze.inputs[:5]), np.array(maze.labels[:5])

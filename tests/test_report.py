@@ -142,14 +142,15 @@ def test_what_a_sample_says_of_right_is_what_its_answers_are(sampled):
         assert paths.points_BT2.shape == (4, 17, 2) and 0 < paths.shares_2.sum() <= 1 + 1e-9
 
 
-def test_a_model_without_random_starts(tiny_data, tmp_path):
+def test_a_model_without_random_starts_and_without_halting(tiny_data, tmp_path):
     words = ["train=feedforward_sudoku", *TINY[1:], "arch.L_layers=2", "arch.forward_dtype=float32"]
     train(tmp_path / "run", tiny_data, *words, steps=2)
     write_page(tmp_path / "run", tmp_path / "run" / "report", 3)
-    assert written(tmp_path / "run" / "report") == ALWAYS | {"training"}
+    assert written(tmp_path / "run" / "report") == ALWAYS - {"halting_steps"} | {"training"}
     text = check_page(tmp_path / "run" / "report")
     assert "these puzzles are neither Sudokus nor mazes" in text
     assert "this model has no random starts" in text and "no evaluation lies in this run" in text
+    assert "this model has not learned to halt" in text
 
 
 def test_what_cannot_be_drawn_is_left_out_and_said(run, tmp_path):

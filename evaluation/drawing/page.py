@@ -92,13 +92,16 @@ def _of_sample(sample: Sample, left_out: list[str]) -> Iterator[Picture]:
         f"Below is the number of answers. Bins with fewer than {curves.FEWEST} have no accuracy.",
         pictures.accuracy_against_residual(sample),
     )
-    yield Picture(
-        "halting_steps",
-        "Halting steps by difficulty",
-        ("Difficulty is the puzzles' rating." if sample.difficulty == "rating" else _CELLS)
-        + " In the mean, a trajectory that never halts counts as the last iteration.",
-        pictures.halting_steps(sample),
-    )
+    if sample.learned_halting:
+        yield Picture(
+            "halting_steps",
+            "Halting steps by difficulty",
+            ("Difficulty is the puzzles' rating." if sample.difficulty == "rating" else _CELLS)
+            + " In the mean, a trajectory that never halts counts as the last iteration.",
+            pictures.halting_steps(sample),
+        )
+    else:
+        left_out.append("Halting steps: this model has not learned to halt.")
     if B > 1:
         yield Picture(
             "ways_to_the_attractor",

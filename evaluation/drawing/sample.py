@@ -56,6 +56,7 @@ class Sample:
     difficulty_N: np.ndarray
     difficulty: str  # what difficulty_N measures
     facts: dict[str, str]
+    learned_halting: bool = True  # whether q_halt means something
 
     @property
     def depth(self) -> int:
@@ -146,6 +147,7 @@ def take_sample(config: EvalConfig, puzzles: int, ratings: Path | None = None) -
         cells_to_fill_in(inputs_NS, labels_NS) if rating_E is None else rating_E[plan.examples_N],
         "cells to fill in" if rating_E is None else "rating",
         facts,
+        settings.learned_halting,
     )
 
 
