@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks import speed
+from config.command import unwinding
 from config.json_file import read_json
 from evaluation.drawing import pictures
 from runtime.command import computing
@@ -106,6 +107,7 @@ def draw(cases: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 @computing("give fewer --rows")
+@unwinding()
 def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Training and evaluation on several devices.")

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.model_table import gigaflops, shape_of
+from config.command import unwinding
 from config.load import load_pretrain
 from dataset.layout import Split, puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
@@ -182,6 +183,7 @@ def ways(name: str) -> list[str]:
 
 
 @computing("give fewer --rows")
+@unwinding()
 def main(words: Sequence[str]) -> None:
     """The command line. If a case fails, the program ends as for a mistake."""
     parser = argparse.ArgumentParser(description="Speed of training and evaluation.")

@@ -6,7 +6,7 @@ import signal
 import pytest
 from conftest import ROOT, exit_code, start
 
-from benchmarks import recipes, scaling
+from benchmarks import recipes, scaling, speed
 from config.load import load_pretrain
 
 
@@ -97,8 +97,17 @@ def test_a_recipe_trains_for_as_many_steps_as_fit_into_the_time(monkeypatch):
         recipes.step_seconds(["train=quickstart"], None, 4.0)
 
 
+@pytest.fixture
+def fatal():
+    """A SIGTERM that nothing unwinds fails the test. It would kill Python, and leave its children behind."""
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nothing unwinds"))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("fatal")
 def test_a_signal_unwinds_the_training_and_leaves_the_rows_that_are_done(tiny_data, tmp_path, monkeypatch):
-    """`subprocess.run` ends the training when it unwinds; a SIGTERM that kills Python would leave it behind."""
+    """`subprocess.run` ends the training when it unwinds."""
     done = {"recipe": "x", "steps": 1, "seconds": 1.0, "puzzles": 4, "exact_accuracy": 0.5, "token_accuracy": 0.9}
     rows = [done]
 
@@ -108,10 +117,14 @@ def test_a_signal_unwinds_the_training_and_leaves_the_rows_that_are_done(tiny_da
         return rows.pop()
 
     monkeypatch.setattr(recipes, "measure", measure)
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nothing unwinds"))
-    try:
-        recipe, file = f"quickstart dataset.data_path={tiny_data}", tmp_path / "rows.json"
-        assert exit_code(recipes.main, ["--seconds", "9", recipe, recipe, "--output", str(file)]) == 143
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    recipe, file = f"quickstart dataset.data_path={tiny_data}", tmp_path / "rows.json"
+    assert exit_code(recipes.main, ["--seconds", "9", recipe, recipe, "--output", str(file)]) == 143
     assert json.loads(file.read_text())["recipes"] == [done]
+
+
+@pytest.mark.usefixtures("fatal")
+@pytest.mark.parametrize("program", [scaling, speed])
+def test_a_signal_unwinds_the_measurement_of_a_case(program, monkeypatch):
+    monkeypatch.setattr(speed, "ceilings", lambda: {"TFLOP/s": 1.0, "TB/s": 1.0})
+    monkeypatch.setattr(speed, "case", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert exit_code(program.main, ["quickstart", "--rows", "4"]) == 143
