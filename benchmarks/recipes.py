@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,21 +117,24 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("recipes", nargs="+", metavar='"NAME key=value ..."')
     parser.add_argument("--seconds", type=float, required=True, help="of training, for each recipe")
     parser.add_argument("--trial", type=float, default=45.0, help="seconds in which a step is measured (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("recipes.json"), help="%(default)s")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a new file (outputs/recipes_<time>.json)")
     given = parser.parse_args(words)
     if not all(0 < seconds < math.inf for seconds in (given.seconds, given.trial)):
         raise ValueError("--seconds and --trial should be finite and above 0")
+    output = given.output or Path("outputs", time.strftime("recipes_%Y%m%d-%H%M%S.json"))
+    if output.exists():
+        raise ValueError(f"--output should be a new file, but {output} is there already")
     for recipe in given.recipes:
         require(recipe)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     rows = []
+    print(f"rows go to {output}", file=sys.stderr)
     print("| recipe | steps | seconds | exact, % |\n| --- | ---: | ---: | ---: |")
     for recipe in given.recipes:
         row = measure(recipe, given.seconds, given.trial)
         rows.append(row)
-        write_whole(
-            given.output, json.dumps({"device": device, "versions": versions(), "recipes": rows}, indent=1) + "\n"
-        )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, json.dumps({"device": device, "versions": versions(), "recipes": rows}, indent=1) + "\n")
         cells = [f"`{recipe}`", str(row["steps"]), str(row["seconds"]), percent(row["exact_accuracy"], row["puzzles"])]
         print(f"| {' | '.join(cells)} |", flush=True)
 

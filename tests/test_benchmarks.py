@@ -120,6 +120,13 @@ def test_a_signal_unwinds_the_training_and_leaves_the_rows_that_are_done(tiny_da
     recipe, file = f"quickstart dataset.data_path={tiny_data}", tmp_path / "rows.json"
     assert exit_code(recipes.main, ["--seconds", "9", recipe, recipe, "--output", str(file)]) == 143
     assert json.loads(file.read_text())["recipes"] == [done]
+    assert exit_code(recipes.main, ["--seconds", "9", recipe, "--output", str(file)]) == 1, "what is done is not lost"
+
+    monkeypatch.chdir(tmp_path)
+    rows.append(done)
+    assert exit_code(recipes.main, ["--seconds", "9", recipe]) == 0
+    [new] = tmp_path.glob("outputs/recipes_*.json")
+    assert json.loads(new.read_text())["recipes"] == [done]
 
 
 @pytest.mark.usefixtures("fatal")
