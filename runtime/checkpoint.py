@@ -2,13 +2,14 @@
 
 Tensors: `model/<parameter>`, `ema/<parameter>`, `optimizer/<parameter>/<moment>`, and `slots/<field>` for all processes
 together if slots are kept. The header's metadata holds, as JSON: `format`, `step`, `config` (the resolved training
-configuration), `task` and `versions`.
+configuration), `task`, `versions` and `crc32`, a checksum of every tensor's bytes. Files without checksums are older.
 
 A checkpoint holds no state of random number generators, since every step seeds them (`training.trainer.seed_step`).
 """
 
 import json
 import os
+import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ class _Header(BaseModel):
     config: Json[dict[str, Any]]
     task: Json[PuzzleShape]
     versions: Json[dict[str, str]]
+    crc32: Json[dict[str, int]] = {}
 
 
 class Checkpoint(NamedTuple):
@@ -83,22 +85,28 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     if name := not_finite(tensors):
         name = name.removeprefix("model/")
         raise ValueError(f"step {checkpoint.step}: {name} is not finite, so {path} was not written")
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {
         "format": FORMAT,
         "step": str(checkpoint.step),
         "config": checkpoint.config.model_dump_json(),
         "task": json.dumps(checkpoint.puzzle_shape._asdict()),
         "versions": json.dumps(checkpoint.versions),
+        "crc32": json.dumps({name: _crc32(t) for name, t in tensors.items()}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
         try:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, unfinished, metadata)
+            save_file(tensors, unfinished, metadata)
         except SafetensorError as error:
             raise OSError(f"{path} was not written: {error}") from None
         os.chmod(unfinished, 0o666 & ~_umask())  # safetensors makes a file that only its owner can read
         with open(unfinished, "r+b") as file:
             os.fsync(file.fileno())
+
+
+def _crc32(t: Tensor) -> int:
+    return zlib.crc32(t.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _umask() -> int:
@@ -124,7 +132,7 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
     Weights, average and optimizer have the shapes that the configuration describes.
 
     Raises:
-        ValueError: the file is missing, incomplete or not one of ours, or contradicts itself.
+        ValueError: the file is missing, incomplete, damaged or not one of ours, or contradicts itself.
     """
     file = resolve(path)
     try:
@@ -141,7 +149,9 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
                 if group not in GROUPS:
                     raise ValueError(f"{file} is not a checkpoint of this program: it holds a tensor {key!r}")
                 if not (weights_only and group in ("optimizer", "slots")):
-                    groups[group][name] = reader.get_tensor(key)
+                    groups[group][name] = t = reader.get_tensor(key)
+                    if key in header.crc32 and header.crc32[key] != _crc32(t):
+                        raise ValueError(f"{file} is damaged: {key} is not what was saved, by its checksum")
     except (SafetensorError, OSError) as error:
         if not is_ours(file):
             raise ValueError(f"{file} is not a checkpoint of this program; {_OTHERS}") from None

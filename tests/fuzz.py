@@ -214,6 +214,7 @@ def in_checkpoint(rng: random.Random, content: bytes) -> bytes:
             header[field] = in_json(rng, header[field].encode()).decode("utf-8", "replace")
         else:
             in_tensors(rng, tensors)
+            header.pop("crc32")  # which would tell first
         save_file({name: t.contiguous() for name, t in tensors.items()}, file, header)
         return file.read_bytes()
 

@@ -155,7 +155,7 @@ def test_another_programs_safetensors_file_is_named(tmp_path, metadata):
     assert str(tmp_path / "model.safetensors") in one_sentence(caught)
 
 
-@pytest.mark.parametrize("whole, damaged", [(b'"ema/q_head', b'"eme/q_head'), (b"vocab_size", b"wocab_size")])
+@pytest.mark.parametrize("whole, damaged", [(b',"ema/q_head', b',"eme/q_head'), (b"vocab_size", b"wocab_size")])
 def test_a_damaged_header_is_named(saved, whole, damaged):
     content = saved.read_bytes()
     assert whole in content
@@ -163,6 +163,26 @@ def test_a_damaged_header_is_named(saved, whole, damaged):
     with pytest.raises(ValueError) as caught:
         checkpoint.load(saved)
     assert str(saved) in one_sentence(caught)
+
+
+@pytest.mark.parametrize("key", ["model/lm_head.weight", "ema/lm_head.weight", "slots/steps"])
+def test_a_flipped_bit_is_named(key, saved):
+    content = bytearray(saved.read_bytes())
+    size = int.from_bytes(content[:8], "little")
+    begin, end = json.loads(content[8 : 8 + size])[key]["data_offsets"]
+    content[8 + size + (begin + end) // 2] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        checkpoint.load(saved)
+    assert one_sentence(caught) == f"{saved} is damaged: {key} is not what was saved, by its checksum"
+
+
+def test_an_older_checkpoint_without_checksums_loads(saved):
+    with safe_open(saved, "pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    assert json.loads(metadata.pop("crc32")).keys() == tensors.keys()
+    save_file(tensors, saved, metadata)
+    assert checkpoint.load(saved).step == 2
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
