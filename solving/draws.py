@@ -14,7 +14,8 @@ _ERFINV = (
     *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087),
     *(-0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
 )
-Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+_Fill = Callable[[np.ndarray, np.ndarray], None]
+Each = Callable[[_Fill, Iterable[np.ndarray], Iterable[np.ndarray]], Iterable[None]]
 
 
 class Draws:
@@ -33,22 +34,21 @@ class Draws:
     def normals(self, count: int, *shape: int, each: Each = map) -> np.ndarray:
         """[R, count, ...]: `count` times `torch.randn(R, ...)`, each of at least 16 numbers, one after the other.
 
-        Box and Muller's method, 8 pairs at a time. `each` is map or a pool's, as all but the Mersenne Twister may run
-        at the same time.
+        Box and Muller's method, 8 pairs at a time. `each` is map or a pool's, which computes while the Mersenne Twister
+        draws on.
         """
         size = math.prod(shape)
         rest = 16 if size % 16 else 0  # the last 16 numbers are drawn anew
-        bits = [(self._bits(size), self._bits(rest)) for _ in range(count)]
         normals = np.empty((shape[0], count, *shape[1:]), np.float32)
 
-        def fill(number: int) -> None:
-            drawn, last = bits[number]
-            normal = _box_muller(_uniform(drawn[: size - size % 16]))
+        def fill(normals_R: np.ndarray, bits: np.ndarray) -> None:
+            uniform = _uniform(bits)
+            normal = _box_muller(uniform[: size - size % 16])
             if rest:
-                normal = np.concatenate((normal[: size - 16], _box_muller(_uniform(last))))
-            normals[:, number] = normal.reshape(shape)
+                normal = np.concatenate((normal[: size - 16], _box_muller(uniform[size:])))
+            normals_R[:] = normal.reshape(shape)
 
-        list(each(fill, range(count)))
+        list(each(fill, np.moveaxis(normals, 1, 0), (self._bits(size + rest) for _ in range(count))))
         return normals
 
     def truncated_normal(self, *shape: int, std: float) -> np.ndarray:

@@ -36,15 +36,18 @@ def open_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
     waiting = os.environ.get("OMP_WAIT_POLICY", "passive")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(waiting.lower() == "active")))
     options.log_severity_level = 4  # what goes wrong is an exception, too
+    slower = ["MatmulTransposeFusion"]  # a product of a transposed tensor takes more time than the two nodes
     try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"], disabled_optimizers=slower
+        )
     except Exception as error:  # its exceptions have no class of their own in common
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} is not an ONNX file that onnxruntime can run: {reason}") from None
 
 
 class Graph:
-    """A graph that all cores run: together on a single row, else each on slices of the rows, with no need to wait.
+    """A graph that all cores run: each on slices of the rows, with no need to wait, and together on what is left over.
 
     Args:
         opened: a session with so many threads, one for each core if 0.
@@ -62,10 +65,12 @@ class Graph:
         """The outputs for R rows. Inputs that the graph does not look at are left out."""
         R, S = given["inputs"].shape
         given = {name: array for name, array in given.items() if name in self._inputs}
-        if R == 1:
-            return dict(zip(self._outputs, self.session.run(None, given), strict=True))
-        slices = min(R, self._cores * ceil(R * S / (self._cores * _TOKENS)))
-        parts = zip(*(np.array_split(array, slices) for array in given.values()), strict=True)
-        run = partial(self._session(1).run, None)
-        outputs = zip(*self.each(run, (dict(zip(given, part, strict=True)) for part in parts)), strict=True)
-        return {name: np.concatenate(output) for name, output in zip(self._outputs, outputs, strict=True)}
+        rest = R % self._cores
+        outputs = [self.session.run(None, {name: array[:rest] for name, array in given.items()})] if rest else []
+        if rest < R:
+            slices = min(R - rest, self._cores * ceil((R - rest) * S / (self._cores * _TOKENS)))
+            parts = zip(*(np.array_split(array[rest:], slices) for array in given.values()), strict=True)
+            run = partial(self._session(1).run, None)
+            outputs += self.each(run, (dict(zip(given, part, strict=True)) for part in parts))
+        named = zip(self._outputs, zip(*outputs, strict=True), strict=True)
+        return {name: np.concatenate(output) for name, output in named}

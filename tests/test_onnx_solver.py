@@ -110,6 +110,25 @@ def test_threads_are_those_of_openmp(monkeypatch):
         OnnxSolver.load(shipped.FOLDER / "maze_unique" / "last.onnx")
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 25])
+def test_rows_are_independent_however_cores_share_them(rows, solvers, monkeypatch):
+    """Three cores: one or two rows run together; of seven, one is left over; of 25 each core has several slices."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    alone = solvers[0].graph.session
+    graph, random = Graph(lambda _: alone), np.random.default_rng(rows)
+    given = {
+        node.name: random.standard_normal((rows, *node.shape[1:]), np.float32)
+        for node in alone.get_inputs()
+        if node.type == "tensor(float)"
+    }
+    given["inputs"] = random.integers(1, 6, (rows, 81), np.int32)
+    told = graph.run(given | {"puzzle_ids": np.zeros(rows, np.int32)})
+    for row in range(rows):
+        one = alone.run(None, {name: array[row : row + 1] for name, array in given.items()})
+        for node, output in zip(alone.get_outputs(), one, strict=True):
+            assert told[node.name][row] == pytest.approx(output[0], abs=1e-5)
+
+
 def test_breadth_of_stored_starts():
     """TRM starts from stored vectors, and from random ones if there are several."""
     _, arch, model, state, _ = load(next(path for path in GOLDEN if path.stem == "trm_mlp_t"))
