@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,17 @@ def test_recurrent_units_agree_with_pytorch():
     exported = session(export.graph(model, arch, PuzzleShape(3, 6, 1)))
     for _ in range(2):
         state = assert_parity(exported, model, state)
+
+
+def test_the_page_solves_a_sudoku_with_onnxruntime_alone(tmp_path, monkeypatch, capsys):
+    [program] = re.findall(r"^```python\n(import json.*?)^```$", (ROOT / "docs" / "onnx.md").read_text(), re.M | re.S)
+    file = tmp_path / "sudoku.onnx"
+    file.write_bytes(export.iteration(str(ROOT / "checkpoints" / "sudoku")).SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/onnx.md", "exec"), {})
+    answers = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert len(answers) == 16 and len(set(answers)) > 1
+    assert answers[-1] == "812753649943682175675491283154237896369845721287169534521974368438526917796318452"
 
 
 @pytest.fixture(scope="module")
