@@ -28,7 +28,7 @@ from dataset.checksums import SUMS, require_sums, write_sums
 ROOT = Path(__file__).resolve().parents[1]
 ARRAYS = ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
 BESIDE_SPLITS = ("identifiers.json", "test_puzzles.json", SUMS)
-BUILDERS = "`python -m dataset.build_NAME_dataset` (sudoku, maze_unique, maze or arc)"
+BUILDERS = "`python -m dataset.build_NAME_dataset` (sudoku, maze_unique, maze or arc; see docs/data.md)"
 
 
 class Metadata(BaseModel):

@@ -132,7 +132,7 @@ class Partial:
     def _notes(self, done: int, units: int) -> list[str]:
         if units == 1:
             return []
-        kept = f"what is done is kept in {self.directory}; with eval_dir={self.directory} a killed evaluation goes on"
+        kept = f"finished parts are kept in {self.directory}; after a kill, eval_dir={self.directory} goes on with them"
         return [f"{done} of {units} units were done before" if done else kept]
 
     def _own_file(self, world: World) -> IO[str]:
