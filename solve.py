@@ -31,8 +31,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     add("--checkpoint", help="a checkpoint, a run directory, an ONNX file or hf://OWNER/NAME (default: ours)")
     add("--engine", choices=ENGINES, default="auto", help="what computes (default: auto, the faster one)")
     add("--depth", type=int, default=16, metavar="N", help="outer iterations (default: 16)")
-    breadth = "random starts; a right one answers, else the best converged (default: 1)"
-    add("--breadth", type=int, default=1, metavar="N", help=breadth)
+    add("--breadth", type=int, default=1, metavar="N", help="random starts; right, else best converged (default: 1)")
     add("--all", action="store_true", help="make all iterations, also after an answer that keeps the rules")
     add("--json", action="store_true", help="print one JSON object a puzzle and nothing else")
     add("--watch", action="store_true", help="show the board after each iteration")
