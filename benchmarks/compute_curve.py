@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from config.load import validate
+from config.options import count
 from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from evaluation.drawing import pictures
@@ -34,6 +35,7 @@ from models.core import Start
 from models.reasoner import Reasoner
 from runtime import distributed
 from runtime.command import computing
+from runtime.files import write_whole
 from runtime.load import build_for_evaluation, load_model
 from runtime.versions import versions
 
@@ -157,14 +159,14 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy against test-time compute.")
     parser.add_argument("checkpoint")
     parser.add_argument("--data", help="the data set; by default the one that the model was trained on")
-    parser.add_argument("--depth", type=int, default=64, help="outer iterations at most (%(default)s)")
-    parser.add_argument("--breadth", type=int, default=8, help="random starts a puzzle (%(default)s)")
+    parser.add_argument("--depth", type=count, default=64, help="outer iterations at most (%(default)s)")
+    parser.add_argument("--breadth", type=count, default=8, help="random starts a puzzle (%(default)s)")
     agree = "starts with the same answer that end a puzzle early (%(default)s)"
-    parser.add_argument("--agree", type=int, default=3, help=agree)
+    parser.add_argument("--agree", type=count, default=3, help=agree)
     halt_q = "thresholds of sigmoid(q_halt) for streaming (%(default)s)"
     parser.add_argument("--halt-q", type=float, nargs="+", default=[0.5, 0.9, 0.99], help=halt_q)
-    parser.add_argument("--puzzles", type=int, help="so many, evenly spread")
-    parser.add_argument("--rows", type=int, default=768, help="trajectories at a time")
+    parser.add_argument("--puzzles", type=count, help="so many, evenly spread")
+    parser.add_argument("--rows", type=count, default=768, help="trajectories at a time")
     rules = [rule for rule in RULES if rule != "majority_top_k"]
     parser.add_argument("--rule", choices=rules, default="majority", help="which start's answer counts (%(default)s)")
     parser.add_argument("--noise-scale", type=float, help="by default as in training")
@@ -180,8 +182,8 @@ def main(words: Sequence[str]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measures, prints, and writes both files."""
-    if min(arguments.depth, arguments.breadth, arguments.rows) < 1:
-        raise ValueError("--depth, --breadth and --rows should be at least 1")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"--output should be a folder, but {arguments.output} is a file")
     world = distributed.start("auto")
     values = {
         "checkpoint": arguments.checkpoint,
@@ -191,10 +193,12 @@ def run(arguments: argparse.Namespace) -> None:
         "noise_scale": arguments.noise_scale,
     }
     config = validate(EvalConfig, values)
+    streaming = [validate(EvalConfig, values | {"streaming": True, "halt_q": q}) for q in arguments.halt_q]
     loaded = load_model(config.checkpoint)
     data = Puzzles(arguments.data or loaded.data_path, "test", world.device)
-    arch, model, start, backend = build_for_evaluation(loaded, config, data.shape, world.device)
+    arch, model, start, backend = build_for_evaluation(loaded, streaming[0], data.shape, world.device)
     settings = settings_for(config, arch)
+    arguments.output.mkdir(parents=True, exist_ok=True)
     points = sweep(model, start, data, settings, arguments.puzzles, arguments.rule, arguments.agree, arguments.halt_q)
     sentences = verdict(points)
     print(*sentences, sep="\n")
@@ -208,8 +212,7 @@ def run(arguments: argparse.Namespace) -> None:
         "puzzles": puzzles,
         "verdict": sentences,
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "test_time_compute.json").write_text(json.dumps(facts | {"points": points}, indent=1) + "\n")
+    write_whole(arguments.output / "test_time_compute.json", json.dumps(facts | {"points": points}, indent=1) + "\n")
     title = f"{puzzles} puzzles, {arguments.breadth} starts, up to {arguments.depth} iterations, on {device}"
     draw(points, title, arguments.output / "test_time_compute.png")
     print(f"wrote {arguments.output / 'test_time_compute.json'} and .png")

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from config.load import load_pretrain
+from config.options import count
 from config.schema import PretrainConfig
 from config.words import choices
 from dataset.puzzles import Batch, PuzzleShape
@@ -93,7 +94,7 @@ def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Parameters, work and speed of every experiment's model.")
     parser.add_argument("names", nargs="*", help="experiments (by default all)")
-    parser.add_argument("--rows", type=int, default=0, help="measure speed with so many rows (0: do not)")
+    parser.add_argument("--rows", type=count, help="measure speed with so many rows (by default not at all)")
     arguments = parser.parse_args(words)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print("| config | parameters | GFLOP an outer iteration | training samples/s | evaluation rows/s |")

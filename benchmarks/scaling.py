@@ -21,9 +21,10 @@ import torch
 from benchmarks import speed
 from config.command import unwinding
 from config.json_file import read_json
+from config.options import count
 from evaluation.drawing import pictures
 from runtime.command import computing
-from runtime.files import write_whole
+from runtime.files import require_place, write_whole
 from runtime.versions import versions
 
 GPU = ("eqr_sudoku", "eqr_sudoku_published", "eqr_maze_unique")
@@ -112,14 +113,15 @@ def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Training and evaluation on several devices.")
     parser.add_argument("configs", nargs="*")
-    parser.add_argument("--devices", type=int, nargs="+", help="by default 1, 2, 4 and 8, as far as there are GPUs")
-    parser.add_argument("--rows", type=int, help="768; on a CPU 64")
+    parser.add_argument("--devices", type=count, nargs="+", help="by default 1, 2, 4 and 8, as far as there are GPUs")
+    parser.add_argument("--rows", type=count, help="768; on a CPU 64")
     parser.add_argument("--output", type=Path, default=Path("scaling.json"), help="%(default)s")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="only draw what --output has")
     given = parser.parse_args(words)
     if given.draw:
         draw(read_json(given.output, dict)["cases"], given.draw)
         return
+    require_place(given.output, ".json", "--output ")
     gpus = torch.cuda.device_count()
     device = torch.cuda.get_device_name() if gpus else "CPU process"
     numbers = given.devices or [number for number in (1, 2, 4, 8) if number <= (gpus or 2)]

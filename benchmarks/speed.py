@@ -30,6 +30,7 @@ import torch
 from benchmarks.model_table import gigaflops, shape_of
 from config.command import unwinding
 from config.load import load_pretrain
+from config.options import count
 from dataset.layout import Split, puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
 from evaluation.trajectory import evaluating, trajectory
@@ -37,6 +38,7 @@ from models import backend
 from models.build import build, place
 from runtime import distributed
 from runtime.command import computing
+from runtime.files import require_place, write_whole
 from runtime.versions import versions
 from training.trainer import Trainer, seed_step
 
@@ -189,14 +191,15 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Speed of training and evaluation.")
     parser.add_argument("configs", nargs="*")
     parser.add_argument("--how", nargs="+", choices=HOW, help="by default all that this device has")
-    parser.add_argument("--rows", type=int, help="rows of a step, all processes together (768; on a CPU fewer)")
-    parser.add_argument("--processes", type=int, default=1, help="one a GPU")
+    parser.add_argument("--rows", type=count, help="rows of a step, all processes together (768; on a CPU fewer)")
+    parser.add_argument("--processes", type=count, default=1, help="one a GPU")
     parser.add_argument("--output", type=Path, default=Path("speed.json"), help="%(default)s")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.case:
         print(json.dumps(measure(given.configs, given.case)))
     else:
+        require_place(given.output, ".json", "--output ")
         run(given)
 
 
@@ -219,7 +222,7 @@ def run(given: argparse.Namespace) -> None:
         row = case(name, how, rows, given.processes, reached["TFLOP/s"])
         print(line(row), flush=True)
         facts["cases"].append(row)
-        given.output.write_text(json.dumps(facts, indent=1) + "\n")
+        write_whole(given.output, json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

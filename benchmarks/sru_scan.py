@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from config.options import count
 from models.sru import Scan, sru_scan
 from runtime.command import computing
 
@@ -112,9 +113,9 @@ def compare(scan: Scan, B: int, L: int, D: int, dtype: torch.dtype) -> bool:
 def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="The SRU recurrence as a kernel against the loop over positions.")
-    parser.add_argument("--rows", type=int, default=768)
-    parser.add_argument("--positions", type=int, default=900)
-    parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("--rows", type=count, default=768)
+    parser.add_argument("--positions", type=count, default=900)
+    parser.add_argument("--features", type=count, default=512)
     arguments = parser.parse_args(words)
     if not torch.cuda.is_available():
         raise ValueError("this benchmark needs a GPU, and PyTorch finds none here")

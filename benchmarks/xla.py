@@ -28,6 +28,7 @@ from benchmarks.model_table import shape_of
 from benchmarks.speed import random_split, synchronize
 from config.architectures import Arch
 from config.load import load_pretrain
+from config.options import count
 from config.schema import PretrainConfig
 from dataset.layout import write_dataset
 from dataset.puzzles import Puzzles
@@ -36,6 +37,7 @@ from evaluation.trajectory import evaluating, trajectory
 from models.backend import PLAIN, choose
 from models.build import build, place
 from runtime.command import computing
+from runtime.files import write_whole
 from runtime.load import Evaluable
 from runtime.versions import versions
 from xla import Evaluator
@@ -154,13 +156,17 @@ def main(words: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Speed of engine=xla beside engine=torch.")
     parser.add_argument("configs", nargs="*", help="by default eqr_sudoku and eqr_maze_unique, on a CPU small ones")
-    parser.add_argument("--rows", nargs="+", type=int, default=(), help="by default 768 and 4096; on a CPU fewer")
+    parser.add_argument("--rows", nargs="+", type=count, default=(), help="by default 768 and 4096; on a CPU fewer")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES[:2])
-    parser.add_argument("--devices", nargs="+", type=int, help="for XLA; by default one, and all")
+    parser.add_argument("--devices", nargs="+", type=count, help="for XLA; by default one, and all")
     parser.add_argument("--seconds", type=float, default=600, help="begin no further case after (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("."), help="the folder of xla.json (%(default)s)")
     given, began = parser.parse_args(words), time.perf_counter()
     devices = jax.local_devices()
+    if given.devices and max(given.devices) > len(devices):
+        raise ValueError(
+            f"--devices should be at most {len(devices)}, what JAX has here, but one is {max(given.devices)}"
+        )
     facts: dict[str, Any] = {"device": f"{len(devices)} x {devices[0].device_kind}", "cpu cores": os.cpu_count()}
     facts |= {"versions": versions() | {"jax": jax.__version__}, "cases": []}
     print(f"{facts['device']}, jax {jax.__version__}, torch {torch.__version__}\n\n| {' | '.join(HEAD)} |")
@@ -170,7 +176,7 @@ def main(words: Sequence[str]) -> None:
     for case in cases(given.configs, given.rows, counts, given.engines):
         print(line(case), flush=True)
         facts["cases"].append(case)
-        (given.output / "xla.json").write_text(json.dumps(facts, indent=1) + "\n")
+        write_whole(given.output / "xla.json", json.dumps(facts, indent=1) + "\n")
         if time.perf_counter() - began > given.seconds:
             print(f"ended after {given.seconds:.0f} s")
             break

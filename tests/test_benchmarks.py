@@ -6,7 +6,7 @@ import signal
 import pytest
 from conftest import ROOT, exit_code, start
 
-from benchmarks import recipes, scaling, speed
+from benchmarks import compute_curve, model_table, recipes, scaling, speed, sru_scan
 from config.load import load_pretrain
 
 
@@ -33,8 +33,11 @@ def test_they_say_how_they_are_used(name, run):
         ("recipes", ["--seconds", "9", "quickstart 'lr=1"], "a recipe should be quoted as in a shell, but quickstart"),
         ("recipes", ["--seconds", "9", "hrm_arc2 lr=fast"], "lr should be a valid number"),
         ("recipes", ["--seconds", "9", "hrm_arc2 dataset.data_path=nosuch"], "nosuch/train/dataset.json: no such file"),
-        ("compute_curve", ["nosuch", "--depth", "0"], "--depth, --breadth and --rows should be at least 1"),
         ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
+        ("compute_curve", ["nosuch", "--halt-q", "0.5", "1.5"], "halt_q should be less than 1, but it is 1.5"),
+        ("compute_curve", ["nosuch", "--output", __file__], "--output should be a folder, but "),
+        ("speed", ["quickstart", "--output", "nosuch/speed.json"], "in a folder that exists"),
+        ("scaling", ["quickstart", "--output", "nosuch/scaling.json"], "in a folder that exists"),
     ],
 )
 def test_a_mistake_is_one_sentence(name, words, why, run, tmp_path):
@@ -42,6 +45,26 @@ def test_a_mistake_is_one_sentence(name, words, why, run, tmp_path):
     assert done.returncode == 1 and not list(tmp_path.iterdir())
     [error] = done.stderr.splitlines()
     assert error.startswith("error: ") and why in error
+
+
+@pytest.mark.parametrize(
+    "program, words",
+    [
+        *((compute_curve, ["nosuch", f"--{name}"]) for name in ("depth", "breadth", "rows", "agree", "puzzles")),
+        (model_table, ["quickstart", "--rows"]),
+        (speed, ["quickstart", "--rows"]),
+        (speed, ["quickstart", "--processes"]),
+        (scaling, ["quickstart", "--rows"]),
+        (scaling, ["quickstart", "--devices"]),
+        (sru_scan, ["--features"]),
+    ],
+)
+@pytest.mark.parametrize("number", ["0", "-3", "1.5", "many"])
+def test_a_number_of_things_is_1_or_more(program, words, number, capsys):
+    assert exit_code(program.main, [*words, number]) == 2
+    said = capsys.readouterr()
+    assert f"argument {words[-1]}: should be a whole number from 1 on, but it is {number}\n" in said.err
+    assert not said.out
 
 
 def test_speed_prints_a_table_and_writes_what_it_found(run, tmp_path):
