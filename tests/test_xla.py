@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from test_models_golden import GOLDEN, latents, load, relative_error  # noqa: E4
 
 import evaluate as program  # noqa: E402
 import xla.engine  # noqa: E402
+from benchmarks import xla as benchmark  # noqa: E402
 from config.architectures import Arch  # noqa: E402
 from dataset.layout import puzzle_split, write_dataset  # noqa: E402
 from dataset.puzzles import Batch, Puzzles, PuzzleShape  # noqa: E402
@@ -347,6 +349,28 @@ def test_what_xla_does_not_support_is_one_sentence(words, said, tmp_path, capsys
     assert f"error: {said}" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["forward_dtype=float64"], 1, "error: engine=xla computes in bfloat16, float16 or float32, not in"),
+        (["streaming=true"], 1, "error: streaming has no effect in an exported iteration"),
+        (["halt_max_steps=3"], 1, "error: halt_max_steps has no effect in an exported iteration"),
+        (["--rows=0"], 2, "argument --rows: should be a whole number from 1 on, but it is 0"),
+    ],
+)
+def test_what_is_not_exported_is_one_sentence(words, code, said, tmp_path, capsys):
+    words = [*words, f"dataset_data_path={CHECKPOINTS / 'maze9'}"]
+    assert exit_code(export.main, [str(CHECKPOINTS / "eqr_maze9.pth"), str(tmp_path / "out"), *words]) == code
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_xla_is_not_measured_on_more_devices_than_there_are(tmp_path, capsys):
+    many = jax.local_device_count() + 1
+    assert exit_code(benchmark.main, ["quickstart", f"--devices={many}", f"--output={tmp_path / 'new'}"]) == 1
+    assert f"error: --devices should be at most {many - 1}," in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes.")
@@ -396,7 +420,8 @@ def test_a_whole_evaluation_is_lowered_for_tpus(eqr):
 def test_an_exported_iteration_is_that_of_pytorch(tmp_path):
     """With the weights and the program on disk, and jax alone."""
     words = [f"dataset_data_path={CHECKPOINTS / 'maze9'}", "forward_dtype=float32", "noise_scale=0"]
-    assert exit_code(export.main, [str(CHECKPOINTS / "eqr_maze9.pth"), str(tmp_path / "out"), "--rows=2", *words]) == 0
+    odd = shutil.copy(CHECKPOINTS / "eqr_maze9.pth", tmp_path / "it's = a \\ name.pth")
+    assert exit_code(export.main, [str(odd), str(tmp_path / "out"), "--rows=2", *words]) == 0
     ended = subprocess.run([sys.executable, "example.py"], cwd=tmp_path / "out", capture_output=True, text=True)
     assert ended.returncode == 0 and len(ended.stdout.splitlines()) >= 16, ended.stderr
     read = jax.export.deserialize(bytearray((tmp_path / "out" / "iteration.stablehlo").read_bytes()))

@@ -24,7 +24,7 @@ from models.hrm_sru import RandomCells
 from models.losses import answer_metrics
 from runtime.load import Evaluable, build_for_evaluation, load_model
 from xla.hosts import devices_of
-from xla.layers import Static
+from xla.layers import Static, require_precision
 from xla.reasoner import parameters
 from xla.trajectory import begin, refill, trajectories
 
@@ -65,8 +65,7 @@ class Evaluator:
     ) -> None:
         """On these devices (None: all of this process). Raises ValueError if XLA lacks the model's precision."""
         arch, start, self.data, self.settings = evaluable.arch, evaluable.start, data, settings
-        if arch.forward_dtype == "float64":
-            raise ValueError("engine=xla computes in bfloat16, float16 or float32, not in forward_dtype=float64")
+        require_precision(arch)
         devices = list(devices or jax.local_devices())
         platform = {"gpu": "cuda"}.get(devices[0].platform, devices[0].platform)
         self.devices = Devices(platform, f"{len(devices)} x {devices[0].device_kind}")

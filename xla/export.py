@@ -8,6 +8,7 @@ Shapes: B rows, S tokens of a puzzle, V vocabulary.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -22,11 +23,14 @@ import torch
 from safetensors.numpy import save
 
 from config.command import command
+from config.fields import Role, keys
 from config.load import load_eval
+from config.options import count
+from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from runtime.files import whole, write_whole
 from runtime.load import build_for_evaluation, load_model
-from xla.layers import Static
+from xla.layers import Static, require_precision
 from xla.randomness import START, fold, normal, trajectory_keys
 from xla.reasoner import embed, iterate, nested, parameters, start
 
@@ -81,16 +85,21 @@ def program(static: Static, p: Any, rows: int) -> tuple[jax.export.Exported, dic
 
 
 def export(checkpoint: str, out: Path, rows: int, words: Sequence[str] = ()) -> None:
-    """Writes the three files into the folder `out`. `words` are settings of an evaluation, as forward_dtype=float32.
+    """Writes the three files into the folder `out`. `words` are settings of the model, as forward_dtype=float32.
 
     Raises:
-        ValueError: the checkpoint cannot be read; or it does not say what its puzzles are, and no data set does.
+        ValueError: a setting has no effect here; the checkpoint cannot be read; it does not say what its puzzles are,
+            and no data set does; or XLA lacks its precision.
     """
-    config, cpu = load_eval([f"checkpoint='{checkpoint}'", *words]), torch.device("cpu")
+    config, cpu = load_eval(["checkpoint=none", *words]), torch.device("cpu")
+    effective = {"checkpoint", "ema", "dataset_data_path", "split", *keys(EvalConfig, Role.MODEL)}
+    if idle := [name for name in EvalConfig.model_fields if name not in effective and config.asks_for(name)]:
+        raise ValueError(f"{idle[0]} has no effect in an exported iteration")
     loaded = load_model(checkpoint, config.ema)
     data = config.dataset_data_path or loaded.data_path
     shape = loaded.puzzle_shape or Puzzles(data, config.split, cpu).shape
     arch, model, *_ = build_for_evaluation(loaded, config, shape, cpu)
+    require_precision(arch)
     static = Static(arch, shape.seq_len, "any")
     exported, arrays = program(static, parameters(model.state_dict(), static), rows)
     out.mkdir(parents=True, exist_ok=True)
@@ -107,11 +116,12 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Write one outer iteration as a StableHLO artifact.")
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path, help="a folder")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="of an evaluation, as forward_dtype=float32")
-    parser.add_argument("--rows", type=int, default=8, help="puzzles at a time (%(default)s)")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="of the model, as forward_dtype=float32")
+    parser.add_argument("--rows", type=count, default=8, help="puzzles at a time (%(default)s)")
     given = parser.parse_intermixed_args(words)
     export(given.checkpoint, given.out, given.rows, given.settings)
-    print(f"{given.out}: iteration.stablehlo, weights.safetensors; try it: cd {given.out} && python example.py")
+    there = shlex.quote(str(given.out))
+    print(f"{given.out}: iteration.stablehlo, weights.safetensors; try it: cd {there} && python example.py")
 
 
 if __name__ == "__main__":

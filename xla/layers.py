@@ -42,6 +42,12 @@ class Static(NamedTuple):
         return jnp.dtype(self.arch.forward_dtype)
 
 
+def require_precision(arch: Arch) -> None:
+    """Raises ValueError if XLA lacks the model's precision."""
+    if arch.forward_dtype == "float64":
+        raise ValueError("engine=xla computes in bfloat16, float16 or float32, not in forward_dtype=float64")
+
+
 def rms_norm(x: Array) -> Array:
     """x * rsqrt(mean(x^2) + EPS) over the last axis, computed in float32, without gain."""
     x32 = x.astype(jnp.float32)
