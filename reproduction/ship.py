@@ -15,6 +15,7 @@ from torch import Tensor
 from config.command import command
 from reproduction.records import portable
 from runtime import checkpoint
+from runtime.run_log import METRICS
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -35,8 +36,11 @@ def ship(source: Path, file: Path, dtype: torch.dtype | None = None) -> int:
     Weights keep their dtypes if none is given.
 
     Raises:
-        ValueError: `source` is no checkpoint of ours, or a weight does not fit into `dtype`.
+        ValueError: `file` would stand in a run's folder, `source` is no checkpoint of ours, or a weight does not fit
+            into `dtype`.
     """
+    if (file.parent / METRICS).exists():
+        raise ValueError(f"{file.parent} is a run's folder, and the run could not go on from {file} then: name another")
     saved = checkpoint.load(source, weights_only=True)
     averaged = saved.ema or {}
     beside = {name: tensor for name, tensor in saved.model.items() if name not in averaged}  # such as buffers

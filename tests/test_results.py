@@ -33,6 +33,7 @@ from reproduction.paper import Paper, Setting, read_paper
 from reproduction.records import Record
 from runtime import checkpoint
 from runtime.load import load_model, weights_into
+from training import released
 
 PAPER = read_paper()
 SHIPPED = {"maze_unique": 600_000, "maze_unique_small": 100_000, "sudoku": 12_000_000}
@@ -440,6 +441,20 @@ def test_what_cannot_be_shipped_is_one_sentence(tiny_run, tmp_path, capsys):
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and sentence in line
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("program", ["ship", "released"])
+def test_the_last_checkpoint_of_a_run_is_not_replaced_by_its_copy(program, tiny_run, tmp_path, capsys):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    last = run / "last.safetensors"
+    before = last.read_bytes()
+    copy = {"ship": (ship.main, [run]), "released": (released.main, [last])}
+    main, there = copy[program]
+    assert exit_code(main, [str(run), *map(str, there)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(there[0]) in line
+    assert last.read_bytes() == before
+    assert {file.name for file in run.iterdir()} == {file.name for file in tiny_run.iterdir()}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

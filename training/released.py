@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config.command import command
+from runtime.files import require_place
 from runtime.released import export
 
 
@@ -16,6 +17,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("checkpoint", help="one of our checkpoints, or a run directory")
     parser.add_argument("output", type=Path, help="the .pth to write")
     arguments = parser.parse_args(words)
+    require_place(arguments.output, ".pth")
     export(arguments.checkpoint, arguments.output)
     print(f"wrote {arguments.output}")
 
