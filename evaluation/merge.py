@@ -50,9 +50,13 @@ def conclude(
         path.unlink(missing_ok=True)
     for file, text in files.items():
         write_whole(directory / file, text)
-    write_results(directory, about.facts | {"processes": processes, "seconds": seconds, "work": work}, metrics)
+    settings = about.facts["settings"] | {"shard": None}  # these are the results of all
+    write_results(
+        directory,
+        about.facts | {"settings": settings, "processes": processes, "seconds": seconds, "work": work},
+        metrics,
+    )
     columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
-    settings = about.facts["settings"]
     print_lines(results_table(metrics, columns, settings.get("recipe"), settings.get("note")))
     print(
         f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "

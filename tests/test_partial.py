@@ -19,6 +19,7 @@ from evaluation.metrics import Tally
 from evaluation.observations import Findings
 from evaluation.observers import OBSERVERS
 from evaluation.partial import Partial, _append, _read
+from evaluation.results import read_results
 from models.backend import Backend
 from runtime import released
 
@@ -136,6 +137,7 @@ def test_shards_make_the_whole(kind, shared, tmp_path, whole, monkeypatch, capsy
     assert "python -m evaluation.merge" in capsys.readouterr().out
     merging.main([*map(str, dict.fromkeys(folders)), "--output", str(tmp_path / "merged")])
     assert metrics(tmp_path / "merged") == whole[kind]
+    assert read_results(tmp_path / "merged")["settings"]["shard"] is None, "it is the whole"
 
 
 SMALL_UNITS = """
