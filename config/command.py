@@ -11,6 +11,7 @@
 Every program's `main` is decorated with `command()`, or with `runtime.command.computing(...)` where it computes.
 """
 
+import io
 import os
 import signal
 import sys
@@ -35,6 +36,9 @@ def command(mistake: int = 1, unread: int = 128 + SIGPIPE) -> Iterator[None]:
     Raises:
         SystemExit: what ended the block was an exception of the table.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which may have no ± in its encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
         sys.stdout.flush()

@@ -1,9 +1,11 @@
 """per_puzzle.csv adds up to the metrics, however the work was cut, and gives tables by group."""
 
 import csv
+import io
 import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +223,14 @@ def test_accuracy_by_group(evaluated, described, capsys, monkeypatch):
             whole = metrics(evaluated)[depth]
             assert groups[-1]["exact_accuracy"]["share"] == whole["all/exact_accuracy"]
             assert groups[-1]["majority"]["share"] == whole["majority_vote/exact_accuracy"]
+
+
+def test_a_terminal_without_the_letters_gets_the_table_too(evaluated, described, monkeypatch):
+    """Where the encoding of the output has no ±."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert exit_code(by_group.main, [str(evaluated), str(described)]) == 0
+    assert rb"% \xb1 " in written.getvalue()
 
 
 def test_breadth_1_has_nothing_to_choose(whole, described, capsys):
