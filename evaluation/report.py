@@ -13,6 +13,7 @@ from evaluation.drawing import pictures
 from evaluation.drawing.page import write_page
 from evaluation.results import read_results
 from runtime.command import computing
+from runtime.run_log import newest_run
 
 
 def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, ratings: Path | None) -> Path:
@@ -22,7 +23,8 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
     if ratings is not None and len(directories) > 1:
         raise ValueError("--ratings goes with one folder: a picture of several shows no ratings")
     if len(directories) == 1:
-        return write_page(directories[0], output or directories[0] / "report", puzzles, ratings)
+        directory = newest_run(directories[0])
+        return write_page(directory, output or directory / "report", puzzles, ratings)
 
     file = output or Path()
     if file.is_dir():

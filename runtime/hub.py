@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from config.text import refuse_pointer
+from runtime.run_log import newest_run
 
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|step_\d{1,9}|[^/]*\.(safetensors|pth|pt|ckpt|bin))$")
 _CONFIG = "all_config.yaml"  # of HRM, TRM and EqR: the configuration of the weights beside it
@@ -34,12 +35,14 @@ def resolve(path: str | Path) -> Path:
     """The checkpoint file that a path or an address names.
 
     A folder stands for its last.safetensors, else for the newest step_N of HRM and TRM, else for its only checkpoint.
+    The folder of all runs of a name, `outputs/NAME`, stands for the newest run.
 
     Raises:
         ValueError: there is no such file, or the hub does not give it.
     """
     file, names = _fetched(str(path)) if is_address(path) else Path(path), list[str]()
     if file.is_dir():
+        file = newest_run(file)
         names = sorted(other.name for other in file.iterdir() if other.is_file())
         file /= _usual(names) or "last.safetensors"
     if not file.is_file():

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from config.json_file import read_json
-from runtime.run_log import drop_after, final_step, read_metrics, to_line, write_final
+from runtime.hub import resolve
+from runtime.run_log import drop_after, final_step, newest_run, read_metrics, to_line, write_final
 
 
 @pytest.fixture
@@ -67,3 +68,17 @@ def test_a_wrong_json_file_is_one_sentence(text, kind, fault, tmp_path):
         file.write_text(text)
     with pytest.raises(ValueError, match=f"^{file}: [^\n]*{fault}[^\n]*$"):
         read_json(file, kind)
+
+
+def test_a_name_stands_for_its_newest_run_with_a_checkpoint(tmp_path):
+    runs = [tmp_path / name for name in ("20251231-235959", "20260102-000000", "20260102-000000-2", "a_copy")]
+    for run in [*runs, tmp_path / "20260103-000000"]:  # this last one has not saved yet
+        run.mkdir()
+    for run in runs:
+        (run / "last.safetensors").touch()
+    (tmp_path / ".hidden").touch()
+    assert newest_run(tmp_path) == runs[2] and newest_run(runs[0]) == runs[0]
+    assert resolve(tmp_path) == runs[2] / "last.safetensors"
+    assert newest_run(tmp_path / "missing") == tmp_path / "missing"
+    (tmp_path / "best.safetensors").touch()  # a folder with files stands for itself
+    assert newest_run(tmp_path) == tmp_path and resolve(tmp_path) == tmp_path / "best.safetensors"
