@@ -41,13 +41,14 @@ class Settings:
 
 
 def settings_for(config: EvalConfig, arch: Arch) -> Settings:
-    """The settings that a configuration asks for."""
+    """The settings that a configuration asks for. No window or interval is longer than a trajectory."""
     halting = Halting(config.halt_q, config.halt_residual, config.halt_patience, config.halt_min_steps)
+    depths = sorted(set(config.halt_max_steps or [arch.halt_max_steps]))
     return Settings(
-        depths=sorted(set(config.halt_max_steps or [arch.halt_max_steps])),
+        depths=depths,
         breadth=config.different_init,
         top_k=config.convergence_top_k,
-        window=config.convergence_window,
+        window=min(config.convergence_window, depths[-1]),
         rows=config.global_batch_size,
         seed=config.seed,
         perturb_std=config.perturb_std,
@@ -55,7 +56,7 @@ def settings_for(config: EvalConfig, arch: Arch) -> Settings:
         learned_halting=arch.learned_halting,
         halting=halting if config.streaming else None,
         agree=config.agree,
-        look_interval=config.look_interval,
+        look_interval=min(config.look_interval, depths[-1]),
     )
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from test_evaluation import ALONE, golden_model, partly_solved  # noqa: F401
 
 from benchmarks import compute_curve
-from config.load import load_eval
+from config.load import load_eval, load_pretrain
 from dataset.puzzles import evenly_spread
 from evaluation import slots
 from evaluation.engine import TorchEngine
 from evaluation.halting import Halting
 from evaluation.scoring import tally
-from evaluation.settings import Settings
+from evaluation.settings import Settings, settings_for
 from evaluation.slots import Slots, fresh, iterate
 from evaluation.streaming import Agreement, Stream
 from evaluation.trajectory import Starts, trajectory
@@ -114,6 +114,18 @@ def test_neither_the_looks_nor_the_slots_show(eqr, rule):
     for look_interval, rows in ((1, 8), (5, 5), (64, 100)):
         other = evaluate(*eqr, replace(settings, look_interval=look_interval, rows=rows), ALONE)[9]
         assert close({name: value for name, value in first.items() if name != "nfe/busy"}, other)
+
+
+def test_no_look_or_window_is_longer_than_a_trajectory(eqr):
+    """However large the keys are, no iteration is made for nothing, and no memory held."""
+    words = ["checkpoint=none", "streaming=true", "halt_max_steps=4", "different_init=2"]
+    huge = load_eval([*words, "look_interval=2147483647", "convergence_window=2147483647"])
+    wide = load_eval([*words, "look_interval=4", "convergence_window=4"])
+    arch = load_pretrain(["train=quickstart"]).arch
+    assert settings_for(huge, arch) == settings_for(wide, arch)
+    model, puzzles = eqr
+    found = evaluate(model, puzzles, settings_for(huge, arch), ALONE, 5)[4]
+    assert found["nfe/busy"] == 1 and found["all/steps"] == 4
 
 
 def test_the_pool_shrinks_once_nothing_follows(eqr, monkeypatch):
