@@ -95,7 +95,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "crc32": json.dumps({name: _crc32(t) for name, t in tensors.items()}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as unfinished:
+    with whole(path, "") as unfinished:  # one training at a time writes here
         try:
             save_file(tensors, unfinished, metadata)
         except SafetensorError as error:

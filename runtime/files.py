@@ -13,12 +13,13 @@ from config.system import PLAIN_FILE, lock
 
 
 @contextmanager
-def whole(file: Path, writer: str = "") -> Iterator[Path]:
+def whole(file: Path, writer: str | None = None) -> Iterator[Path]:
     """A place beside `file` to write to. At the end it becomes `file`, or after an error it is removed.
 
-    `writer` tells those apart who write the same file at the same time.
+    `writer` tells those apart who write the same file at the same time; by default it is the process. One that is
+    named removes what it left when it was killed.
     """
-    unfinished = file.with_name(f".{file.name}.{writer}unfinished")
+    unfinished = file.with_name(f".{file.name}.{os.getpid() if writer is None else writer}unfinished")
     unfinished.unlink(missing_ok=True)  # a kill left it, or it is a link, which writing would follow
     try:
         yield unfinished
@@ -55,7 +56,7 @@ def new_directory(wanted: Path) -> Path:
             directory = wanted.with_name(f"{wanted.name}-{n}")
 
 
-def write_whole(file: Path, content: str | bytes, writer: str = "") -> None:
+def write_whole(file: Path, content: str | bytes, writer: str | None = None) -> None:
     """Writes a file, whole or not at all (`whole`)."""
     with whole(file, writer) as unfinished:
         unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())

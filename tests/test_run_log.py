@@ -1,10 +1,12 @@
-"""What a run's folder says about its progress, and JSON files."""
+"""What a run's folder says about its progress, JSON files, and files that are written whole."""
 
 import json
+import os
 
 import pytest
 
 from config.json_file import read_json
+from runtime.files import whole, write_whole
 from runtime.hub import resolve
 from runtime.run_log import drop_after, final_step, newest_run, read_metrics, to_line, write_final
 
@@ -82,3 +84,15 @@ def test_a_name_stands_for_its_newest_run_with_a_checkpoint(tmp_path):
     assert newest_run(tmp_path / "missing") == tmp_path / "missing"
     (tmp_path / "best.safetensors").touch()  # a folder with files stands for itself
     assert newest_run(tmp_path) == tmp_path and resolve(tmp_path) == tmp_path / "best.safetensors"
+
+
+def test_two_programs_may_write_one_file(tmp_path, monkeypatch):
+    """Each writes it whole, and the last one stays."""
+    file = tmp_path / "results.json"
+    with whole(file) as slow:
+        slow.write_text("slow, half")
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        write_whole(file, "fast")
+        assert file.read_text() == "fast"
+        slow.write_text("slow")
+    assert file.read_text() == "slow" and list(tmp_path.iterdir()) == [file]
