@@ -13,7 +13,7 @@ from evaluation.drawing import pictures
 from evaluation.drawing.page import write_page
 from evaluation.results import read_results
 from runtime.command import computing
-from runtime.run_log import newest_run
+from runtime.hub import newest_run
 
 
 def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, ratings: Path | None) -> Path:

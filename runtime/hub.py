@@ -12,18 +12,25 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from config.text import refuse_pointer
-from runtime.run_log import newest_run
 
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|step_\d{1,9}|[^/]*\.(safetensors|pth|pt|ckpt|bin))$")
 _CONFIG = "all_config.yaml"  # of HRM, TRM and EqR: the configuration of the weights beside it
 _REPO = r"[\w.-]+/[\w.-]+"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:/([^@]+))?(?:@([\w./-]+))?", re.ASCII)  # one slash: from a Path
+_TIME = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "*"  # the name of a run's folder
 
 
 class _Address(NamedTuple):
     repo: str
     inside: str  # a file or a folder; "" for the repository
     revision: str | None
+
+
+def newest_run(folder: Path) -> Path:
+    """The newest run with a checkpoint in `outputs/NAME`, the folder of all runs of a name. Any other path stays."""
+    if any(path.is_file() for path in folder.glob("[!.]*")):
+        return folder
+    return max((file.parent for file in folder.glob(f"{_TIME}/last.safetensors")), default=folder)
 
 
 def is_address(path: str | Path) -> bool:

@@ -18,7 +18,6 @@ from config.json_file import parse_json, read_json
 from runtime.files import fit_for_json, write_whole
 
 METRICS, FINAL = "metrics.jsonl", "final.json"
-_TIME = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "*"  # the name of a run's folder
 Line = dict[str, Any]
 """Numbers by name, None for one that is not finite. `step` is an integer."""
 
@@ -34,13 +33,6 @@ class _Numbers(BaseModel):
         """The numbers by name."""
         numbers = {name: value for name, value in self if value is not None}
         return dict.fromkeys(name for name, _ in self) | fit_for_json(numbers)
-
-
-def newest_run(folder: Path) -> Path:
-    """The newest run with a checkpoint in `outputs/NAME`, the folder of all runs of a name. Any other path stays."""
-    if any(path.is_file() for path in folder.glob("[!.]*")):
-        return folder
-    return max((file.parent for file in folder.glob(f"{_TIME}/last.safetensors")), default=folder)
 
 
 def to_line(step: int, values: dict[str, float]) -> str:

@@ -7,8 +7,8 @@ import pytest
 
 from config.json_file import read_json
 from runtime.files import whole, write_whole
-from runtime.hub import resolve
-from runtime.run_log import drop_after, final_step, newest_run, read_metrics, to_line, write_final
+from runtime.hub import newest_run, resolve
+from runtime.run_log import drop_after, final_step, read_metrics, to_line, write_final
 
 
 @pytest.fixture
