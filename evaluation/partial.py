@@ -100,6 +100,7 @@ class Partial:
             )
         parts: list[Part] = []
         with self._own_file(world) as file, closing(run(left[world.rank :: world.size])) as running:
+            world.gather_objects(None)  # all have their files before one may give up, and remove the folder
             for part in running:
                 try:
                     part.check()

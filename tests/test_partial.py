@@ -315,9 +315,29 @@ def test_a_refusal_takes_nothing_away_that_others_made(tmp_path, capsys):
     assert before.items() <= {file: file.read_bytes() for file in (shared / "partial").iterdir()}.items()
 
 
-def test_two_processes_are_refused_in_one_sentence_each(tmp_path):
+SLOW_MAIN = """
+import sys
+import time
+import evaluate
+from evaluation.partial import Partial
+
+own_file = Partial._own_file
+
+def slow(self, world):
+    time.sleep(3 * world.is_main)
+    return own_file(self, world)
+
+Partial._own_file = slow
+evaluate.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_two_processes_are_refused_in_one_sentence_each(slow, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(SLOW_MAIN)
     words = [*WORDS, *KINDS["plain"], f"eval_dir={tmp_path / 'new'}", "noise_scale=1e38"]
-    done = command("evaluate.py", *words, processes=2)
+    done = command(program if slow else "evaluate.py", *words, processes=2)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and errors and all("logits are not finite" in line for line in errors)
     assert not (tmp_path / "new" / "partial").exists()
