@@ -37,7 +37,7 @@ def command(mistake: int = 1, unread: int = 128 + SIGPIPE) -> Iterator[None]:
         SystemExit: what ended the block was an exception of the table.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # which may have no ± in its encoding
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # its encoding may have no ±
             stream.reconfigure(errors="backslashreplace")
     try:
         yield

@@ -16,10 +16,10 @@ from config.system import PLAIN_FILE, lock
 def whole(file: Path, writer: str | None = None) -> Iterator[Path]:
     """A place beside `file` to write to. At the end it becomes `file`, or after an error it is removed.
 
-    `writer` tells those apart who write the same file at the same time; by default it is the process. One that is
+    `writer` tells those apart who write the same file at the same time; by default it is a random number. One that is
     named removes what it left when it was killed.
     """
-    unfinished = file.with_name(f".{file.name}.{os.getpid() if writer is None else writer}unfinished")
+    unfinished = file.with_name(f".{file.name}.{f'{os.urandom(8).hex()}.' if writer is None else writer}unfinished")
     unfinished.unlink(missing_ok=True)  # a kill left it, or it is a link, which writing would follow
     try:
         yield unfinished

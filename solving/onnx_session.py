@@ -57,7 +57,7 @@ class Graph:
         threads = _threads()
         self._session, self._cores = cache(opened), threads or os.cpu_count() or 1
         self.each = ThreadPoolExecutor(self._cores).map
-        self.session = self._session(threads)
+        self.session = self._session(threads if self._cores > 1 else 1)
         self._inputs = {node.name for node in self.session.get_inputs()}
         self._outputs = [node.name for node in self.session.get_outputs()]
 

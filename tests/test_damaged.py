@@ -175,9 +175,9 @@ def test_nothing_of_a_checkpoint_is_interpolated(run, tmp_path, monkeypatch, cap
     assert not any(b"hunter2" in file.read_bytes() for file in (tmp_path / "0").iterdir())
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", ".config.yaml.PIDunfinished", ".last.safetensors.unfinished"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", ".last.safetensors.unfinished"])
 def test_links_in_a_runs_folder_are_not_followed(name, run, tmp_path, capsys):
-    mine, folder, name = tmp_path / "mine", tmp_path / "run", name.replace("PID", str(os.getpid()))
+    mine, folder = tmp_path / "mine", tmp_path / "run"
     mine.write_text("precious")
     folder.mkdir()
     (folder / "last.safetensors").write_bytes((run / "last.safetensors").read_bytes())

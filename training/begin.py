@@ -9,7 +9,7 @@ from config.schema import PretrainConfig
 from runtime import checkpoint
 from runtime.distributed import World
 from runtime.files import new_directory
-from runtime.hub import is_address
+from runtime.hub import is_address, newest_run
 from runtime.run_log import METRICS, final_step
 from training.trainer import Trainer
 
@@ -23,7 +23,9 @@ def configure(words: list[str]) -> PretrainConfig:
             f"resume={resumed[-1]}: a run goes on in a folder here; load_checkpoint={resumed[-1]} starts a new one"
         )
     if resumed and resumed[-1] not in ("null", ""):
-        return resume_config(checkpoint.load(resumed[-1], weights_only=True).config, words)
+        run = newest_run(Path(resumed[-1]))  # now, and not once more later
+        config = resume_config(checkpoint.load(run, weights_only=True).config, words)
+        return config.model_copy(update={"resume": str(run)})
     config = load_pretrain(words)
     return config if config.run_dir is None else from_last(config, config.run_dir)
 
