@@ -17,7 +17,7 @@ _CHECKPOINT = re.compile(r"(^|/)(checkpoint|step_\d{1,9}|[^/]*\.(safetensors|pth
 _CONFIG = "all_config.yaml"  # of HRM, TRM and EqR: the configuration of the weights beside it
 _REPO = r"[\w.-]+/[\w.-]+"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:/([^@]+))?(?:@([\w./-]+))?", re.ASCII)  # one slash: from a Path
-_TIME = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "*"  # the name of a run's folder
+_TIME = re.compile(r"(\d{8}-\d{6})(?:-(\d{1,9}))?", re.ASCII)  # the name of a run's folder
 
 
 class _Address(NamedTuple):
@@ -28,9 +28,11 @@ class _Address(NamedTuple):
 
 def newest_run(folder: Path) -> Path:
     """The newest run with a checkpoint in `outputs/NAME`, the folder of all runs of a name. Any other path stays."""
-    if any(path.is_file() for path in folder.glob("[!.]*")):
+    if any(path.is_file() and _CHECKPOINT.search(path.name) for path in folder.glob("[!.]*")):
         return folder
-    return max((file.parent for file in folder.glob(f"{_TIME}/last.safetensors")), default=folder)
+    saved = [file.parent for file in folder.glob("*/last.safetensors")]
+    runs = {(name[1], int(name[2] or 1)): run for run in saved if (name := _TIME.fullmatch(run.name))}
+    return runs[max(runs)] if runs else folder
 
 
 def is_address(path: str | Path) -> bool:

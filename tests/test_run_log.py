@@ -72,16 +72,18 @@ def test_a_wrong_json_file_is_one_sentence(text, kind, fault, tmp_path):
 
 
 def test_a_name_stands_for_its_newest_run_with_a_checkpoint(tmp_path):
-    runs = [tmp_path / name for name in ("20251231-235959", "20260102-000000", "20260102-000000-2", "a_copy")]
+    begun = ("20251231-235959", "20260102-000000", "20260102-000000-2", "20260102-000000-10")
+    runs = [tmp_path / name for name in (*begun, "20260104-000000-copy", "a_copy")]
     for run in [*runs, tmp_path / "20260103-000000"]:  # this last one has not saved yet
         run.mkdir()
     for run in runs:
         (run / "last.safetensors").touch()
-    (tmp_path / ".hidden").touch()
-    assert newest_run(tmp_path) == runs[2] and newest_run(runs[0]) == runs[0]
-    assert resolve(tmp_path) == runs[2] / "last.safetensors"
+    for stray in (".hidden", "notes.txt"):
+        (tmp_path / stray).touch()
+    assert newest_run(tmp_path) == runs[3] and newest_run(runs[0]) == runs[0]
+    assert resolve(tmp_path) == runs[3] / "last.safetensors"
     assert newest_run(tmp_path / "missing") == tmp_path / "missing"
-    (tmp_path / "best.safetensors").touch()  # a folder with files stands for itself
+    (tmp_path / "best.safetensors").touch()  # a folder with a checkpoint stands for itself
     assert newest_run(tmp_path) == tmp_path and resolve(tmp_path) == tmp_path / "best.safetensors"
 
 

@@ -355,6 +355,7 @@ def test_what_xla_does_not_support_is_one_sentence(words, said, tmp_path, capsys
         (["forward_dtype=float64"], 1, "error: engine=xla computes in bfloat16, float16 or float32, not in"),
         (["streaming=true"], 1, "error: streaming has no effect in an exported iteration"),
         (["halt_max_steps=3"], 1, "error: halt_max_steps has no effect in an exported iteration"),
+        (["checkpoint=other"], 1, "error: checkpoint has no effect in an exported iteration"),
         (["--rows=0"], 2, "argument --rows: should be a whole number from 1 on, but it is 0"),
     ],
 )

@@ -91,9 +91,10 @@ def export(checkpoint: str, out: Path, rows: int, words: Sequence[str] = ()) -> 
         ValueError: a setting has no effect here; the checkpoint cannot be read; it does not say what its puzzles are,
             and no data set does; or XLA lacks its precision.
     """
-    config, cpu = load_eval(["checkpoint=none", *words]), torch.device("cpu")
-    effective = {"checkpoint", "ema", "dataset_data_path", "split", *keys(EvalConfig, Role.MODEL)}
-    if idle := [name for name in EvalConfig.model_fields if name not in effective and config.asks_for(name)]:
+    named = ["checkpoint=none"]
+    config, plain, cpu = load_eval([*named, *words]), dict(load_eval(named)), torch.device("cpu")
+    effective = {"ema", "dataset_data_path", "split", *keys(EvalConfig, Role.MODEL)}
+    if idle := [name for name, value in config if name not in effective and value != plain[name]]:
         raise ValueError(f"{idle[0]} has no effect in an exported iteration")
     loaded = load_model(checkpoint, config.ema)
     data = config.dataset_data_path or loaded.data_path
