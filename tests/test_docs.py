@@ -1,15 +1,17 @@
 """The pages name files, code, keys and commands; these tests fail when the code has moved on.
 
-docs/paper_to_code.md quotes code. A quote is a ```python block whose first line is `# path`: its lines must stand in
-that file, in that order (lines between them may be left out, indentation does not count). A reference is
-`path::name` or `path::Class.name` in backticks. Keys in the symbol table's third column must be
-in config/schema.py or config/architectures.py.
+A quote of code is a ```python block whose first line is `# path` or `# path::name`. With a name it must be the whole
+function of that name, without its docstring. Else its lines must stand in that file, in that order (lines between them
+may be left out, indentation does not count). A reference is `path::name` or `path::Class.name` in backticks. Keys in
+the third column of docs/paper_to_code.md's symbol table must be in config/schema.py or config/architectures.py.
 """
 
 import ast
 import re
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -23,16 +25,17 @@ from evaluation import metrics
 from models.build import build
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "paper_to_code.md").read_text()
+QUOTING = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("paper_to_code", "how_it_thinks", "xla")}
+PAGE, XLA = QUOTING["paper_to_code"], QUOTING["xla"]
 
 Quote = tuple[str, list[str]]
 
 
 def quotes(page: str) -> list[Quote]:
-    """(path, quoted lines) of every code block."""
+    """(path or path::name, quoted lines) of every code block."""
     quoted = []
     for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-        head, *lines = [line.strip() for line in block.splitlines() if line.strip()]
+        head, *lines = [line for line in block.splitlines() if line]
         assert head.startswith("# ") and lines, f"not a path and lines that it quotes: {block}"
         quoted.append((head.removeprefix("# "), lines))
     return quoted
@@ -66,30 +69,44 @@ def _words(page: str) -> list[str]:
 
 
 def first_missing(quote: Quote) -> str | None:
-    """The first quoted line that does not follow the ones before it in the file; None if all do."""
+    """The first quoted line that is not the code's, in its place; None if all are."""
     path, lines = quote
+    if "::" in path:
+        return next((line for line, own in zip_longest(lines, function(path), fillvalue="") if line != own), None)
     if not (ROOT / path).is_file():
         return lines[0]
     code = iter([line.strip() for line in (ROOT / path).read_text().splitlines()])
-    return next((line for line in lines if line not in code), None)  # `in` goes on where it found the last
+    return next((line for line in lines if line.strip() not in code), None)  # `in` goes on where it found the last
+
+
+def function(reference: str) -> list[str]:
+    """The lines of a function, dedented, without its docstring and empty lines; [] if there is none."""
+    path, name = reference.split("::")
+    if not defined(reference):
+        return []
+    node, code = names(path)[name], (ROOT / path).read_text().splitlines()
+    assert isinstance(node, ast.FunctionDef)
+    first = node.body[bool(ast.get_docstring(node))]
+    kept = code[node.lineno - 1 : node.body[0].lineno - 1] + code[first.lineno - 1 : node.end_lineno]
+    return [line for line in dedent("\n".join(kept)).splitlines() if line]
 
 
 @cache
-def names(path: str) -> frozenset[str]:
+def names(path: str) -> dict[str, ast.AST]:
     """What a file defines: `name` for functions, classes and variables, `Class.name` for members."""
-    members: set[str] = set()
+    members: dict[str, ast.AST] = {}
 
     def visit(node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
-                members.add(prefix + child.name)
+                members[prefix + child.name] = child
                 visit(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
             elif isinstance(child, ast.Assign | ast.AnnAssign):
                 targets = child.targets if isinstance(child, ast.Assign) else [child.target]
-                members.update(prefix + t.id for t in targets if isinstance(t, ast.Name))
+                members.update({prefix + t.id: child for t in targets if isinstance(t, ast.Name)})
 
     visit(ast.parse((ROOT / path).read_text()), "")
-    return frozenset(members)
+    return members
 
 
 def defined(reference: str) -> bool:
@@ -106,10 +123,12 @@ def configurable(key: str) -> bool:
     return any(member == name and owner.endswith(owners) for owner, member in members)
 
 
-@pytest.mark.parametrize("quote", quotes(PAGE), ids=lambda quote: f"{quote[0]}:{quote[1][0][:30]}")
-def test_quoted_lines_stand_in_the_code(quote: Quote) -> None:
+@pytest.mark.parametrize(
+    "quote", sum(map(quotes, QUOTING.values()), []), ids=lambda quote: f"{quote[0]}:{quote[1][0].strip()[:30]}"
+)
+def test_quotes_are_the_code(quote: Quote) -> None:
     missing = first_missing(quote)
-    assert missing is None, f"docs/paper_to_code.md quotes {quote[0]}, but there is no longer: {missing}"
+    assert missing is None, f"a page quotes {quote[0]}, but there is no longer: {missing}"
 
 
 @pytest.mark.parametrize("reference", references(PAGE))
@@ -136,11 +155,13 @@ def test_metrics_are_reported(name: str) -> None:
 
 def test_the_page_is_read() -> None:
     """Against a change of format that would leave nothing to check."""
-    assert len(quotes(PAGE)) >= 18
+    assert len(quotes(PAGE)) >= 18 and len(quotes(XLA)) == 2
     assert len(references(PAGE)) >= 20
     assert len(keys(PAGE)) >= 20
     assert files(PAGE) and metric_names(PAGE)
     assert PAGE.count("```") == 2 * len(quotes(PAGE)), "a code block is not a ```python quote"
+    how = QUOTING["how_it_thinks"]
+    assert how.count("```") == 2 * (len(quotes(how)) + 1), "the other block is the puzzle"
 
 
 def test_the_checks_can_fail() -> None:
@@ -149,6 +170,12 @@ def test_the_checks_can_fail() -> None:
     path, [line] = quote
     assert first_missing((path, [line, line])) == line, "it stands there once, not twice"
     assert first_missing((path, ["relaxed = h"])) == "relaxed = h", "a part of a line is not the line"
+    relax = "models/relaxation.py::relax"
+    head, *body = function(relax)
+    assert first_missing((relax, [head, *body])) is None and len(body) == 4
+    assert first_missing((relax, [head, *body[1:]])) == body[1] and first_missing((relax, [head])) == ""
+    assert first_missing((relax, [head, *(line[4:] for line in body)])) == body[0][4:]
+    assert first_missing(("models/no_such_file.py::relax", [head])) == head
     assert defined("models/relaxation.py::Relaxed.forward")
     assert not defined("models/relaxation.py::Relaxed.backward")
     assert not defined("models/relaxation.py::forward"), "a member needs its class"
@@ -254,9 +281,6 @@ def test_an_experiment_has_these_steps_and_parameters(name: str, row: str) -> No
 
 # -- docs/xla.md -----------------------------------------------------------------------------------
 
-XLA = (ROOT / "docs" / "xla.md").read_text()
-
 
 def test_both_engines_have_what_the_page_lays_side_by_side() -> None:
     assert len(references(XLA)) > 30 and [name for name in references(XLA) if not defined(name)] == []
-    assert len(quotes(XLA)) == 2 and [first_missing(quote) for quote in quotes(XLA)] == [None, None]

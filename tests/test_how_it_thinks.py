@@ -1,11 +1,7 @@
-"""docs/how_it_thinks.md: its snippets stand in the code, and its numbers are those of the models."""
+"""docs/how_it_thinks.md: its names stand in the code, and its numbers are those of the models."""
 
 import math
-import os
 import re
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -67,91 +63,6 @@ class Run:
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
     return {name: Run(f"{name.lower()}_sudoku") for name in ("EqR", "TRM", "HRM")}
-
-
-# -- snippets --------------------------------------------------------------------------------------
-
-
-def snippets(root, *words):
-    command = [sys.executable, str(root / "docs" / "snippets.py"), *words]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the page and its sources, for tests to change."""
-    for folder in ("docs", "config", "models", "training", "evaluation"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
-    return tmp_path
-
-
-def edit(path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
-
-
-def test_the_page_is_up_to_date():
-    result = snippets(ROOT, "--check")
-    assert result.returncode == 0, result.stderr
-
-
-def test_every_block_of_code_is_a_snippet():
-    assert PAGE.count("```python\n") == PAGE.count("<!-- snippet:") >= 10
-    assert PAGE.count("```") == 2 * (PAGE.count("```python\n") + 1), "the other block is the puzzle"
-
-
-def test_a_changed_source_is_noticed_and_rewritten(copy):
-    page = copy / "docs" / "how_it_thinks.md"
-    edit(copy / "models" / "recursion.py", "inject_BLD = z_H + x_BLD", "inject_BLD = x_BLD + z_H")
-    result = snippets(copy, "--check")
-    assert result.returncode == 1 and page.read_text() == PAGE, "--check writes nothing"
-    assert result.stderr.splitlines() == [
-        "stale: models/recursion.py::Recursion.latent_recursion (python docs/snippets.py rewrites it)"
-    ]
-    assert snippets(copy).returncode == 0
-    assert "x_BLD + z_H" in page.read_text() and snippets(copy, "--check").returncode == 0
-    changed = [
-        pair for pair in zip(PAGE.splitlines(), page.read_text().splitlines(), strict=True) if pair[0] != pair[1]
-    ]
-    assert len(changed) == 1
-
-
-def test_a_changed_statement_and_a_changed_page_are_noticed(copy):
-    edit(copy / "models" / "losses.py", "lm_loss + 0.5 * q_halt_loss", "lm_loss + 0.6 * q_halt_loss")
-    assert "answer_metrics.total" in snippets(copy, "--check").stderr
-    edit(copy / "models" / "losses.py", "lm_loss + 0.6 * q_halt_loss", "lm_loss + 0.5 * q_halt_loss")
-    assert snippets(copy, "--check").returncode == 0
-    edit(copy / "docs" / "how_it_thinks.md", "    z_H, z_L = latents\n    inject", "    z_L, z_H = latents\n    inject")
-    assert "latent_recursion" in snippets(copy, "--check").stderr
-
-
-def test_what_is_not_shown_may_change(copy):
-    edit(
-        copy / "models" / "relaxation.py",
-        "    The paper writes lambda for 1 - lambda_ (damping)",
-        "    Written lambda (damping)",
-    )
-    assert snippets(copy, "--check").returncode == 0, "a docstring that the page leaves out"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "complaint"),
-    [
-        ("Recursion.latent_recursion with", "Recursion.recursion with", "there is no Recursion.recursion"),
-        ("models/relaxation.py::relax", "models/no.py::relax", "models/no.py"),
-        (
-            "snippet: models/relaxation.py::relax Relaxed.forward -->\n",
-            "snippet: models/relaxation.py::relax -->\n\n",
-            "no ```python",
-        ),
-    ],
-)
-def test_a_snippet_of_nothing_is_a_mistake(copy, old, new, complaint):
-    edit(copy / "docs" / "how_it_thinks.md", old, new)
-    result = snippets(copy)
-    assert result.returncode == 1 and complaint in result.stderr and "Traceback" not in result.stderr
 
 
 # -- names and numbers -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ PACKAGES = ["config", "dataset", "models", "runtime", "training", "evaluation", 
 """Each may import those before it and itself, but for APART."""
 APART = {"training", "evaluation"}
 """Neither knows the other."""
-BESIDE = ["benchmarks", "docs", "examples", "scripts"]
+BESIDE = ["benchmarks", "examples", "scripts"]
 """Folders with programs that nothing imports."""
 PROGRAMS = sorted(ROOT.glob("*.py"))
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
