@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -144,19 +143,7 @@ def _pairs(task: Task) -> list[tuple[bytes, bytes]]:
     return [(pack(question), pack(answer)) for question, answer in examples if answer is not None]
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command line. `parse` explains them and has their defaults."""
-
-    input_file_prefix: str
-    output_dir: Path
-    subsets: list[str]
-    test_set_name: str
-    num_aug: int
-    seed: int
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build a data set of ARC tasks, from <prefix>_<subset>_{challenges,solutions}.json "
@@ -170,10 +157,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--test-set-name", required=True, metavar="NAME", help="the subset to test on, one of --subsets")
     add("--num-aug", type=int, default=1000, metavar="N", help="augmentations per task, at most (default: %(default)s)")
     add("--seed", type=int, default=42, help="default: %(default)s")
-    return Options(**vars(parser.parse_args(arguments)))
+    return parser.parse_args(arguments)
 
 
-def validate(options: Options) -> None:
+def validate(options: argparse.Namespace) -> None:
     """Checks the options.
 
     Raises:
@@ -189,7 +176,7 @@ def validate(options: Options) -> None:
         raise ValueError(f"--test-set-name {options.test_set_name} is none of --subsets")
 
 
-def build(options: Options) -> None:
+def build(options: argparse.Namespace) -> None:
     """Writes the data set, task by task.
 
     Raises:

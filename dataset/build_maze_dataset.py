@@ -8,7 +8,6 @@ import dataclasses
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -79,19 +78,7 @@ def augment(mazes: Mazes) -> Mazes:
     return Mazes(*(copies(boards_NS) for boards_NS in mazes))
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command line. `parse` explains them and has their defaults."""
-
-    output_dir: Path
-    source_repo: str
-    source_dir: Path | None
-    subsample_size: int | None
-    aug: bool
-    seed: int
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build Maze-Hard from its CSVs (train.csv, test.csv).",
@@ -106,10 +93,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     aug = "store each training maze in all 8 orientations"
     add("--aug", action=argparse.BooleanOptionalAction, default=False, help=f"{aug} (default: no)")
     add("--seed", type=int, default=42, help="default: %(default)s")
-    return Options(**vars(parser.parse_args(arguments)))
+    return parser.parse_args(arguments)
 
 
-def validate(options: Options) -> None:
+def validate(options: argparse.Namespace) -> None:
     """Checks the options.
 
     Raises:
@@ -121,14 +108,14 @@ def validate(options: Options) -> None:
         raise ValueError(f"--subsample-size {options.subsample_size} is less than 1")
 
 
-def load(options: Options, name: str) -> tuple[Path, Mazes]:
+def load(options: argparse.Namespace, name: str) -> tuple[Path, Mazes]:
     """One CSV, "train.csv" or "test.csv", and its mazes. Raises ValueError like `read_csv`."""
     folder = options.source_dir
     file = fetch_file(options.source_repo, name) if folder is None else folder / name
     return file, read_csv(file)
 
 
-def build(options: Options) -> None:
+def build(options: argparse.Namespace) -> None:
     """Writes the data set.
 
     Raises:

@@ -9,7 +9,6 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -33,34 +32,7 @@ from dataset.maze import (
 from dataset.progress import counted
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command line. `parse` explains them and has their defaults."""
-
-    output_dir: Path
-    grid_size: int
-    train_samples: int
-    test_samples: int
-    seed: int
-    maze_mode: str
-    wall_prob: float
-    require_unique: bool
-    dedupe: bool
-    length_distribution: str
-    length_value: int
-    length_values: list[int]
-    length_weights: list[float]
-    length_mean: float
-    length_std: float
-    min_path_length: int
-    max_path_length: int
-    strict_length: bool
-    max_length_resamples: int
-    max_grid_attempts: int
-    max_start_attempts: int
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build Maze-Unique: random mazes with a shortest path of a chosen length (in steps).",
@@ -116,10 +88,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         options.length_mean = (options.min_path_length + options.max_path_length) / 2
     if options.length_std is None:
         options.length_std = max(0, options.max_path_length - options.min_path_length) / 6
-    return Options(**vars(options))
+    return options
 
 
-def validate(options: Options) -> None:
+def validate(options: argparse.Namespace) -> None:
     """Checks the options.
 
     Raises:
@@ -163,7 +135,7 @@ def validate(options: Options) -> None:
     require(needed <= possible, f"no {size}x{size} {options.maze_mode} maze has a path of {needed} steps")
 
 
-def length_sampler(options: Options, rng: np.random.Generator, draw: Draw) -> Callable[[], int]:
+def length_sampler(options: argparse.Namespace, rng: np.random.Generator, draw: Draw) -> Callable[[], int]:
     """A function that draws the path length of one maze, in steps."""
     low, high = options.min_path_length, options.max_path_length
     if options.length_distribution == "uniform":
@@ -176,7 +148,9 @@ def length_sampler(options: Options, rng: np.random.Generator, draw: Draw) -> Ca
     return lambda: options.length_value
 
 
-def find_maze(options: Options, length: int, rng: np.random.Generator, draw: Draw) -> tuple[Grid, list[int]] | None:
+def find_maze(
+    options: argparse.Namespace, length: int, rng: np.random.Generator, draw: Draw
+) -> tuple[Grid, list[int]] | None:
     """A grid and a shortest path of `length` steps in it, or None if the allowed attempts fail."""
     size, perfect = options.grid_size, options.maze_mode == "perfect"
     for _ in range(options.max_grid_attempts):
@@ -195,7 +169,7 @@ def find_maze(options: Options, length: int, rng: np.random.Generator, draw: Dra
     return None
 
 
-def mazes(options: Options) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def mazes(options: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields questions and answers without end, tokens [S] uint8 each, from one random stream.
 
     Raises:
@@ -235,7 +209,7 @@ def mazes(options: Options) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield question_S, answer_S
 
 
-def build(options: Options) -> None:
+def build(options: argparse.Namespace) -> None:
     """Writes the data set.
 
     Raises:

@@ -8,7 +8,6 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from math import isqrt
 from pathlib import Path
@@ -162,24 +161,7 @@ def _new_puzzles(size: int, rng: np.random.Generator, known: set[bytes]) -> Iter
             yield question_S, answer_S
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of the command line. `parse` explains them and has their defaults."""
-
-    output_dir: Path
-    source: str
-    source_repo: str
-    source_dir: Path | None
-    min_difficulty: int | None
-    subsample_size: int | None
-    size: int
-    train_samples: int
-    test_samples: int
-    num_aug: int
-    seed: int
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line, with defaults."""
     parser = argparse.ArgumentParser(
         description="Build a Sudoku data set, from Sudoku-Extreme (train.csv, test.csv) or from new puzzles.",
@@ -214,10 +196,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         extreme = options.source == "hub" and options.size == 9
         name = "sudoku-extreme-full" if extreme else f"sudoku-{options.size}x{options.size}"
         options.output_dir = Path("data", name)
-    return Options(**vars(options))
+    return options
 
 
-def validate(options: Options) -> None:
+def validate(options: argparse.Namespace) -> None:
     """Checks the options.
 
     Raises:
@@ -241,7 +223,7 @@ def validate(options: Options) -> None:
         raise ValueError(f"--size {options.size} needs --source generate, or --source-dir with CSVs of that size")
 
 
-def load(options: Options, name: str) -> Puzzles:
+def load(options: argparse.Namespace, name: str) -> Puzzles:
     """The puzzles of one CSV, "train.csv" or "test.csv". Raises ValueError like `read_csv`."""
     folder = options.source_dir
     file = fetch_file(options.source_repo, name) if folder is None else folder / name
@@ -253,7 +235,7 @@ def load(options: Options, name: str) -> Puzzles:
     return puzzles
 
 
-def build(options: Options) -> None:
+def build(options: argparse.Namespace) -> None:
     """Writes the data set.
 
     Raises:
