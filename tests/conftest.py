@@ -1,10 +1,12 @@
 """A tiny data set that a tiny model can learn, and commands as a user types them."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +18,23 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when they are imported
 
-from dataset.layout import Metadata, Split, write_dataset  # noqa: E402
+from config.load import load_pretrain  # noqa: E402
+from dataset.layout import Split, puzzle_split, write_dataset  # noqa: E402
+from dataset.puzzles import Puzzles, TrainingBatches  # noqa: E402
+from models.build import build  # noqa: E402
+from runtime.distributed import World  # noqa: E402
+from training.trainer import Trainer, seed_step  # noqa: E402
 
 if TYPE_CHECKING:
     from reproduction.records import Record
 
 torch.set_num_threads(1)  # a second thread waits for cores that other processes of the tests use
 ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+BUILT = json.loads((GOLDEN / "datasets" / "expected.json").read_text())
+"""What the released builders write: their arguments and arrays by name."""
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
 TINY = [
     "train=quickstart",
     "arch.hidden_size=16",
@@ -41,21 +53,35 @@ def tiny_split(count: int, seed: int, identifiers: int = 1) -> Split:
     inputs = rng.integers(1, 5, (count, 8)).astype(np.uint8)
     labels = ((inputs + np.roll(inputs, 1, axis=1)) % 4 + 1).astype(np.uint8)
     labels[rng.random((count, 8)) < 0.1] = 0
-    indices = np.arange(count + 1, dtype=np.int32)
-    metadata = Metadata(
-        pad_id=0,
-        ignore_label_id=0,
-        blank_identifier_id=0,
-        vocab_size=6,
-        seq_len=8,
-        num_puzzle_identifiers=identifiers,
-        total_groups=count,
-        mean_puzzle_examples=1.0,
-        sets=["all"],
-        total_samples=count,
-    )
+    split = puzzle_split(inputs, labels, vocab_size=6)
+    metadata = split.metadata.model_copy(update={"num_puzzle_identifiers": identifiers})
     ids = rng.integers(0, identifiers, count).astype(np.int32)
-    return Split(inputs, labels, ids, indices, indices, metadata)
+    return replace(split, puzzle_identifiers=ids, metadata=metadata)
+
+
+def make_trainer(words: list[str]) -> Trainer:
+    """A trainer before its first step."""
+    config = load_pretrain(words)
+    puzzles = Puzzles(config.dataset.data_path, "train", CPU)
+    seed_step(config.seed, 0, 0)
+    model = build(config.arch, puzzles.shape)
+    return Trainer(config, model, TrainingBatches(puzzles, config.global_batch_size, config.seed), ALONE)
+
+
+def built_by(builder: str) -> list[str]:
+    """The names in BUILT of a builder's data sets."""
+    return [name for name, wanted in BUILT.items() if wanted["builder"] == builder]
+
+
+def assert_same_bits(folder: Path, name: str) -> None:
+    """The files of a data set are those that the released builder wrote."""
+    for file, wanted in BUILT[name]["arrays"].items():
+        if file.endswith(".json"):
+            assert json.loads((folder / file).read_text()) == wanted
+            continue
+        array = np.load(folder / file)
+        assert [str(array.dtype), list(array.shape)] == [wanted["dtype"], wanted["shape"]]
+        assert hashlib.sha256(array.tobytes()).hexdigest() == wanted["sha256"], file
 
 
 @pytest.fixture(scope="session")

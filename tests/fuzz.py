@@ -35,7 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from conftest import TINY, exit_code, only_run, tiny_split  # noqa: E402
+from conftest import ALONE, CPU, TINY, exit_code, only_run, tiny_split  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
@@ -54,14 +54,11 @@ from evaluation.settings import Settings  # noqa: E402
 from evaluation.units import evaluate as evaluated  # noqa: E402
 from reproduction.record import record  # noqa: E402
 from runtime import released  # noqa: E402
-from runtime.distributed import World  # noqa: E402
 from runtime.load import build_for_evaluation, load_model  # noqa: E402
 from runtime.run_log import read_metrics  # noqa: E402
 from solving.reading import read_from  # noqa: E402
 
 SECONDS, MEMORY = 20.0, 2**30
-CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU)
 DEEP = "[" * 100_000
 PUZZLES = "\n".join(["53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"] * 2) + "\n"
 

@@ -1,15 +1,11 @@
 """Mazes: the released builder's bits, and the mathematics of the result."""
 
-import hashlib
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import exit_code
+from conftest import BUILT, assert_same_bits, built_by, exit_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +24,6 @@ from dataset.maze import (
     search,
     shortest_answer,
 )
-
-ROOT = Path(__file__).parents[1]
-EXPECTED = json.loads((ROOT / "tests/golden/datasets/expected.json").read_text())
-MAZES = [name for name in EXPECTED if EXPECTED[name]["builder"] == "build_maze_unique_dataset"]
 
 
 def adjacency(question_S: np.ndarray) -> np.ndarray:
@@ -55,18 +47,12 @@ def shortest_paths(question_S: np.ndarray) -> tuple[int, float]:
     raise AssertionError("the goal cannot be reached")
 
 
-@pytest.mark.parametrize("name", MAZES)
+@pytest.mark.parametrize("name", built_by("build_maze_unique_dataset"))
 def test_same_bits_as_the_released_builder(name: str, tmp_path: Path) -> None:
     started = time.perf_counter()
-    build(parse([*EXPECTED[name]["args"], "--output-dir", str(tmp_path / "set")]))
+    build(parse([*BUILT[name]["args"], "--output-dir", str(tmp_path / "set")]))
     assert time.perf_counter() - started < 10  # about 1 s; the released one takes 3.6 s
-    for file, wanted in EXPECTED[name]["arrays"].items():
-        if file.endswith(".json"):
-            assert json.loads((tmp_path / "set" / file).read_text()) == wanted
-            continue
-        array = np.load(tmp_path / "set" / file)
-        assert [str(array.dtype), list(array.shape)] == [wanted["dtype"], wanted["shape"]]
-        assert hashlib.sha256(array.tobytes()).hexdigest() == wanted["sha256"], file
+    assert_same_bits(tmp_path / "set", name)
     assert read_split(tmp_path / "set", "train").metadata.vocab_size == 6
 
 
@@ -207,16 +193,3 @@ def test_switches_are_those_of_the_released_builder() -> None:
     assert parse(["--strict-length", "--no-require-unique", "--no-dedupe"]) == usual
     other = parse(["--no-strict-length", "--require-unique", "--dedupe"])
     assert (other.strict_length, other.require_unique, other.dedupe) == (False, True, True)
-
-
-def test_it_runs_as_a_program(tmp_path: Path) -> None:
-    options = ["--grid-size", "6", "--train-samples", "3", "--test-samples", "2"]
-    ran = subprocess.run(
-        [sys.executable, "-m", "dataset.build_maze_unique_dataset", *options, "--output-dir", str(tmp_path / "set")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert len(read_split(tmp_path / "set", "train").inputs) == 3
-    assert len(read_split(tmp_path / "set", "test").inputs) == 2

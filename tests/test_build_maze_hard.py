@@ -1,14 +1,12 @@
 """Maze-Hard: the released builder's bits, the symmetries of a square, and CSVs with faults."""
 
-import hashlib
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, exit_code
+from conftest import BUILT, ROOT, assert_same_bits, built_by, exit_code
 
 from dataset.build_maze_dataset import build, main, parse, read_csv
 from dataset.dihedral import INVERSES, SWAPPING, SYMMETRIES, dihedral
@@ -16,21 +14,13 @@ from dataset.layout import read_split
 from dataset.maze import is_valid_answer
 
 REAL = ROOT.parent / "shared/data/maze-30x30-hard-1k"
-EXPECTED = json.loads((ROOT / "tests/golden/datasets/expected.json").read_text())
-MAZES = [name for name in EXPECTED if EXPECTED[name]["builder"] == "build_maze_dataset"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the Maze-Hard CSVs in {REAL}")
-@pytest.mark.parametrize("name", MAZES)
+@pytest.mark.parametrize("name", built_by("build_maze_dataset"))
 def test_same_bits_as_the_released_builder(name: str, tmp_path: Path) -> None:
-    build(parse([*EXPECTED[name]["args"], "--source-dir", str(REAL), "--output-dir", str(tmp_path / "set")]))
-    for file, wanted in EXPECTED[name]["arrays"].items():
-        if file.endswith(".json"):
-            assert json.loads((tmp_path / "set" / file).read_text()) == wanted
-            continue
-        array = np.load(tmp_path / "set" / file)
-        assert [str(array.dtype), list(array.shape)] == [wanted["dtype"], wanted["shape"]]
-        assert hashlib.sha256(array.tobytes()).hexdigest() == wanted["sha256"], file
+    build(parse([*BUILT[name]["args"], "--source-dir", str(REAL), "--output-dir", str(tmp_path / "set")]))
+    assert_same_bits(tmp_path / "set", name)
     assert read_split(tmp_path / "set", "train").metadata.vocab_size == 6
 
 

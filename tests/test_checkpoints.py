@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, start
+from conftest import ALONE, CPU, GOLDEN, make_trainer, start
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,29 +18,20 @@ import models.eqr
 from config.architectures import Arch
 from config.load import load_eval, load_pretrain
 from config.schema import PretrainConfig
-from dataset.puzzles import Puzzles, PuzzleShape, TrainingBatches
+from dataset.puzzles import Puzzles, PuzzleShape
 from evaluation.settings import Settings
 from evaluation.units import evaluate
 from models.build import build
 from runtime import checkpoint, released
-from runtime.distributed import World
 from runtime.load import build_for_evaluation, load_model
-from training.trainer import Trainer, seed_step
+from training.trainer import Trainer
 
-CPU = torch.device("cpu")
-
-GOLDEN = ROOT / "tests" / "golden"
-ALONE = World(0, 1, torch.device("cpu"))
 TRM = ["train=trm_sudoku", "arch.forward_dtype=float32", "arch.L_layers=1", "arch.H_cycles=2", "arch.L_cycles=1"]
 
 
 def trained(words: list[str], steps: int = 2) -> Trainer:
     """A trainer after a few steps, with weights and averages that differ."""
-    config = load_pretrain(words)
-    puzzles = Puzzles(config.dataset.data_path, "train", ALONE.device)
-    seed_step(config.seed, 0, 0)
-    batches = TrainingBatches(puzzles, config.global_batch_size, config.seed)
-    trainer = Trainer(config, build(config.arch, puzzles.shape), batches, ALONE)
+    trainer = make_trainer(words)
     for _ in range(steps):
         trainer.train_step()
     return trainer

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command, exit_code
+from conftest import ALONE, CPU, GOLDEN, command, exit_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,14 +32,9 @@ from evaluation.trajectory import Starts, convergence_score, residual, seed, tra
 from evaluation.units import evaluate
 from models.core import FixedInit, RandomInit
 from models.reasoner import Readout, State
-from runtime.distributed import World
 from runtime.load import build_for_evaluation, load_model
 
-CPU = torch.device("cpu")
-
-GOLDEN = ROOT / "tests" / "golden"
 MAZE9 = GOLDEN / "checkpoints" / "maze9"
-ALONE = World(0, 1, torch.device("cpu"))
 RANDOM = ("noise_scale=0.05", "H_init_std=1", "L_init_std=1")
 """Noise and random starts for the golden EqR, which was trained without either."""
 

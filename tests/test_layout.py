@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import exit_code
+from conftest import BUILT, exit_code
 
 from config.command import unwinding
 from dataset.layout import ARRAYS, SUMS, Split, located, new_dataset, puzzle_split, read_split, write_dataset
-
-EXPECTED = json.loads((Path(__file__).parent / "golden/datasets/expected.json").read_text())
 
 
 def small_split(examples: int = 6, copies: int = 2) -> Split:
@@ -39,7 +37,7 @@ def test_what_is_written_can_be_read(written: Path) -> None:
 
 
 def test_keys_stand_in_the_released_order(written: Path) -> None:
-    released = EXPECTED["maze_fixed_8"]["arrays"]["train/dataset.json"]
+    released = BUILT["maze_fixed_8"]["arrays"]["train/dataset.json"]
     assert list(json.loads((written / "train/dataset.json").read_text())) == list(released)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ALONE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,10 +36,8 @@ from models.layers import (
 from models.losses import log_stablemax, row_metrics, softmax_cross_entropy, stablemax_cross_entropy, step_loss
 from models.reasoner import Readout, State
 from models.relaxation import relax
-from runtime.distributed import World
 from training.trainer import Trainer, seed_step
 
-ALONE = World(0, 1, torch.device("cpu"))
 SHAPE = PuzzleShape(9, 7, 4)
 
 

@@ -2,20 +2,17 @@
 
 import json
 import math
-from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from conftest import ALONE, GOLDEN
 from torch import nn
 
 from config.load import load_pretrain
 from config.schema import PretrainConfig
-from runtime.distributed import World
 from training.ema import EMA
 from training.optim import OPTIMIZERS, AdamATan2, SignSGD, learning_rate
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_adam_atan2_follows_the_golden_trajectory():
@@ -58,7 +55,7 @@ def test_sign_sgd_moves_only_rows_in_use():
     weights.grad = torch.zeros(5, 2)
     weights.grad[1] = torch.tensor([3.0, -0.1])
     weights.grad[4] = torch.tensor([0.0, 2.0])
-    SignSGD(weights, 0.5, World(0, 1, torch.device("cpu"))).step(torch.tensor([4, 1, 1, 4]), lr=0.1)
+    SignSGD(weights, 0.5, ALONE).step(torch.tensor([4, 1, 1, 4]), lr=0.1)
     expected = torch.ones(5, 2)
     expected[1] = torch.tensor([0.95 - 0.1, 0.95 + 0.1])
     expected[4] = torch.tensor([0.95, 0.95 - 0.1])

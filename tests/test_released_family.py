@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY, command, tiny_split
+from conftest import CPU, TINY, command, tiny_split
 from safetensors.torch import save_file
 
 from config.load import load_pretrain
@@ -17,8 +17,6 @@ from models.build import build
 from runtime.load import begin_from, build_for_evaluation, load_model
 from runtime.released import released_name
 
-CPU = torch.device("cpu")
-
 NAMES = {
     "hrm": "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1",
     "trm": "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1",
@@ -28,7 +26,7 @@ NAMES = {
 @pytest.fixture
 def data(tmp_path):
     write_dataset(tmp_path / "data", {"test": tiny_split(6, 1, identifiers=3)}, ["<blank>", "a", "b"])
-    return Puzzles(tmp_path / "data", "test", torch.device("cpu"))
+    return Puzzles(tmp_path / "data", "test", CPU)
 
 
 def release(folder, kind, prefix, data):

@@ -9,20 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, command, exit_code, start
+from conftest import TINY, command, exit_code, make_trainer, start
 
-from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
-from dataset.puzzles import Puzzles, TrainingBatches, evenly_spread
+from dataset.puzzles import Puzzles, evenly_spread
 from dataset.sudoku import random_puzzle
 from evaluation import report
 from evaluation.drawing import curves, pictures
 from evaluation.drawing.page import find, write_page
 from evaluation.drawing.sample import Sample, config_of, take_sample
 from evaluation.results import read_results
-from models.build import build
-from runtime.distributed import World
-from training.trainer import Trainer, seed_step
 
 pytest.importorskip("matplotlib")
 ALWAYS = {"accuracy_vs_depth", "residual_vs_iteration", "accuracy_vs_residual", "halting_steps"}
@@ -31,12 +27,7 @@ WITH_STARTS = ALWAYS | {"depth_breadth", "ways_to_the_attractor"}
 
 def train(directory: Path, data: Path, *words: str, steps: int) -> None:
     """Makes the part of a run's folder that the page reads."""
-    config = load_pretrain([f"dataset.data_path={data}", *words])
-    world = World(0, 1, torch.device("cpu"))
-    puzzles = Puzzles(data, "train", world.device)
-    seed_step(config.seed, 0, 0)
-    batches = TrainingBatches(puzzles, config.global_batch_size, config.seed)
-    trainer = Trainer(config, build(config.arch, puzzles.shape), batches, world)
+    trainer = make_trainer([f"dataset.data_path={data}", *words])
     directory.mkdir(parents=True)
     with open(directory / "metrics.jsonl", "w") as file:
         for step in range(1, steps + 1):

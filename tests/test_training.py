@@ -13,28 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command, exit_code, only_run, start, tiny_split, torchrun
+from conftest import ALONE, CPU, ROOT, command, exit_code, make_trainer, only_run, start, tiny_split, torchrun
 from safetensors.torch import load_file
 
 import pretrain
 from config.load import load_pretrain
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
-from models.build import build
 from runtime import checkpoint
 from runtime.distributed import World
 from training import begin, loop
-from training.trainer import Trainer, seed_step
-
-ALONE = World(0, 1, torch.device("cpu"))
-
-
-def make_trainer(words: list[str]) -> Trainer:
-    config = load_pretrain(words)
-    puzzles = Puzzles(config.dataset.data_path, "train", ALONE.device)
-    seed_step(config.seed, 0, 0)
-    model = build(config.arch, puzzles.shape)
-    return Trainer(config, model, TrainingBatches(puzzles, config.global_batch_size, config.seed), ALONE)
 
 
 def same_tensors(one: Path, other: Path) -> bool:
@@ -496,7 +484,7 @@ def test_a_complete_run_says_so(tiny, tmp_path):
 
 def test_processes_that_start_again_go_on_with_their_run_in_the_time_that_is_left(tiny, tmp_path):
     config, memory = load_pretrain([*tiny, "max_seconds=50", "max_steps=2"]), torch.distributed.HashStore()
-    world = World(0, 1, torch.device("cpu"), memory)
+    world = World(0, 1, CPU, memory)
     assert begin.started_again(config, world) == config and begin.started_again(config, world).max_seconds < 50
     memory.set("began", str(time.time() - 20))
     assert 0 < begin.started_again(config, world).max_seconds <= 30

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from conftest import TINY, exit_code, only_run
+from conftest import CPU, TINY, exit_code, only_run
 
 import evaluate
 import pretrain
@@ -16,7 +15,6 @@ from dataset.puzzles import UNANSWERED, Puzzles
 from evaluation import by_group, report
 from runtime.run_log import read_metrics
 
-CPU = torch.device("cpu")
 ONE, OTHER, DOT = [[1, 2], [2, 1]], [[2, 1], [1, 2]], [[0]]
 SHOWN = [{"input": ONE, "output": OTHER}, {"input": OTHER, "output": ONE}]
 KNOWN = {"input": [[4, 3]], "output": [[3, 4]]}
