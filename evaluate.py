@@ -11,7 +11,7 @@ from dataset.layout import located
 from dataset.puzzles import Puzzles
 from evaluation.about import describe
 from evaluation.engine import Engine, TorchEngine
-from evaluation.merge import conclude
+from evaluation.merge import conclude, show
 from evaluation.observers import observers_for
 from evaluation.partial import Partial
 from evaluation.results import new_evaluation_directory
@@ -42,15 +42,17 @@ def run(config: EvalConfig, world: World) -> None:
 
     started = time.perf_counter()
     given = config.eval_dir or world.remembered("evaluation")  # torchrun may have started its processes again
-    made = (
-        None
-        if given or not world.is_main
-        else new_evaluation_directory(results_beside(config.checkpoint, loaded.origin))
-    )
-    directory = Path(world.from_main(given or str(made)))
+    if not given and world.is_main:
+        given = str(new_evaluation_directory(results_beside(config.checkpoint, loaded.origin)))
+    directory = Path(world.from_main(given))
     if world.is_main:
         world.remember("evaluation", str(directory))
     partial = Partial(directory, config.shard_of, made=not config.eval_dir)
+    if world.from_main(world.is_main and about.is_finished(directory) and not partial.has(about)):
+        if world.is_main:
+            show(directory)
+            print(f"the evaluation is complete; everything, with all settings: {directory}")
+        return
     parts = partial.complete(about, world, run_some, [*loaded.notes, *puzzles.notes(plan.examples_N)])
     if not world.is_main:
         return

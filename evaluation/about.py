@@ -15,7 +15,7 @@ from config.schema import EvalConfig
 from dataset.layout import located
 from dataset.puzzles import Puzzles
 from evaluation.engine import Devices
-from evaluation.results import Facts
+from evaluation.results import RESULTS, Facts, read_results
 from evaluation.settings import Settings
 from evaluation.units import Part, Plan
 from models.backend import Backend
@@ -45,6 +45,16 @@ class About:
         """What differs between two evaluations, in words: the first key of `same`. None for the same evaluation."""
         return _difference(self.same, other.same)
 
+    def is_finished(self, directory: Path) -> bool:
+        """Whether a folder has the results of this evaluation. Raises ValueError for those of another one."""
+        if not (directory / RESULTS).exists():
+            return False
+        same = read_results(directory).get("same")
+        why = _difference(self.same, _as_now(same, str(directory / RESULTS))) if same else "or one of an older program"
+        if why is not None:
+            raise ValueError(f"{directory} holds the results of a different evaluation ({why}): give another eval_dir")
+        return True
+
     def fits(self, part: Part) -> bool:
         """Whether a part on disk can be one of this evaluation's."""
         return part.unit in range(self.units) and part.tallies.keys() == set(self.settings.depths)
@@ -65,18 +75,19 @@ class _Same(BaseModel):
 def read_about(file: Path) -> About:
     """An about.json. Raises ValueError if it holds something else, or contradicts itself."""
     about = read_json(file, About)
-    same = typed(about.same, _Same, f"{file}: same")
+    same = _as_now(about.same, str(file))
     typed(about.facts, Facts, f"{file}: facts")
-    if same.max_puzzles != about.puzzles:
-        raise ValueError(f"{file}: puzzles is {about.puzzles}, but same.max_puzzles is {same.max_puzzles}")
-    return _as_now(about, same)
+    if same["max_puzzles"] != about.puzzles:
+        raise ValueError(f"{file}: puzzles is {about.puzzles}, but same.max_puzzles is {same['max_puzzles']}")
+    return replace(about, same=same)
 
 
-def _as_now(about: About, same: _Same) -> About:
+def _as_now(same: dict[str, Any], origin: str) -> dict[str, Any]:
     """What an older file says: PyTorch computes, its model has the defaults of newer keys, and a sentence begins with
     the backend."""
-    now = {"arch": same.arch.model_dump(mode="json"), "backend": same.backend.split(", ")[0]}
-    return replace(about, same={"engine": "torch"} | about.same | now)
+    known = typed(same, _Same, f"{origin}: same")
+    now = {"arch": known.arch.model_dump(mode="json"), "backend": known.backend.split(", ")[0]}
+    return {"engine": "torch"} | same | now
 
 
 def describe(

@@ -14,7 +14,7 @@ from config.command import command, print_lines
 from evaluation.about import About
 from evaluation.observers import OBSERVERS
 from evaluation.partial import Partial
-from evaluation.results import results_table, write_results
+from evaluation.results import read_results, results_table, write_results
 from evaluation.units import Part, metrics_by_depth
 from runtime.files import write_whole
 
@@ -25,11 +25,12 @@ LISTED = 5
 def conclude(
     directory: Path, about: About, parts: Sequence[Part], processes: int | None = None, seconds: float | None = None
 ) -> None:
-    """Writes the files of a finished evaluation into `directory`, then prints its table.
+    """Writes results.json, results.csv and the files of observers into `directory`, then prints the table.
 
-    These are results.json, results.csv and the files of observers. Files that an earlier evaluation left under the
-    names of observers are deleted first, and so are its tables by group.
+    Raises:
+        ValueError: the results of another evaluation are there.
     """
+    about.is_finished(directory)
     parts = sorted(parts, key=lambda part: part.unit)
     metrics = metrics_by_depth(parts, about.puzzles, about.settings)
     files: dict[str, str] = {}
@@ -45,23 +46,28 @@ def conclude(
         "puzzles_per_process_second": round(about.puzzles / process_seconds, 3),
     }
     directory.mkdir(parents=True, exist_ok=True)
-    earlier = [directory / file for observer in OBSERVERS.values() for file in observer.files]
-    for path in [*earlier, *directory.glob("by_*.json")]:
-        path.unlink(missing_ok=True)
     for file, text in files.items():
         write_whole(directory / file, text)
     settings = about.facts["settings"] | {"shard": None}  # these are the results of all
     write_results(
         directory,
-        about.facts | {"settings": settings, "processes": processes, "seconds": seconds, "work": work},
+        about.facts
+        | {"settings": settings, "processes": processes, "seconds": seconds, "work": work, "same": about.same},
         metrics,
     )
-    columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
-    print_lines(results_table(metrics, columns, settings.get("recipe"), settings.get("note")))
+    show(directory)
     print(
         f"work: {work['process_seconds']} s, {work['device_seconds']} of the device, "
         f"{work['puzzles_per_process_second']} puzzles/s"
     )
+
+
+def show(directory: Path) -> None:
+    """Prints the table of a finished evaluation."""
+    results = read_results(directory)
+    columns = {heading: name for observer in OBSERVERS.values() for heading, name in observer.columns.items()}
+    settings = results["settings"]
+    print_lines(results_table(results["metrics"], columns, settings.get("recipe"), settings.get("note")))
 
 
 def merge(directories: Sequence[Path], output: Path) -> None:

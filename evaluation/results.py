@@ -15,6 +15,7 @@ from config.fields import Count, Positive
 from config.json_file import read_json, typed
 from runtime.files import fit_for_json, new_directory, write_whole
 
+RESULTS = "results.json"
 # column heading -> metric; what observers add comes between the two
 _FIRST_COLUMN = {"exact": "all/exact_accuracy"}
 _COLUMNS = {
@@ -139,7 +140,7 @@ def new_evaluation_directory(checkpoint: Path) -> Path:
 def write_results(directory: Path, facts: dict[str, Any], metrics: dict[int, dict[str, float]]) -> None:
     """Writes results.json (facts, and metrics by depth) and results.csv (a row per depth, a column per setting)."""
     by_depth = {str(depth): fit_for_json(values) for depth, values in metrics.items()}
-    write_whole(directory / "results.json", json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
+    write_whole(directory / RESULTS, json.dumps({**facts, "metrics": by_depth}, indent=1) + "\n")
     settings = {f"settings/{name}": value for name, value in facts["settings"].items() if name != "halt_max_steps"}
     settings |= {name: facts[name] for name in ("checkpoint", "step", "weights", "dataset", "processes", "device")}
     settings |= {f"versions/{name}": value for name, value in facts["versions"].items()}
@@ -159,7 +160,7 @@ def read_results(directory: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing, or holds something else.
     """
-    file = directory / "results.json"
+    file = directory / RESULTS
     if not file.is_file():
         raise ValueError(f"{file} does not exist: evaluate into this folder first (eval_dir={directory})")
     results = read_json(file, dict)

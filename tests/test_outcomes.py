@@ -143,17 +143,29 @@ def test_it_changes_no_number_and_is_not_there_unless_asked_for(words, whole, tm
     assert "examples" not in json.loads((tmp_path / "results.json").read_text())
 
 
-def test_an_earlier_evaluation_leaves_nothing_behind(words, tmp_path):
+def test_results_of_another_evaluation_are_not_overwritten(words, whole, tmp_path, capsys):
+    """Nor are they made again: the same command shows the same table."""
     (tmp_path / "notes.txt").write_text("mine")
-    for name in ("per_puzzle.csv", "by_source.json", "by_rating.json", "submission.json"):
-        (tmp_path / name).write_text("of another evaluation")
     again = [*words, "halt_max_steps=2", f"eval_dir={tmp_path}"]
     assert exit_code(program.main, again) == 0
-    names = ["notes.txt", "results.csv", "results.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "per_puzzle.csv"])
-    assert text(tmp_path).startswith(",".join(COLUMNS))
-    assert exit_code(program.main, [*again, "per_puzzle=false"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    shown, files = capsys.readouterr().out, {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert exit_code(program.main, again) == 0
+    table, complete = capsys.readouterr().out.rsplit("the evaluation is complete", 1)
+    assert shown.startswith(table) and complete.endswith(f"{tmp_path}\n")
+    refused = f"error: {tmp_path} holds the results of a different evaluation"
+    for other, why in (("per_puzzle=false", "per_puzzle is True there"), ("seed=1", "seed is 0 there")):
+        assert exit_code(program.main, [*again, other]) == 1
+        assert capsys.readouterr().err.startswith(f"{refused} ({why}")
+    halves = [tmp_path.with_name(f"half{i}") for i in (1, 2)]
+    for i, half in enumerate(halves, start=1):
+        assert exit_code(program.main, [*again, "seed=1", f"eval_dir={half}", f"shard={i}/2"]) == 0
+    assert exit_code(merging.main, [*map(str, halves), f"--output={tmp_path}"]) == 1
+    assert refused in capsys.readouterr().err
+    assert files == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    results = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps({name: results[name] for name in results if name != "same"}))
+    assert exit_code(program.main, again) == 1
+    assert f"{refused} (or one of an older program)" in capsys.readouterr().err
 
 
 def test_with_another_observer(tmp_path):

@@ -26,8 +26,6 @@ class Observer(Protocol):
 
     columns: ClassVar[Mapping[str, str]]
     """Metrics for the table on the screen, by heading."""
-    files: ClassVar[Sequence[str]]
-    """Names of the files that `finish` may make. Those of an earlier evaluation in the same folder are deleted."""
 
     def __init__(self, data: Path, puzzles: Puzzles) -> None:
         """`data` is the folder of the data set, `puzzles` the split that is evaluated."""

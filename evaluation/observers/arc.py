@@ -171,7 +171,6 @@ class VotesByDepth:
     """Lets all augmentations of a test input vote, at every depth (observers.Observer)."""
 
     columns: ClassVar[Mapping[str, str]] = {"ARC pass@1": "ARC/pass@1", "ARC pass@2": "ARC/pass@2"}
-    files: ClassVar[Sequence[str]] = (SUBMISSION,)
 
     def __init__(self, data: Path, puzzles: Puzzles) -> None:
         """Raises ValueError as `Votes.read` does."""

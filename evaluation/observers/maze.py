@@ -28,7 +28,6 @@ class ShortestPaths:
     """Counts the answers that are shortest paths, at every depth (observers.Observer)."""
 
     columns: ClassVar[Mapping[str, str]] = {"shortest path": METRIC}
-    files: ClassVar[Sequence[str]] = ()
 
     def __init__(self, data: Path, puzzles: Puzzles) -> None:
         self._split = puzzles.split

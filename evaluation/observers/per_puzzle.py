@@ -35,7 +35,6 @@ class PerPuzzle:
     """Notes what became of each puzzle, at every depth (observers.Observer)."""
 
     columns: ClassVar[Mapping[str, str]] = {}
-    files: ClassVar[Sequence[str]] = (FILE,)
 
     def __init__(self, data: Path, puzzles: Puzzles) -> None:
         self._lines: list[Line] = []
