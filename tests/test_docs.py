@@ -1,9 +1,10 @@
 """The pages name files, code, keys and commands; these tests fail when the code has moved on.
 
-A quote of code is a ```python block whose first line is `# path` or `# path::name`. With a name it must be the whole
-function of that name, without its docstring. Else its lines must stand in that file, in that order (lines between them
-may be left out, indentation does not count). A reference is `path::name` or `path::Class.name` in backticks. Keys in
-the third column of docs/paper_to_code.md's symbol table must be in config/schema.py or config/architectures.py.
+A quote is a ```python or ```yaml block whose first line is `# path` or `# path::name`. It must be the whole YAML file,
+or the whole function of that name without its docstring. Else its lines must stand in that file, in that order (lines
+between them may be left out, indentation does not count). A reference is `path::name` or `path::Class.name` in
+backticks. Keys in the third column of docs/paper_to_code.md's symbol table must be in config/schema.py or
+config/architectures.py.
 """
 
 import ast
@@ -25,7 +26,8 @@ from evaluation import metrics
 from models.build import build
 
 ROOT = Path(__file__).parent.parent
-QUOTING = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("paper_to_code", "how_it_thinks", "xla")}
+PAGES_WITH_CODE = ("paper_to_code", "how_it_thinks", "xla", "your_own_task")
+QUOTING = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in PAGES_WITH_CODE}
 PAGE, XLA = QUOTING["paper_to_code"], QUOTING["xla"]
 
 Quote = tuple[str, list[str]]
@@ -34,7 +36,7 @@ Quote = tuple[str, list[str]]
 def quotes(page: str) -> list[Quote]:
     """(path or path::name, quoted lines) of every code block."""
     quoted = []
-    for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```(?:python|yaml)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         head, *lines = [line for line in block.splitlines() if line]
         assert head.startswith("# ") and lines, f"not a path and lines that it quotes: {block}"
         quoted.append((head.removeprefix("# "), lines))
@@ -72,11 +74,18 @@ def first_missing(quote: Quote) -> str | None:
     """The first quoted line that is not the code's, in its place; None if all are."""
     path, lines = quote
     if "::" in path:
-        return next((line for line, own in zip_longest(lines, function(path), fillvalue="") if line != own), None)
+        return _first_other(lines, function(path))
     if not (ROOT / path).is_file():
         return lines[0]
-    code = iter([line.strip() for line in (ROOT / path).read_text().splitlines()])
+    own = (ROOT / path).read_text().splitlines()
+    if path.endswith(".yaml"):
+        return _first_other(lines, [line for line in own if line])
+    code = iter([line.strip() for line in own])
     return next((line for line in lines if line.strip() not in code), None)  # `in` goes on where it found the last
+
+
+def _first_other(lines: list[str], whole: list[str]) -> str | None:
+    return next((line for line, own in zip_longest(lines, whole, fillvalue="") if line != own), None)
 
 
 def function(reference: str) -> list[str]:
@@ -162,6 +171,11 @@ def test_the_page_is_read() -> None:
     assert PAGE.count("```") == 2 * len(quotes(PAGE)), "a code block is not a ```python quote"
     how = QUOTING["how_it_thinks"]
     assert how.count("```") == 2 * (len(quotes(how)) + 1), "the other block is the puzzle"
+    assert [path for path, _ in quotes(QUOTING["your_own_task"])] == [
+        *["examples/latin_squares/build.py"] * 2,
+        "config/dataset/latin_squares.yaml",
+        "config/train/latin_squares.yaml",
+    ]
 
 
 def test_the_checks_can_fail() -> None:
@@ -176,6 +190,7 @@ def test_the_checks_can_fail() -> None:
     assert first_missing((relax, [head, *body[1:]])) == body[1] and first_missing((relax, [head])) == ""
     assert first_missing((relax, [head, *(line[4:] for line in body)])) == body[0][4:]
     assert first_missing(("models/no_such_file.py::relax", [head])) == head
+    assert first_missing(("config/dataset/latin_squares.yaml", ["name: Latin-5x6"])) == "name: Latin-5x6"
     assert defined("models/relaxation.py::Relaxed.forward")
     assert not defined("models/relaxation.py::Relaxed.backward")
     assert not defined("models/relaxation.py::forward"), "a member needs its class"

@@ -1,10 +1,9 @@
-"""docs/your_own_task.md: its builder, configurations and variations work, and its quotes equal the files."""
+"""docs/your_own_task.md: its builder, configurations and variations work."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
-from textwrap import indent
 
 import numpy as np
 import pytest
@@ -89,6 +88,7 @@ def test_the_path_of_the_page_is_that_of_the_configuration() -> None:
 
 
 VARIATIONS = re.findall(r"`(arch(?:=|\.[^`\n]*=)[^`\n]*)`", PAGE)
+assert len(VARIATIONS) == 4
 
 
 @pytest.mark.parametrize("words", ["", *VARIATIONS])
@@ -111,31 +111,3 @@ def test_labels_of_clues_need_not_be_scored(splits: dict[str, Split], tmp_path: 
     write_dataset(tmp_path / "blanks", {"test": split}, ["<blank>"])
     batch = Puzzles(tmp_path / "blanks", "test", torch.device("cpu")).rows(np.arange(TEST))
     assert torch.equal(batch.labels < 0, batch.inputs > 1)
-
-
-def quotes(page: str) -> list[tuple[str, str]]:
-    """(path, text) of every block of code that starts with a line `# path`."""
-    return re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-
-
-def stands(path: str, text: str) -> bool:
-    """Whether a quote equals its file: all of a .yaml, or a piece of a .py, perhaps without one indentation."""
-    file = (ROOT / path).read_text()
-    return text == file if path.endswith(".yaml") else text in file or indent(text, "    ") in file
-
-
-@pytest.mark.parametrize("path, text", quotes(PAGE), ids=lambda word: word[:30])
-def test_quotes_are_as_the_files(path: str, text: str) -> None:
-    assert stands(path, text), f"docs/your_own_task.md quotes {path} otherwise than it is"
-
-
-def test_the_page_is_read() -> None:
-    assert {path for path, _ in quotes(PAGE)} == {
-        "examples/latin_squares/build.py",
-        "config/dataset/latin_squares.yaml",
-        "config/train/latin_squares.yaml",
-    }
-    assert len(re.findall("^```(?:python|yaml)$", PAGE, re.MULTILINE)) == len(quotes(PAGE)), "a block without its path"
-    assert len(VARIATIONS) == 4
-    assert not stands("config/dataset/latin_squares.yaml", "name: Latin-5x5\n")
-    assert not stands("examples/latin_squares/build.py", "N, CELLS = 5, 26\n")
