@@ -2,7 +2,8 @@
 
 Tensors: `model/<parameter>`, `ema/<parameter>`, `optimizer/<parameter>/<moment>`, and `slots/<field>` for all processes
 together if slots are kept. The header's metadata holds, as JSON: `format`, `step`, `config` (the resolved training
-configuration), `task`, `versions` and `crc32`, a checksum of every tensor's bytes. Files without checksums are older.
+configuration), `task`, `versions` and `crc32`, checksums of every tensor's bytes and, as `header`, of the other
+metadata. Files without checksums are older.
 
 A checkpoint holds no state of random number generators, since every step seeds them (`training.trainer.seed_step`).
 """
@@ -92,12 +93,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "config": checkpoint.config.model_dump_json(),
         "task": json.dumps(checkpoint.puzzle_shape._asdict()),
         "versions": json.dumps(checkpoint.versions),
-        "crc32": json.dumps({name: _crc32(t) for name, t in tensors.items()}),
     }
+    crc32 = {"header": _header_crc32(metadata)} | {name: _crc32(t) for name, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path, "") as unfinished:  # one training at a time writes here
         try:
-            save_file(tensors, unfinished, metadata)
+            save_file(tensors, unfinished, metadata | {"crc32": json.dumps(crc32)})
         except SafetensorError as error:
             raise OSError(f"{path} was not written: {error}") from None
         os.chmod(unfinished, 0o666 & ~_umask())  # safetensors makes a file that only its owner can read
@@ -107,6 +108,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 def _crc32(t: Tensor) -> int:
     return zlib.crc32(t.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _header_crc32(metadata: Mapping[str, str]) -> int:
+    return zlib.crc32(json.dumps({key: metadata[key] for key in sorted({*metadata} - {"crc32"})}).encode())
 
 
 def _umask() -> int:
@@ -143,6 +148,8 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
                     f"{file} is not a checkpoint of this program (its format should be {FORMAT}); {_OTHERS}"
                 )
             header = typed(metadata, _Header, f"{file} is not a complete checkpoint; its header")
+            if "header" in header.crc32 and header.crc32["header"] != _header_crc32(metadata):
+                raise ValueError(f"{file} is damaged: its header is not what was saved, by its checksum")
             groups: dict[str, dict[str, Tensor]] = {name: {} for name in GROUPS}
             for key in reader.keys():
                 group, _, name = key.partition("/")
@@ -150,7 +157,7 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
                     raise ValueError(f"{file} is not a checkpoint of this program: it holds a tensor {key!r}")
                 if not (weights_only and group in ("optimizer", "slots")):
                     groups[group][name] = t = reader.get_tensor(key)
-                    if key in header.crc32 and header.crc32[key] != _crc32(t):
+                    if header.crc32 and header.crc32.get(key) != _crc32(t):
                         raise ValueError(f"{file} is damaged: {key} is not what was saved, by its checksum")
     except (SafetensorError, OSError) as error:
         if not is_ours(file):

@@ -206,12 +206,12 @@ def in_checkpoint(rng: random.Random, content: bytes) -> bytes:
         file.write_bytes(content)
         with safe_open(file, "pt") as reader:
             header, tensors = dict(reader.metadata()), {key: reader.get_tensor(key) for key in reader.keys()}
+        header.pop("crc32")  # which would tell first
         if how < 0.6:
             field = rng.choice(sorted(header.keys() - {"format"}))
             header[field] = in_json(rng, header[field].encode()).decode("utf-8", "replace")
         else:
             in_tensors(rng, tensors)
-            header.pop("crc32")  # which would tell first
         save_file({name: t.contiguous() for name, t in tensors.items()}, file, header)
         return file.read_bytes()
 

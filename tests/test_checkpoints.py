@@ -168,12 +168,32 @@ def test_a_flipped_bit_is_named(key, saved):
     assert one_sentence(caught) == f"{saved} is damaged: {key} is not what was saved, by its checksum"
 
 
+@pytest.mark.parametrize("before, after", [(b'"step":"2"', b'"step":"3"'), (b'\\"lr\\":0.00', b'\\"lr\\":0.01')])
+def test_a_changed_header_is_named(before, after, saved):
+    content = saved.read_bytes()
+    assert content.count(before) == 1
+    saved.write_bytes(content.replace(before, after))
+    with pytest.raises(ValueError) as caught:
+        checkpoint.load(saved)
+    assert one_sentence(caught) == f"{saved} is damaged: its header is not what was saved, by its checksum"
+
+
+def test_a_tensor_whose_checksum_is_gone_is_named(saved):
+    content, name = saved.read_bytes(), b'model/lm_head.weight\\"'
+    assert content.count(name) == 1
+    saved.write_bytes(content.replace(name, name.replace(b"weight", b"weighs")))
+    with pytest.raises(ValueError, match="model/lm_head.weight is not what was saved"):
+        checkpoint.load(saved)
+
+
 def test_an_older_checkpoint_without_checksums_loads(saved):
     with safe_open(saved, "pt") as file:
         metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
-    assert json.loads(metadata.pop("crc32")).keys() == tensors.keys()
-    save_file(tensors, saved, metadata)
-    assert checkpoint.load(saved).step == 2
+    crc32 = json.loads(metadata.pop("crc32"))
+    assert crc32.pop("header") and crc32.keys() == tensors.keys()
+    for older in (metadata | {"crc32": json.dumps(crc32)}, metadata):
+        save_file(tensors, saved, older)
+        assert checkpoint.load(saved).step == 2
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
@@ -211,6 +231,7 @@ def test_an_older_checkpoint_of_recurrent_units_loads(tiny, tmp_path):
     config = json.loads(metadata["config"])
     blocks = {"num_heads": 8, "expansion": 4.0, "mlp_t": False, "board_height": None, "pos_encodings": "rope"}
     older = json.dumps(config | {"arch": config["arch"] | blocks})
+    del metadata["crc32"]
     save_file(tensors, tmp_path / "older.safetensors", metadata | {"config": older})
     before, now = (checkpoint.load(tmp_path / f"{name}.safetensors") for name in ("older", "now"))
     assert before.config == now.config
