@@ -79,17 +79,17 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     return f"{key} {message}, but it is {first['input']!r}"
 
 
-def validate(model: type[T], values: dict[str, Any]) -> T:
-    """`values` as a `model`.
+def validate(model: type[T], values: dict[str, Any], file: Path | None = None) -> T:
+    """`values`, perhaps of a file, as a `model`.
 
     Raises:
         ValueError: a key is unknown (the sentence names the nearest valid one), a value is wrong, or keys do not go
-            together.
+            together. The sentence begins with the file's name.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_sentence(model, error)) from None
+        raise ValueError((f"{file}: " if file else "") + _sentence(model, error)) from None
 
 
 def _override(word: str) -> str:

@@ -1,7 +1,8 @@
 """results/paper.json: the numbers that ours are compared with, the test sets, and what tables and figures show."""
 
 from config.json_file import read_json
-from reproduction.records import ROOT, Evaluation, Stored, typed
+from config.load import validate
+from reproduction.records import ROOT, Evaluation, Stored
 
 FILE = ROOT / "results" / "paper.json"
 
@@ -108,4 +109,4 @@ class Paper(Stored):
 
 def read_paper() -> Paper:
     """The paper's numbers. Raises ValueError, in one sentence, if the file does not hold them."""
-    return typed(Paper, read_json(FILE, dict), FILE)
+    return validate(Paper, read_json(FILE, dict), FILE)

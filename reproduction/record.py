@@ -19,6 +19,7 @@ from typing import Any
 from config.command import command
 from config.fields import Role, keys
 from config.json_file import read_json
+from config.load import validate
 from config.schema import EvalConfig, PretrainConfig
 from config.words import choices
 from config.yaml_file import read_yaml
@@ -34,7 +35,6 @@ from reproduction.records import (
     read_record,
     read_records,
     to_text,
-    typed,
 )
 from runtime.files import write_whole
 from runtime.run_log import METRICS, read_metrics
@@ -99,7 +99,7 @@ def evaluations_on_the_way(log: Sequence[dict[str, float]]) -> Curve:
 def run_config(directory: Path) -> PretrainConfig:
     """A run's configuration, portable. Raises ValueError, in one sentence that names the file, if there is none."""
     file = directory / "config.yaml"
-    return portable(typed(PretrainConfig, read_yaml(file), file))
+    return portable(validate(PretrainConfig, read_yaml(file), file))
 
 
 def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
@@ -135,7 +135,7 @@ def evaluation(directory: Path, config: PretrainConfig) -> Evaluation:
     by = {group.stem.removeprefix("by_"): read_json(group, dict) for group in sorted(directory.glob("by_*.json"))}
     facts = {name: results[name] for name in _AS_THEY_ARE}
     facts |= {"dataset": Path(results["dataset"]).name, "puzzles": puzzles, "settings": settings}
-    return typed(Evaluation, facts | {"metrics": metrics, "by": by}, file)
+    return validate(Evaluation, facts | {"metrics": metrics, "by": by}, file)
 
 
 def _key(evaluation: Evaluation) -> str:
@@ -206,7 +206,7 @@ def record(
         "evaluations_on_the_way": evaluations_on_the_way(log),
         "evaluations": earlier.evaluations if earlier else [],
     }
-    return with_evaluations(typed(Record, facts, directory), evaluations)
+    return with_evaluations(validate(Record, facts, directory), evaluations)
 
 
 @command()

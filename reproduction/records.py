@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
@@ -139,20 +139,9 @@ class Record(Stored):
         return [row for row in rows if row[1] == rows[0][1]]
 
 
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def typed(model: type[Model], values: dict[str, Any], file: Path) -> Model:
-    """The values of a file as a `model`. Raises ValueError, in one sentence that names the file, if they do not fit."""
-    try:
-        return validate(model, values)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-
-
 def read_record(file: Path) -> Record:
     """The record in a file. Raises ValueError, in one sentence, if there is none."""
-    return typed(Record, read_json(file, dict), file)
+    return validate(Record, read_json(file, dict), file)
 
 
 def read_records(folder: Path = RUNS) -> list[Record]:

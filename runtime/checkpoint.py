@@ -167,10 +167,7 @@ def load(path: str | Path, weights_only: bool = False) -> Checkpoint:
     for key, tensor in groups["optimizer"].items():
         name, _, moment = key.rpartition("/")
         optimizer.setdefault(name, {})[moment] = tensor
-    try:
-        config = validate(PretrainConfig, _as_now(header.config))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+    config = validate(PretrainConfig, _as_now(header.config), file)
     slots = _slots(groups["slots"], file)
     saved = Checkpoint(
         header.step, config, header.task, groups["model"], groups["ema"] or None, optimizer, slots, header.versions
