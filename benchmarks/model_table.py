@@ -5,15 +5,14 @@ device that training would take: the median of a few steps after one to warm up.
 """
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.timing import block_medians
 from config.load import load_pretrain
 from config.options import count
 from config.schema import PretrainConfig
@@ -33,7 +32,6 @@ SHAPES = {
     "sudoku": PuzzleShape(81, 11, 1),
 }
 """By a part of the data set's name; the first that matches counts."""
-REPEATS = 5
 
 
 def shape_of(config: PretrainConfig) -> PuzzleShape | None:
@@ -58,18 +56,6 @@ def gigaflops(model: Reasoner, shape: PuzzleShape, training: bool = False) -> fl
     return float(counter.get_total_flops()) / 1e9
 
 
-def median_seconds(step: Callable[[], None], device: torch.device) -> float:
-    """Median time of `step`, after one call to warm up."""
-    times = []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
 def speeds(
     config: PretrainConfig, model: Reasoner, shape: PuzzleShape, rows: int, device: torch.device
 ) -> tuple[float, float]:
@@ -86,7 +72,8 @@ def speeds(
         with torch.no_grad():
             model.advance(state)
 
-    return rows / median_seconds(train, device), rows / median_seconds(evaluate, device)
+    training, evaluation = (1000 * rows / block_medians(step, 1).ms for step in (train, evaluate))
+    return training, evaluation
 
 
 @computing("give fewer --rows")

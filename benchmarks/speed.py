@@ -14,13 +14,11 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.model_table import gigaflops, shape_of
+from benchmarks.timing import block_medians, synchronize
 from config.command import unwinding
 from config.load import load_pretrain
 from config.options import count
@@ -55,33 +54,11 @@ HEAD = ["config", "how", "rows", "training step", "samples/s", "TFLOP/s", "share
 HEAD += ["evaluation iteration", "TFLOP/s", "share", "first step"]
 
 
-def synchronize() -> None:
-    """Waits for the GPU, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def random_split(shape: PuzzleShape, count: int) -> Split:
     """`count` puzzles of random tokens."""
     tokens = np.random.default_rng(0).integers(1, shape.vocab_size, (2, count, shape.seq_len))
     inputs, labels = tokens.astype(np.uint8)
-    split = puzzle_split(inputs, labels, shape.vocab_size)
-    return replace(
-        split, metadata=split.metadata.model_copy(update={"num_puzzle_identifiers": shape.num_puzzle_identifiers})
-    )
-
-
-def block_medians(step: Callable[[], object], steps: int, blocks: int = 5) -> float:
-    """Milliseconds of one step: the median over some blocks of `steps` steps, after one block to warm up."""
-    times = []
-    for _ in range(blocks + 1):
-        synchronize()
-        started = time.perf_counter()
-        for _ in range(steps):
-            step()
-        synchronize()
-        times.append(1000 * (time.perf_counter() - started) / steps)
-    return statistics.median(times[1:])
+    return puzzle_split(inputs, labels, shape.vocab_size)
 
 
 def ceilings() -> dict[str, float]:
@@ -91,7 +68,7 @@ def ceilings() -> dict[str, float]:
     a, b = (torch.randn(n, n, dtype=kind, device=device) for _ in range(2))
     source = torch.empty(2**31 if on_gpu else 2**27, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    product, copy = block_medians(lambda: a @ b, 10), block_medians(lambda: target.copy_(source), 5)
+    product, copy = block_medians(lambda: a @ b, 10).ms, block_medians(lambda: target.copy_(source), 5).ms
     return {"TFLOP/s": 2e-9 * n**3 / product, "TB/s": 2e-9 * source.numel() / copy}
 
 
@@ -111,7 +88,7 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     synchronize()
     first = time.perf_counter() - started
     trainer.train_step()
-    step = block_medians(trainer.train_step, 8)
+    step = block_medians(trainer.train_step, 8).ms
     on_gpu = world.device.type == "cuda"
     memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trainer.states.clear()
@@ -119,7 +96,7 @@ def measure(words: list[str], data: str) -> dict[str, float | str]:
     batch = puzzles.rows(np.arange(config.rows_per_rank(world.size)) % len(puzzles))
     iterations = trajectory(model, batch, 10**9)
     with evaluating(model):
-        iteration = block_medians(lambda: next(iterations), 8)
+        iteration = block_medians(lambda: next(iterations), 8).ms
     times = {"first step s": first, "training ms": step, "GiB": memory / 2**30, "iteration ms": iteration}
     return {"why": chosen.why, **times}
 

@@ -12,11 +12,10 @@ import argparse
 import gc
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ import numpy as np
 import torch
 
 from benchmarks.model_table import shape_of
-from benchmarks.speed import random_split, synchronize
+from benchmarks.speed import random_split
+from benchmarks.timing import Times, block_medians
 from config.architectures import Arch
 from config.load import load_pretrain
 from config.options import count
@@ -50,41 +50,25 @@ CPU = {"quickstart": (96,), "eqr_maze_unique_d44_tuned": (4,)}
 """What to measure if the command names nothing: configs, and rows."""
 PAPER = 422_786 * 128 * 64
 """Outer iterations of the paper's evaluation of Sudoku-Extreme."""
+ITERATIONS = 4
+"""Iterations in a call and in a block."""
 NO_NOISE, PLAIN_ATTENTION = "xla, no noise", "xla, plain attention"
 ENGINES = ("torch", "xla", NO_NOISE, PLAIN_ATTENTION)
 HEAD = ("config", "engine", "devices", "rows", "iteration", "rows/s", "first", "hours")
 
 
-def blocks(step: Callable[[], object], iterations: int) -> tuple[float, float]:
-    """(Milliseconds of an iteration, seconds of the first block): `step` makes so many iterations, and waits."""
-    times = []
-    for _ in range(6):
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times[1:]) / iterations, times[0]
-
-
-def measure_torch(config: PretrainConfig, data: str, rows: int) -> tuple[float, float]:
+def measure_torch(config: PretrainConfig, data: str, rows: int) -> Times:
     """An iteration in PyTorch, as fast as the device allows."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     puzzles, backend = Puzzles(data, "train", device), choose(config, config.arch, device)
     model = build(config.arch, puzzles.shape, backend)
     place(model, backend, device)
     iterations = trajectory(model, puzzles.rows(np.arange(rows) % len(puzzles)), 10**9)
-
-    def step() -> None:
-        for _ in range(4):
-            next(iterations)
-        synchronize()
-
     with evaluating(model):
-        return blocks(step, 4)
+        return block_medians(lambda: next(iterations), ITERATIONS)
 
 
-def measure_xla(
-    arch: Arch, data: str, rows: int, devices: Sequence[jax.Device], plain: bool = False
-) -> tuple[float, float]:
+def measure_xla(arch: Arch, data: str, rows: int, devices: Sequence[jax.Device], plain: bool = False) -> Times:
     """An iteration in XLA on these devices; `plain`: without cuDNN's attention."""
     puzzles, settings = Puzzles(data, "train", torch.device("cpu")), Settings([16], rows=rows)
     model = build(arch, puzzles.shape)
@@ -93,20 +77,21 @@ def measure_xla(
     static = Static(arch, puzzles.shape.seq_len, platform, settings)
     sharded, parameters = evaluator.sharded, evaluator.parameters
 
-    def four(p: Any, state: State) -> State:
-        return several(p, static, state, 4)
+    def iterate(p: Any, state: State) -> State:
+        return several(p, static, state, ITERATIONS)
 
     numbers = np.arange(rows, dtype=np.int32)
     puzzle = evaluator.puzzles(numbers % len(puzzles))
     given = sharded.spread((puzzle, numbers, numbers))
     state = sharded.compiled(lambda p, *rows: begin(p, static, *rows))(parameters, *given)
-    advanced = sharded.compiled(four, (1,))
+    advanced = sharded.compiled(iterate, (1,))
 
     def step() -> None:
         nonlocal state
         state = jax.block_until_ready(advanced(parameters, state))
 
-    return blocks(step, 4)
+    ms, first_s = block_medians(step, 1)
+    return Times(ms / ITERATIONS, first_s)
 
 
 def cases(names: Sequence[str], rows: Sequence[int], counts: Sequence[int], engines: Sequence[str]) -> Iterator[Case]:
