@@ -85,10 +85,8 @@ def speedups(cases: Sequence[Mapping[str, Any]], work: str) -> dict[tuple[str, s
 
 def draw(cases: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Draws samples a second against devices, with the ideal line: training and evaluation side by side."""
-    from matplotlib.figure import Figure
-
     with pictures.style():
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        figure = pictures.new_figure(10, 4.2)
         for axes, (work, title) in zip(
             figure.subplots(1, 2),
             (("training ms", "a training step"), ("iteration ms", "an evaluation iteration")),

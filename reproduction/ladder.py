@@ -54,9 +54,7 @@ class Ladder(Picture):
     rungs: list[Rung]
 
     def figure(self) -> "Figure":
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(10, 5.2), layout="constrained")
+        figure = pictures.new_figure(10, 5.2)
         axes = figure.add_subplot()
         for y, rung in enumerate(self.rungs):
             axes.barh(y, rung.paper, BAR, color=pictures.GREY, label=self.paper if y == 0 else None)
