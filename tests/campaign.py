@@ -18,7 +18,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fuzz  # noqa: E402
 import torch  # noqa: E402
 from conftest import ENVIRONMENT, TINY, tiny_split  # noqa: E402
+from forked import free_port  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from dataset.layout import write_dataset  # noqa: E402
@@ -56,7 +56,7 @@ class Job:
         environment |= ENVIRONMENT | dict([self.mark.split("=")]) | {"NPROC_PER_NODE": str(processes)} | more
         environment["VIRTUAL_ENV"] = sys.prefix
         if hosts > 1:
-            environment |= {"NNODES": str(hosts), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+            environment |= {"NNODES": str(hosts), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         self.errors = [Path(self.folder.name, str(host)) for host in range(hosts)]
         self.hosts = []
         for host, errors in enumerate(self.errors):
@@ -100,12 +100,6 @@ class Job:
         send(signal.SIGKILL, self.processes())
         for host in self.hosts:
             host.wait()
-
-
-def _free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def _environments() -> Iterator[tuple[int, str]]:

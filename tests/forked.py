@@ -91,11 +91,16 @@ class Running:
         return subprocess.CompletedProcess(self.words, code, out, err)
 
 
+def free_port() -> str:
+    """The number of a port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def _ranks(processes: int) -> list[dict[str, str]]:
     """The variables that tell each of several processes its place."""
     if processes == 1:
         return [{}]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        group = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    group = {"MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "WORLD_SIZE": str(processes)}
     return [group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]

@@ -3,7 +3,6 @@
 import random
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,17 +14,11 @@ import torch.distributed as dist
 import yaml
 from campaign import same_run, send, step_of, until, workers
 from conftest import ROOT, command, start, torchrun
+from forked import free_port
 
 from config.load import load_pretrain
 from runtime import checkpoint, joining
 from scripts.launch import Heartbeats
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="finds processes in /proc")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from campaign import same_tensors
 from conftest import ALONE, CPU, ROOT, command, exit_code, make_trainer, only_run, start, tiny_split, torchrun
 from safetensors.torch import load_file
 
@@ -23,11 +24,6 @@ from dataset.puzzles import Puzzles, TrainingBatches
 from runtime import checkpoint
 from runtime.distributed import World
 from training import begin, loop
-
-
-def same_tensors(one: Path, other: Path) -> bool:
-    a, b = load_file(one), load_file(other)
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def evaluated(run: Path) -> list[tuple[float | None, ...]]:

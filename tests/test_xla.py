@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +21,8 @@ jax = pytest.importorskip("jax", reason="needs jax: pip install -e '.[xla]'")
 importlib.import_module("jax.export")
 
 import jax.numpy as jnp  # noqa: E402
-from conftest import ROOT, command, exit_code, start  # noqa: E402
+from conftest import CPU, ROOT, command, exit_code, start  # noqa: E402
+from forked import free_port  # noqa: E402
 from pydantic import TypeAdapter  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 from test_build_sudoku import ANSWER, QUESTION  # noqa: E402
@@ -48,7 +48,6 @@ from xla import Evaluator, export, reasoner  # noqa: E402
 from xla.layers import Static  # noqa: E402
 from xla.randomness import NOISE, START, fold, normal, trajectory_keys  # noqa: E402
 
-CPU = torch.device("cpu")
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
 
 
@@ -325,11 +324,8 @@ def test_shards_and_what_a_kill_leaves_make_the_same_whole(whole, tmp_path, monk
 
 
 def test_two_processes_of_jaxs_runtime_share_the_work(whole, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     words = [*WORDS, "engine=xla", "per_puzzle=true", f"eval_dir={tmp_path}"]
-    group = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PLATFORMS": "cpu"}
+    group = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": "2", "JAX_PLATFORMS": "cpu"}
     running = [start("evaluate.py", *words, JAX_PROCESS_ID=str(rank), **group) for rank in range(2)]
     ended = [process.end() for process in running]
     assert [process.returncode for process in ended] == [0, 0], ended
