@@ -36,6 +36,7 @@ def command(mistake: int = 1, unread: int = 128 + SIGPIPE) -> Iterator[None]:
     Raises:
         SystemExit: what ended the block was an exception of the table.
     """
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # None: closed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # its encoding may have no ±
             stream.reconfigure(errors="backslashreplace")

@@ -55,9 +55,9 @@ Streaming = Annotated[T, Role.STREAMING]
 
 
 class Strict(BaseModel):
-    """Refuses unknown keys and wrong types, and does not change."""
+    """Refuses unknown keys, wrong types and empty texts, which a shell makes of unset variables. Does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_min_length=1)
 
 
 def keys(config: type[BaseModel], *roles: Role) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Makes a validated configuration from the words of a command line."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -75,7 +76,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         return str(first["ctx"]["error"])
     if key in _SHOULD_BE:
         return f"{key} should be {_SHOULD_BE[key]}, but it is {first['input']!r}"
-    message = first["msg"].replace("Input should", "should")
+    message = re.sub(r"^\w+ should", "should", first["msg"])
     return f"{key} {message}, but it is {first['input']!r}"
 
 

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -77,6 +78,16 @@ def test_a_reader_may_go_away(how, code):
     words = f"{sys.executable} -c '{ENDLESS.format(how)}' | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr == "" and done.stdout.split() == ["more", str(code)]
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(streams, tiny, tmp_path):
+    """As a daemon or a cron job may have them."""
+    words = shlex.join([sys.executable, "pretrain.py", *tiny, "max_steps=1", "wandb_mode=disabled"])
+    assert (
+        subprocess.run(["bash", "-c", f"{words} {streams}"], capture_output=True, cwd=ROOT, timeout=60).returncode == 0
+    )
+    assert (only_run(tmp_path) / "final.json").is_file()
 
 
 @pytest.mark.parametrize("program", ["solve.py", "pretrain.py", "evaluate.py", "-m dataset.build_maze_dataset"])

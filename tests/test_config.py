@@ -464,6 +464,19 @@ def test_mistakes_in_an_evaluation_are_named(words, parts):
     assert all(part in sentence for part in parts), sentence
 
 
+@pytest.mark.parametrize(
+    "load, first, keys",
+    [
+        (load_pretrain, "train=eqr_sudoku", ["run_dir", "checkpoint_path", "load_checkpoint", "dataset.data_path"]),
+        (load_eval, "checkpoint=x", ["checkpoint", "eval_dir", "shard", "dataset_data_path"]),
+    ],
+)
+def test_an_empty_text_is_not_taken_for_a_value_or_for_none(load, first, keys):
+    """As of `run_dir=$UNSET`, which would be the current folder."""
+    for key in keys:
+        assert failure(load, first, f"{key}=") == f"{key} should have at least 1 character, but it is ''"
+
+
 # -- going on with a run --------------------------------------------------------------------------------------
 
 
