@@ -28,6 +28,7 @@ from dataset.puzzles import Puzzles
 from evaluation.drawing import pictures
 from evaluation.engine import TorchEngine
 from evaluation.halting import Halting
+from evaluation.metrics import standard_error
 from evaluation.selection import RULES
 from evaluation.settings import Settings, settings_for
 from evaluation.units import Plan, metrics_by_depth, run_units
@@ -55,7 +56,7 @@ def measure(model: Reasoner, start: Start, data: Puzzles, settings: Settings, pu
         "depth": max(settings.depths),
         "halt_q": settings.halting.q if settings.halting else None,
         "accuracy": accuracy,
-        "error": math.sqrt(accuracy * (1 - accuracy) / N),
+        "error": standard_error(accuracy, N),
         "nfe": metrics["nfe/mean"],
         "seconds": seconds,
         "device_seconds": sum(part.device_seconds for part in parts),

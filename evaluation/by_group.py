@@ -9,7 +9,6 @@ Shapes: E examples in the split, N puzzles.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from config.command import command, print_lines
 from dataset.csv_puzzles import csv_rows
 from dataset.puzzles import evenly_spread
+from evaluation.metrics import standard_error
 from evaluation.observers.per_puzzle import FILE, read_per_puzzle
 from evaluation.results import read_results
 from runtime.files import write_whole
@@ -97,7 +97,7 @@ def grouped(values: Sequence[str], edges: Sequence[float]) -> tuple[list[str], n
 def _share(right: float, of: float, puzzles: int) -> dict[str, float]:
     """A share with its binomial error over puzzles: trajectories of one puzzle are not independent."""
     share = right / of
-    return {"share": share, "error": math.sqrt(share * (1 - share) / puzzles), "puzzles": puzzles}
+    return {"share": share, "error": standard_error(share, puzzles), "puzzles": puzzles}
 
 
 def accuracies(outcomes: Outcomes, rules: Sequence[str]) -> dict[str, dict[str, float]]:

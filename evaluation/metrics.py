@@ -5,6 +5,7 @@ Names are the released programs' names. Shapes: N puzzles, B trajectories per pu
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,24 +49,17 @@ def means(sums: Sums) -> dict[str, float]:
     return metrics
 
 
-def histogram(values: np.ndarray) -> Histogram:
-    """How often each integer occurs."""
-    return Counter(values.tolist())
-
-
-def merge_histograms(parts: list[Histogram]) -> Histogram:
-    """Adds up counts."""
-    total: Counter[int] = Counter()
-    for part in parts:
-        total.update(part)
-    return total
-
-
-def quantile(counts: Histogram, share: float) -> float:
-    """The smallest value v for which at least this share of all values is at most v."""
-    values = np.array(sorted(counts))
-    reached = np.cumsum([counts[int(value)] for value in values])
+def quantile(parts: Iterable[Histogram], share: float) -> float:
+    """The smallest value v for which at least this share of the values of all parts is at most v."""
+    counts = sum(map(Counter, parts), Counter[int]())
+    values = sorted(counts)
+    reached = np.cumsum([counts[value] for value in values])
     return float(values[np.searchsorted(reached, share * reached[-1])])
+
+
+def standard_error(share: float, puzzles: int) -> float:
+    """The binomial standard error of a share of so many puzzles."""
+    return math.sqrt(share * (1 - share) / puzzles)
 
 
 def calibration(q_halt_R: np.ndarray, right_R: np.ndarray) -> Sums:

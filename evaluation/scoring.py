@@ -3,6 +3,7 @@
 Shapes: T trajectories, N puzzles, M puzzles with the same number n of trajectories, S tokens.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -43,8 +44,8 @@ def tally(
     if settings.breadth > 1:
         groups = grouped_by_count(observation, kept_N)
         sums |= metrics.merge([_breadth(candidates, labels_NS[M], settings, known_N[M]) for M, _, candidates in groups])
-    steps = metrics.histogram(observation.values["steps"].astype(int))
-    return Tally(sums, {"all/steps_p95": steps, "nfe/p95": metrics.histogram(spent_N)})
+    steps_T = observation.values["steps"].astype(int)
+    return Tally(sums, {"all/steps_p95": Counter(steps_T.tolist()), "nfe/p95": Counter(spent_N.tolist())})
 
 
 def grouped_by_count(
@@ -94,7 +95,7 @@ def summary(parts: list[Tally], puzzles: int, settings: Settings) -> dict[str, f
     """
     values = metrics.means(metrics.merge([part.sums for part in parts]))
     for name in parts[0].histograms:
-        values[name] = metrics.quantile(metrics.merge_histograms([part.histograms[name] for part in parts]), 0.95)
+        values[name] = metrics.quantile([part.histograms[name] for part in parts], 0.95)
     if not settings.learned_halting:
         values = {name: value for name, value in values.items() if "q_halt" not in name}
     return values | counts(puzzles, settings)

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+from evaluation.metrics import standard_error
 from reproduction.records import STARTS_STD, Evaluation
 
 
@@ -58,11 +59,6 @@ def selection(evaluation: Evaluation) -> str:
         return "one start" + perturbed
     starts = "" if std in (STARTS_STD, None) else f" starts of std {std:g}"
     return f"{rule(evaluation).words} of {breadth}{starts}{perturbed}"
-
-
-def standard_error(share: float, puzzles: int) -> float:
-    """The binomial standard error of a share of so many puzzles."""
-    return math.sqrt(share * (1 - share) / puzzles)
 
 
 def chance(share: float, puzzles: int, other: float, others: int) -> float:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from evaluation.drawing import pictures
-from reproduction.accuracy import bound, exact, standard_error
+from evaluation.metrics import standard_error
+from reproduction.accuracy import bound, exact
 from reproduction.paper import Number, Paper, Setting, Task
 from reproduction.picture import Picture
 from reproduction.records import Evaluation, Record, chain, from_weights

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from config.schema import PretrainConfig
 from evaluation.drawing import pictures
-from reproduction.accuracy import bound, standard_error
+from evaluation.metrics import standard_error
+from reproduction.accuracy import bound
 from reproduction.paper import Paper, Task
 from reproduction.picture import Picture
 from reproduction.records import Record

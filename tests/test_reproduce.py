@@ -179,10 +179,6 @@ def test_the_ladder_leads_to_trm_by_recipes_of_equal_length():
     assert set(lengths.values()) == {(50_000, False)}
 
 
-def test_standard_errors():
-    assert accuracy.standard_error(0.5, 100) == pytest.approx(0.05)
-
-
 def test_how_probable_a_difference_is():
     assert accuracy.chance(1.0, 10, 1.0, 1000) == accuracy.chance(0.0, 1, 0.0, 5) == 1
     assert accuracy.chance(8 / 10, 10, 1 / 6, 6) == pytest.approx(5 / 143)  # right and wrong: 8, 2 and 1, 5
