@@ -1,4 +1,4 @@
-"""docs/how_it_thinks.md: its names stand in the code, and its numbers are those of the models."""
+"""docs/how_it_thinks.md: its numbers are those of the models."""
 
 import math
 import re
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from test_docs import defined, files, references
 from torch.utils.flop_counter import FlopCounterMode
 
 from config.load import load_pretrain
@@ -65,17 +64,7 @@ def runs() -> dict[str, Run]:
     return {name: Run(f"{name.lower()}_sudoku") for name in ("EqR", "TRM", "HRM")}
 
 
-# -- names and numbers -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("reference", references(PROSE))
-def test_names_exist(reference):
-    assert defined(reference)
-
-
-def test_files_exist():
-    assert len(files(PROSE)) > 5
-    assert [path for path in files(PROSE) if not (ROOT / path).is_file()] == []
+# -- numbers -----------------------------------------------------------------------------
 
 
 def test_the_puzzle():
