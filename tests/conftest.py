@@ -190,3 +190,10 @@ def tiny_values(tiny_record) -> dict[str, Any]:
     from reproduction.records import to_text
 
     return json.loads(to_text(tiny_record))
+
+
+def parsed(values: dict[str, Any]) -> "Record":
+    """The record that JSON has as these values."""
+    from reproduction.records import Record
+
+    return Record.model_validate(values)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import exit_code
+from conftest import exit_code, parsed
 
 from config.load import load_eval, load_pretrain
 from reproduction import accuracy, commands, programs, record, records, reproduce, table_text
@@ -14,10 +14,6 @@ from reproduction.paper import read_paper
 from reproduction.records import Record
 
 PAPER = read_paper()
-
-
-def parsed(values: dict) -> Record:
-    return Record.model_validate(values)
 
 
 def test_a_record_holds_what_repeats_the_run(tiny_record, tiny_run):

@@ -12,19 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, exit_code, only_run, tiny_split
+from conftest import ROOT, command, exit_code, only_run, parsed, tiny_split
 
 import pretrain
 from config.load import load_pretrain
 from dataset.layout import write_dataset
 from reproduction import accuracy, paper, programs, recipes, records, reproduce, ship
-from reproduction.records import Record
 from runtime import checkpoint
 from runtime.run_log import METRICS, read_metrics
-
-
-def parsed(values: dict) -> Record:
-    return Record.model_validate(values)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, exit_code
+from conftest import ROOT, exit_code, parsed
 from safetensors import safe_open
 
 from dataset.puzzles import Puzzles
@@ -41,10 +41,6 @@ assert SHIPPED.keys() == reproduce.SHIPPED.keys()
 
 Values = dict[str, Any]
 """A record as JSON has it."""
-
-
-def parsed(values: Values) -> Record:
-    return Record.model_validate(values)
 
 
 def paper_of(values: Values, *numbers: Values) -> Paper:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from campaign import same_tensors
+from campaign import same_tensors, step_of, until
 from conftest import ALONE, CPU, ROOT, command, exit_code, make_trainer, only_run, start, tiny_split, torchrun
 from safetensors.torch import load_file
 
@@ -125,16 +125,10 @@ def test_a_checkpoint_without_latents_says_so(tiny, tmp_path):
 )
 def test_signals_save_and_stop(tiny, tmp_path, start, number):
     running = start("pretrain.py", *tiny, "epochs=100000")
-    log = None
-    for _ in range(600):
-        time.sleep(0.1)
-        found = list(tmp_path.glob("*/*/metrics.jsonl"))
-        if found and len(found[0].read_text().splitlines()) > 3:
-            log = found[0]
-            break
+    until(lambda: any(step_of(log.parent) > 3 for log in tmp_path.glob("*/*/metrics.jsonl")), 60, "no steps")
     running.send_signal(number)
     done = running.end()
-    assert log is not None and done.returncode == 128 + number, done.stderr
+    assert done.returncode == 128 + number, done.stderr
     saved = checkpoint.load(only_run(tmp_path))
     assert saved.step >= 3 and f"stopped at step {saved.step}" in done.stderr and "resume=" in done.stderr
     assert "Traceback" not in done.stderr
@@ -343,10 +337,7 @@ def test_a_signal_ends_an_evaluation_too(tiny, tmp_path):
     write_dataset(data, {"train": tiny_split(40, 0), "test": tiny_split(100_000, 1)}, ["<blank>"])
     words = [*tiny, f"dataset.data_path={data}", "max_steps=2", "eval_puzzles=8"]
     running = start("pretrain.py", *words)
-    for _ in range(600):
-        time.sleep(0.1)
-        if list(tmp_path.glob("*/*/best.safetensors")):  # the evaluation of the subset is done
-            break
+    until(lambda: list(tmp_path.glob("*/*/best.safetensors")), 60, "the evaluation of the subset is not done")
     time.sleep(0.5)
     running.send_signal(signal.SIGTERM)
     stopped = running.end()
