@@ -13,6 +13,7 @@ from evaluation.drawing import pictures
 from evaluation.drawing.page import write_page
 from evaluation.results import read_results
 from runtime.command import computing
+from runtime.files import whole
 from runtime.hub import newest_run
 
 
@@ -31,8 +32,8 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
         file /= "accuracy_vs_depth.png"
     file = file if file.suffix else file.with_suffix(".png")  # as matplotlib would
     results = [read_results(directory) for directory in directories]
-    with pictures.style():
-        pictures.evaluations(results).savefig(file)
+    with pictures.style(), whole(file) as unfinished:
+        pictures.evaluations(results).savefig(unfinished, format=file.suffix[1:])
     return file
 
 

@@ -24,6 +24,10 @@ def whole(file: Path, writer: str | None = None) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, file)
+    except OSError as error:
+        if error.errno and error.filename is None:  # a full disk does not say of which file
+            error.filename = str(file)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -198,3 +198,15 @@ def test_several_evaluations_are_compared_in_a_picture(run, tmp_path, monkeypatc
     for output, file in (("folder", "folder/accuracy_vs_depth.png"), ("both", "both.png")):
         report.main([evaluation, evaluation, "--output", output])
         assert capsys.readouterr().out == f"wrote {file}\n" and (tmp_path / file).is_file()
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(run, tmp_path, monkeypatch, capsys):
+    def full(_, file, **__):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    (file := tmp_path / "both.png").write_bytes(b"earlier")
+    assert exit_code(report.main, [*[str(run / "evaluation")] * 2, f"--output={file}"]) == 1
+    assert capsys.readouterr().err == f"error: [Errno 28] No space left on device: '{file}'\n"
+    assert file.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [file]

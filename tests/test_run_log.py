@@ -1,5 +1,6 @@
 """What a run's folder says about its progress, JSON files, and files that are written whole."""
 
+import errno
 import json
 
 import pytest
@@ -96,3 +97,11 @@ def test_two_programs_may_write_one_file(tmp_path):
         assert file.read_text() == "fast"
         slow.write_text("slow")
     assert file.read_text() == "slow" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_earlier_one(tmp_path):
+    file = tmp_path / "results.json"
+    write_whole(file, "earlier")
+    with pytest.raises(OSError, match=f"No space left on device: '{file}'$"), whole(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert file.read_text() == "earlier" and list(tmp_path.iterdir()) == [file]
