@@ -170,7 +170,6 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=count, default=768, help="trajectories at a time")
     rules = [rule for rule in RULES if rule != "majority_top_k"]
     parser.add_argument("--rule", choices=rules, default="majority", help="which start's answer counts (%(default)s)")
-    parser.add_argument("--noise-scale", type=float, help="by default as in training")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder of the .json and .png (%(default)s)")
     return parser.parse_args(words)
 
@@ -191,7 +190,6 @@ def run(arguments: argparse.Namespace) -> None:
         "halt_max_steps": [arguments.depth],
         "different_init": arguments.breadth,
         "global_batch_size": arguments.rows,
-        "noise_scale": arguments.noise_scale,
     }
     config = validate(EvalConfig, values)
     streaming = [validate(EvalConfig, values | {"streaming": True, "halt_q": q}) for q in arguments.halt_q]

@@ -3,6 +3,7 @@
 import codecs
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,14 +87,8 @@ def lines(stream: BinaryIO) -> Iterator[str]:
     if begin.startswith(_GZIP) or foreign(first) or b"\0" in first or any(begin.startswith(mark) for mark in _MARKS):
         yield from split(decode(first + stream.read()))
         return
-    for number, line in enumerate(_from(first, stream)):
+    for number, line in enumerate(filter(None, chain([first], iter(stream.readline, b"")))):
         yield from split(line.rstrip(b"\r\n").decode("utf-8" if number else "utf-8-sig", errors="replace"))
-
-
-def _from(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from iter(stream.readline, b"")
 
 
 def split(text: str) -> list[str]:

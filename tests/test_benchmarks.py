@@ -33,7 +33,6 @@ def test_they_say_how_they_are_used(name, run):
         ("recipes", ["--seconds", "9", "quickstart 'lr=1"], "a recipe should be quoted as in a shell, but quickstart"),
         ("recipes", ["--seconds", "9", "hrm_arc2 lr=fast"], "lr should be a valid number"),
         ("recipes", ["--seconds", "9", "hrm_arc2 dataset.data_path=nosuch"], "nosuch/train/dataset.json: no such file"),
-        ("compute_curve", ["nosuch", "--noise-scale", "-1"], "noise_scale should be "),
         ("compute_curve", ["nosuch", "--halt-q", "0.5", "1.5"], "halt_q should be less than 1, but it is 1.5"),
         ("compute_curve", ["nosuch", "--output", __file__], "--output should be a folder, but "),
         ("speed", ["quickstart", "--output", "nosuch/speed.json"], "in a folder that exists"),

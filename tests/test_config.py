@@ -410,6 +410,8 @@ def test_what_does_go_together_is_not_refused():
     load_pretrain(["train=eqr_sudoku", "gradient_accumulation_steps=6"])
     load_pretrain(["train=eqr_sudoku", "lr_decay_steps=15000", "lr_min_ratio=0"])
     load_eval(["checkpoint=x", "different_init=4", "convergence_top_k=4"])
+    assert load_eval(["checkpoint=x", "shard=3/16"]).shard_of == (3, 16)
+    assert load_eval(["checkpoint=x"]).shard_of == (1, 1)
 
 
 @pytest.mark.parametrize("board", [("null", "null"), ("9", "null"), ("9", "8"), ("3", "30")])
@@ -457,6 +459,15 @@ def test_what_to_train_must_be_said():
         (["streaming=true", "halt_min_steps=5"], ["halt_min_steps=5 has no effect without halt_q or halt_residual"]),
         (["streaming=true", "halt_q=0.5", "halt_patience=9"], ["halt_patience=9 has no effect without halt_residual"]),
         (["compile=maybe"], ["compile should be auto, true or false, but it is 'maybe'"]),
+        (["halt_q=0.9"], ["halt_q=0.9 has no effect without streaming=true"]),
+        (["halt_patience=9"], ["halt_patience=9 has no effect without streaming=true"]),
+        (["streaming=true", "halt_max_steps=[1,4]"], ["takes one halt_max_steps"]),
+        (["streaming=true", "different_init=4", "agree=2"], ["needs halt_q or halt_residual"]),
+        (["streaming=true", "halt_q=0.5", "agree=2"], ["cannot be larger than different_init=1"]),
+        (["eval=streaming", "convergence_top_k=4"], ["cannot be larger than agree=3"]),
+        (["streaming=true", "halt_q=1"], ["halt_q"]),
+        (["shard=4/3"], ["shard should be like 3/16"]),
+        (["shard=0/3"], ["shard should be like 3/16"]),
     ],
 )
 def test_mistakes_in_an_evaluation_are_named(words, parts):

@@ -340,31 +340,3 @@ def test_a_model_that_overflows_is_wrong_and_has_no_confidence(partly_solved, ha
     found = evaluate(model, puzzles, replace(PLAIN, halting=halting), ALONE)[9]
     assert found["all/exact_accuracy"] == 0 and found["all/q_halt_ece"] == 0 and math.isnan(found["all/lm_loss"])
     assert math.isnan(found["all/q_halt_precision"]) and found["selection/convergence/exact_accuracy"] == 0
-
-
-# -- settings -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "words, part",
-    [
-        (["halt_q=0.9"], "halt_q=0.9 has no effect without streaming=true"),
-        (["halt_patience=9"], "halt_patience=9 has no effect without streaming=true"),
-        (["streaming=true", "halt_max_steps=[1,4]"], "takes one halt_max_steps"),
-        (["streaming=true", "different_init=4", "agree=2"], "needs halt_q or halt_residual"),
-        (["streaming=true", "halt_q=0.5", "agree=2"], "cannot be larger than different_init=1"),
-        (["eval=streaming", "convergence_top_k=4"], "cannot be larger than agree=3"),
-        (["streaming=true", "halt_q=1"], "halt_q"),
-        (["shard=4/3"], "shard should be like 3/16"),
-        (["shard=0/3"], "shard should be like 3/16"),
-    ],
-)
-def test_settings_that_do_not_go_together_are_one_sentence(words, part):
-    with pytest.raises(ValueError) as caught:
-        load_eval(["checkpoint=x", *words])
-    assert part in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_shard_is_counted_from_one():
-    assert load_eval(["checkpoint=x", "shard=3/16"]).shard_of == (3, 16)
-    assert load_eval(["checkpoint=x"]).shard_of == (1, 1)
