@@ -12,22 +12,24 @@ from importlib.util import find_spec
 from types import TracebackType
 
 _MISSING = f"error: {sys.executable} has no {{}}: bash scripts/install.sh makes .venv/bin/python with it"
+
+
+def _while_starting(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Says in a sentence that PyTorch is missing, where a program imports it, and nothing about Ctrl-C meanwhile.
+
+    Solving with onnxruntime does not import PyTorch.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        sys.stderr.write(_MISSING.format("torch") + "\n")
+    elif not isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _while_starting
 _NEEDED = "hydra huggingface_hub numpy omegaconf pydantic pysat safetensors tqdm yaml"
 for _name in _NEEDED.split():
     if find_spec(_name) is None:  # another environment is active, perhaps
         sys.exit(_MISSING.format(_name))
-
-
-def _missing_torch(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Says in a sentence that PyTorch is missing, where a program imports it. Solving with onnxruntime does not."""
-    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-        sys.stderr.write(_MISSING.format("torch") + "\n")
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-if find_spec("torch") is None:
-    sys.excepthook = _missing_torch
 
 # A thread without work sleeps. If it spun, a training beside other programs would take several times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

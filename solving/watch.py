@@ -39,18 +39,19 @@ def frames(puzzle_S: np.ndarray, trace: Trace) -> Iterator[Frame]:
 
 def play(kind: Kind, puzzle_S: np.ndarray, trace: Trace, out: TextIO) -> None:
     """Writes every frame: in place if `out` is a terminal of enough lines, else one below the other."""
-    terminal, in_place = out.isatty(), False
+    terminal, in_place, size = out.isatty(), False, shutil.get_terminal_size()
     for frame in frames(puzzle_S, trace):
         changed_S = frame.changed_S
 
         def mark(cell: int, character: str, changed_S: np.ndarray = changed_S) -> str:
             return f"{_REVERSE}{character}{_END}" if changed_S[cell] else character
 
-        lines = [*kind.drawn(frame.tokens_S, mark if terminal else plain).split("\n"), frame.caption]
+        caption = frame.caption[: size.columns] if terminal else frame.caption  # else it would take two lines
+        lines = [*kind.drawn(frame.tokens_S, mark if terminal else plain).split("\n"), caption]
         up = f"\x1b[{len(lines)}A" if in_place else ""
         out.write(up + "".join(line + (_CLEAR_REST if terminal else "") + "\n" for line in lines))
         out.write("" if terminal else "\n")
         out.flush()
-        in_place = terminal and len(lines) < shutil.get_terminal_size().lines
+        in_place = terminal and len(lines) < size.lines
         if terminal:
             time.sleep(_SECONDS)

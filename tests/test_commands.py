@@ -90,6 +90,12 @@ def test_streams_may_be_closed(streams, tiny, tmp_path):
     assert (only_run(tmp_path) / "final.json").is_file()
 
 
+def test_ctrl_c_while_a_program_starts_prints_nothing():
+    words = [sys.executable, "-c", "import config; raise KeyboardInterrupt"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize("program", ["solve.py", "pretrain.py", "evaluate.py", "-m dataset.build_maze_dataset"])
 def test_what_python_lacks_is_named(program):
     """As if the virtual environment were not active."""

@@ -346,12 +346,16 @@ class Terminal(io.StringIO):
 def test_a_terminal_is_drawn_over_and_changes_are_highlighted(rows, in_place, monkeypatch):
     monkeypatch.setattr("solving.watch._SECONDS", 0)
     monkeypatch.setenv("LINES", str(rows))
+    monkeypatch.setenv("COLUMNS", "40")
     puzzle_S = np.array([3] + [1] * 15)
     answers_TS = np.array([[3] + [2] * 15, [3] + [2] * 14 + [4]])
     out = Terminal()
     play(Sudoku(4), puzzle_S, Trace(answers_TS, np.array([np.nan, 0.5])), out)
     assert out.getvalue().count("\x1b[6A") == (2 if in_place else 0), "five lines of board and the caption"
     assert out.getvalue().count("\x1b[7m1\x1b[0m") == 15 and out.getvalue().count("\x1b[7m3\x1b[0m") == 1
+    assert max(map(len, out.getvalue().split("\n")[5::6])) == len("iteration 2 of 2: 1 cell changed, residu") + len(
+        "\x1b[K"
+    )
     captions = [frame.caption for frame in frames(puzzle_S, Trace(answers_TS, np.array([np.nan, 0.5])))]
     assert captions[1:] == ["iteration 1 of 2: 15 cells changed", "iteration 2 of 2: 1 cell changed, residual 0.5000"]
 
