@@ -105,6 +105,9 @@ def _override(word: str) -> str:
             raise ValueError(
                 f"there is no config {key}={value}{_nearest(value, choices(key))} (one of: {', '.join(choices(key))})"
             )
+        file, head = CONFIG_DIR / key / f"{value}.yaml", "# @package _global_"
+        if key in ("train", "eval") and not file.read_bytes().startswith(head.encode()):
+            raise ValueError(f"the first bytes of {file} should be `{head}`: its keys count for the whole")
         return word
     return word if key.startswith("~") else f"++{word}"
 
@@ -146,6 +149,8 @@ def _compose(root: str, words: list[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             composed = compose(root, overrides)
+    except yaml.YAMLError as error:
+        raise ValueError(f"a configuration is not readable YAML: {' '.join(str(error).split())}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_first_line(error)) from None
     return _container(composed)

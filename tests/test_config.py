@@ -1,6 +1,7 @@
 """Configuration: every shipped one composes and says what the paper says; every mistake is one sentence."""
 
 import re
+import shutil
 from functools import cache
 from typing import get_args
 
@@ -486,6 +487,24 @@ def test_an_empty_text_is_not_taken_for_a_value_or_for_none(load, first, keys):
     """As of `run_dir=$UNSET`, which would be the current folder."""
     for key in keys:
         assert failure(load, first, f"{key}=") == f"{key} should have at least 1 character, but it is ''"
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("# @package _global_\nepochs: 3\n\tlr: 1\n", "a configuration is not readable YAML: .*mine.yaml., line 3"),
+        ("# @package _global_\nepochs: 3\nepochs: 4\n", "a configuration is not readable YAML: .*duplicate key epochs"),
+        ("epochs: 3\n", "the first bytes of .*mine.yaml should be `# @package _global_`"),
+        ("\ufeff# @package _global_\nepochs: 3\n", "the first bytes of .*mine.yaml should be"),
+    ],
+)
+def test_a_mistake_in_an_experiment_of_ones_own_is_named(text, fault, tmp_path, monkeypatch):
+    own = shutil.copytree(CONFIG_DIR, tmp_path / "config", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for module in ("config.words", "config.load"):
+        monkeypatch.setattr(f"{module}.CONFIG_DIR", own)
+    assert load_pretrain(["train=quickstart"]).epochs == 100
+    (own / "train" / "mine.yaml").write_text(text, encoding="utf-8")
+    assert re.match(fault, failure(load_pretrain, "train=mine"))
 
 
 # -- going on with a run --------------------------------------------------------------------------------------
