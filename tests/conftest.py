@@ -14,6 +14,8 @@ import forked
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from torch import Tensor
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the CPU; read when they are imported
@@ -21,6 +23,7 @@ if not torch.cuda.is_available():
 from config.load import load_pretrain  # noqa: E402
 from dataset.layout import Split, puzzle_split, write_dataset  # noqa: E402
 from dataset.puzzles import Puzzles, TrainingBatches  # noqa: E402
+from evaluation import units  # noqa: E402
 from models.build import build  # noqa: E402
 from runtime.distributed import World  # noqa: E402
 from training.trainer import Trainer, seed_step  # noqa: E402
@@ -149,6 +152,30 @@ def only_run(directory: Path) -> Path:
     """The one run below a checkpoint_path."""
     [run] = [path.parent for path in directory.glob("*/*/config.yaml")]
     return run
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """What the results.json of an evaluation holds."""
+    return json.loads((folder / "results.json").read_text())
+
+
+def metrics_of(folder: Path) -> dict[str, dict[str, float]]:
+    """The metrics of an evaluation, by depth."""
+    return results_of(folder)["metrics"]
+
+
+def header_and_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a checkpoint holds, for a test that changes it."""
+    with safe_open(file, "pt") as reader:
+        return reader.metadata(), {key: reader.get_tensor(key) for key in reader.keys()}
+
+
+@pytest.fixture(scope="module")
+def small_streaming_units():
+    """Makes few puzzles several units."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "FILLS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

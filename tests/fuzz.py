@@ -35,8 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from conftest import ALONE, CPU, TINY, exit_code, only_run, tiny_split  # noqa: E402
-from safetensors import safe_open  # noqa: E402
+from conftest import ALONE, CPU, TINY, exit_code, header_and_tensors, metrics_of, only_run, results_of, tiny_split  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import evaluate  # noqa: E402
@@ -204,8 +203,7 @@ def in_checkpoint(rng: random.Random, content: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "x.safetensors")
         file.write_bytes(content)
-        with safe_open(file, "pt") as reader:
-            header, tensors = dict(reader.metadata()), {key: reader.get_tensor(key) for key in reader.keys()}
+        header, tensors = header_and_tensors(file)
         header.pop("crc32")  # which would tell first
         if how < 0.6:
             field = rng.choice(sorted(header.keys() - {"format"}))
@@ -309,8 +307,7 @@ def one_evaluation(folder: Path) -> str:
 def go_on(folder: Path) -> str:
     """Goes on with a run for two steps."""
     run(pretrain.main, f"resume={folder / 'run'}", "max_steps=6", f"dataset.data_path={folder / 'data'}")
-    with safe_open(folder / "run" / "last.safetensors", "pt") as file:
-        tensors = digest({key: file.get_tensor(key) for key in file.keys()})
+    tensors = digest(header_and_tensors(folder / "run" / "last.safetensors")[1])
     lines = [
         {k: v for k, v in line.items() if "second" not in k} for line in read_metrics(folder / "run/metrics.jsonl")
     ]
@@ -320,16 +317,14 @@ def go_on(folder: Path) -> str:
 def merged(folder: Path) -> Any:
     """Merges an evaluation."""
     run(merge.main, str(folder / "parts"), "--output", str(folder / "merged"))
-    return {
-        key: value for key, value in json.loads((folder / "merged/results.json").read_text()).items() if key != "work"
-    }
+    return {key: value for key, value in results_of(folder / "merged").items() if key != "work"}
 
 
 def finished(folder: Path) -> Any:
     """Goes on with an evaluation, of which all units are done unless they are damaged."""
     words = [f"checkpoint='{folder / 'run'}'", f"dataset_data_path={folder / 'data'}", *PARTS]
     run(evaluate.main, *words, f"eval_dir={folder / 'parts'}")
-    return json.loads((folder / "parts/results.json").read_text())["metrics"]
+    return metrics_of(folder / "parts")
 
 
 def drawn(folder: Path) -> Any:

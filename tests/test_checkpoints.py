@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ALONE, CPU, GOLDEN, make_trainer, start
+from conftest import ALONE, CPU, GOLDEN, header_and_tensors, make_trainer, start
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -55,7 +55,7 @@ def one_sentence(caught: Any) -> str:
     return message
 
 
-def metrics_of(file: str | Path, data: Path, *words: str) -> dict[int, dict[str, float]]:
+def evaluated(file: str | Path, data: Path, *words: str) -> dict[int, dict[str, float]]:
     config = load_eval([f"checkpoint='{file}'", "different_init=2", *words])
     loaded = load_model(config.checkpoint, config.ema)
     puzzles = Puzzles(data, "test", ALONE.device)
@@ -187,8 +187,7 @@ def test_a_tensor_whose_checksum_is_gone_is_named(saved):
 
 
 def test_an_older_checkpoint_without_checksums_loads(saved):
-    with safe_open(saved, "pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    metadata, tensors = header_and_tensors(saved)
     crc32 = json.loads(metadata.pop("crc32"))
     assert crc32.pop("header") and crc32.keys() == tensors.keys()
     for older in (metadata | {"crc32": json.dumps(crc32)}, metadata):
@@ -225,8 +224,7 @@ def test_an_older_checkpoint_of_recurrent_units_loads(tiny, tmp_path):
     """Its configuration has the settings of blocks, which had no effect."""
     words = [word for word in tiny if word != "train=quickstart" and "num_heads" not in word]
     trained([*words, "train=hrm_sru", "arch.puzzle_emb_ndim=16"]).save(tmp_path / "now.safetensors", slots=False)
-    with safe_open(tmp_path / "now.safetensors", "pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    metadata, tensors = header_and_tensors(tmp_path / "now.safetensors")
     config = json.loads(metadata["config"])
     blocks = {"num_heads": 8, "expansion": 4.0, "mlp_t": False, "board_height": None, "pos_encodings": "rope"}
     older = json.dumps(config | {"arch": config["arch"] | blocks})
@@ -517,9 +515,9 @@ def test_an_exported_checkpoint_evaluates_to_the_bit(tiny, tiny_data, tmp_path, 
     trained([*(tiny if name == "eqr" else trm(tiny)), *words]).save(ours, slots=True)
     released.export(ours, theirs)
     for ema in ("true", "false"):
-        expected = metrics_of(ours, tiny_data, f"ema={ema}")
-        assert repr(metrics_of(theirs, tiny_data, f"ema={ema}")) == repr(expected)
-    assert repr(metrics_of(theirs, tiny_data, "ema=true")) != repr(expected), "the average says something else"
+        expected = evaluated(ours, tiny_data, f"ema={ema}")
+        assert repr(evaluated(theirs, tiny_data, f"ema={ema}")) == repr(expected)
+    assert repr(evaluated(theirs, tiny_data, "ema=true")) != repr(expected), "the average says something else"
     assert (load_model(str(theirs)).arch, load_model(str(theirs)).step) == (load_model(str(ours)).arch, 2)
     assert load_model(str(theirs)).notes == []
     assert "ema" in loaded_dict(theirs)
@@ -531,7 +529,7 @@ def test_the_command_that_exports(saved, tiny_data, tmp_path):
 
     run = export(str(saved.parent), str(tmp_path / "out.pth"))
     assert run.returncode == 0 and str(tmp_path / "out.pth") in run.stdout, run.stderr
-    assert metrics_of(tmp_path / "out.pth", tiny_data) == metrics_of(saved, tiny_data)
+    assert evaluated(tmp_path / "out.pth", tiny_data) == evaluated(saved, tiny_data)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pth", "run"]
     run = export(str(tmp_path / "none"), str(tmp_path / "other.pth"))
     assert run.returncode == 1 and not (tmp_path / "other.pth").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, command, exit_code, only_run
+from conftest import ROOT, TINY, command, exit_code, only_run, results_of
 from safetensors.torch import load_file
 
 from config.command import command as command_end
@@ -275,7 +275,7 @@ def test_evaluating_a_released_checkpoint(tmp_path):
     [directory] = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert str(directory) in run.stdout
 
-    results = json.loads((directory / "results.json").read_text())
+    results = results_of(directory)
     settings = results["settings"]
     assert settings["halt_max_steps"] == [1, 2] and settings["seed"] == 3 and settings["convergence_window"] == 3
     assert results["arch"]["name"] == "trm" and results["step"] == 700 and results["weights"] == "averaged (EMA)"

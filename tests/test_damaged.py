@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, exit_code
-from safetensors import safe_open
+from conftest import ROOT, TINY, exit_code, header_and_tensors, results_of
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -144,8 +143,7 @@ FAULTS: dict[str, tuple[str, Callable[[Header, Tensors], None], str]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_wrong_checkpoint_is_one_sentence(name, run, tmp_path, capsys):
     command, damage, fault = FAULTS[name]
-    with safe_open(run / "last.safetensors", "pt") as file:
-        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    header, tensors = header_and_tensors(run / "last.safetensors")
     damage(header, tensors)
     del header["crc32"]  # which would tell first
     file = tmp_path / "run" / "last.safetensors"
@@ -162,8 +160,7 @@ def test_a_wrong_checkpoint_is_one_sentence(name, run, tmp_path, capsys):
 def test_nothing_of_a_checkpoint_is_interpolated(run, tmp_path, monkeypatch, capsys):
     """Its configuration may be somebody else's, and ask for secrets. The command's own words may."""
     monkeypatch.setenv("SECRET", "hunter2")
-    with safe_open(run / "last.safetensors", "pt") as file:
-        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    header, tensors = header_and_tensors(run / "last.safetensors")
     del header["crc32"]
     for number, name in enumerate(("p-${oc.env:SECRET}", "${", "???")):
         setting("project_name", name)(header, tensors)
@@ -199,8 +196,7 @@ def test_a_pipe_in_a_runs_folder_is_refused(run, tmp_path, capsys):
 
 
 def test_what_a_terminal_obeys_is_escaped(run, tmp_path, capsys):
-    with safe_open(run / "last.safetensors", "pt") as file:
-        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    header, tensors = header_and_tensors(run / "last.safetensors")
     config = json.loads(header["config"])
     del header["crc32"]
     config["dataset"]["data_path"] = "\x1b]0;owned\x07\x1b[2J\u202e"
@@ -464,7 +460,7 @@ RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
 @pytest.mark.parametrize("name", RESULTS)
 def test_wrong_results_are_one_sentence(name, tiny_work, tmp_path):
     change, fault = RESULTS[name]
-    content = change(json.loads((tiny_work / "one" / "results.json").read_text()))
+    content = change(results_of(tiny_work / "one"))
     file = tmp_path / "results.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(ValueError, match=f"^{file}[^\n]*{fault}[^\n]*$"):
@@ -586,7 +582,7 @@ def test_an_export_onto_a_full_disk_is_one_sentence(run, tmp_path, monkeypatch, 
 
 
 def test_results_without_a_number_of_puzzles_have_no_outcomes(tiny_work, tmp_path):
-    content = json.loads((tiny_work / "one" / "results.json").read_text())
+    content = results_of(tiny_work / "one")
     (tmp_path / "results.json").write_text(json.dumps(content | {"examples": None}))
     with pytest.raises(ValueError, match="evaluate with per_puzzle=true"):
         read_outcomes(tmp_path)

@@ -3,10 +3,9 @@
 The files here have the published shapes and random weights.
 """
 
-import json
-
 import numpy as np
 import pytest
+from conftest import results_of
 
 import evaluate
 from config.load import load_pretrain
@@ -47,6 +46,6 @@ def test_a_published_checkpoint_is_evaluated_by_the_authors_recipe(name, tmp_pat
         "1 puzzles, breadth 4, recipe sudoku_lite_noise05, but halt_max_steps=[2], different_init=4, max_puzzles=1\n"
     )
     assert "the authors' checkpoint, the first 2048 test puzzles, 5 seeds: best converged 99.19%" in printed
-    results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    results = results_of(tmp_path / "evaluation")
     assert results["step"] == 135_000 and results["settings"]["noise_scale"] == 0.5
     assert results["metrics"]["2"]["convergence_top_k/k"] == 4

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ALONE, CPU, GOLDEN, command, exit_code
+from conftest import ALONE, CPU, GOLDEN, command, exit_code, metrics_of, results_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -497,7 +497,7 @@ def test_two_processes_report_what_one_reports(tmp_path):
             processes=processes,
         )
         assert run.returncode == 0, run.stderr
-        report = json.loads((tmp_path / str(processes) / "results.json").read_text())
+        report = results_of(tmp_path / str(processes))
         assert report["processes"] == processes
         reports.append(report["metrics"])
     assert reports[0] == reports[1]
@@ -529,7 +529,7 @@ def test_the_perturbed_recipe_starts_all_from_the_stored_vectors_and_says_what_i
     title, *_, note, _, _ = capsys.readouterr().out.splitlines()
     assert title.startswith("5 puzzles, breadth 4, recipe perturbed, but ") and "halt_max_steps=[1, 3]" in title
     assert "the highest q_halt answers" in note and "98.75%" in note
-    metrics = json.loads((tmp_path / "eval" / "results.json").read_text())["metrics"]["3"]
+    metrics = metrics_of(tmp_path / "eval")["3"]
     assert metrics["selection/q_halt/exact_accuracy"] <= metrics["different_init/any_correct"]
     assert metrics["all/residual"] > 0.01, "noise keeps the answer moving"
 

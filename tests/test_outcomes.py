@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, command, exit_code, only_run, tiny_split
+from conftest import ROOT, TINY, command, exit_code, metrics_of, only_run, results_of, tiny_split
 
 import evaluate as program
 from dataset.layout import write_dataset
 from evaluation import by_group
 from evaluation import merge as merging
-from evaluation import units as evaluation
 from evaluation.observers.per_puzzle import COLUMNS, read_per_puzzle
 from evaluation.partial import Partial
 from evaluation.units import run_units
@@ -37,10 +36,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_streaming_units(monkeypatch):
-    """Makes few puzzles several units."""
-    monkeypatch.setattr(evaluation, "FILLS", 1)
+pytestmark = pytest.mark.usefixtures("small_streaming_units")
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +55,12 @@ def words(tiny_data, tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(words, tmp_path_factory) -> dict[str, Path]:
+def whole(words, small_streaming_units, tmp_path_factory) -> dict[str, Path]:
     """The folders of uninterrupted evaluations."""
     folders = {kind: tmp_path_factory.mktemp("whole") for kind in KINDS}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "FILLS", 1)
-        for kind, folder in folders.items():
-            assert exit_code(program.main, [*words, *KINDS[kind], f"eval_dir={folder}"]) == 0
+    for kind, folder in folders.items():
+        assert exit_code(program.main, [*words, *KINDS[kind], f"eval_dir={folder}"]) == 0
     return folders
-
-
-def metrics(folder: Path) -> dict[str, dict]:
-    return json.loads((folder / "results.json").read_text())["metrics"]
 
 
 def text(folder: Path) -> str:
@@ -86,7 +76,7 @@ def test_the_puzzles_add_up_to_the_metrics(kind, whole):
     assert sorted(path.name for path in folder.iterdir()) == ["per_puzzle.csv", "results.csv", "results.json"]
     columns = read_per_puzzle(folder)
     some = 0
-    for depth, found in metrics(folder).items():
+    for depth, found in metrics_of(folder).items():
         at = {name: column[columns["depth"] == int(depth)] for name, column in columns.items()}
         assert at["example"].tolist() == list(range(PUZZLES))
         assert (at["right"] <= at["trajectories"]).all()
@@ -133,14 +123,14 @@ def test_shards_make_the_whole(kind, words, whole, tmp_path):
         assert exit_code(program.main, [*words, *KINDS[kind], f"eval_dir={folder}", f"shard={i}/2"]) == 0
         assert not (folder / "per_puzzle.csv").exists()
     merging.merge(folders, tmp_path / "merged")
-    assert text(tmp_path / "merged") == text(whole[kind]) and metrics(tmp_path / "merged") == metrics(whole[kind])
+    assert text(tmp_path / "merged") == text(whole[kind]) and metrics_of(tmp_path / "merged") == metrics_of(whole[kind])
 
 
 def test_it_changes_no_number_and_is_not_there_unless_asked_for(words, whole, tmp_path):
     assert exit_code(program.main, [*words, *KINDS["plain"], f"eval_dir={tmp_path}", "per_puzzle=false"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
-    assert metrics(tmp_path) == metrics(whole["plain"])
-    assert "examples" not in json.loads((tmp_path / "results.json").read_text())
+    assert metrics_of(tmp_path) == metrics_of(whole["plain"])
+    assert "examples" not in results_of(tmp_path)
 
 
 def test_results_of_another_evaluation_are_not_overwritten(words, whole, tmp_path, capsys):
@@ -162,7 +152,7 @@ def test_results_of_another_evaluation_are_not_overwritten(words, whole, tmp_pat
     assert exit_code(merging.main, [*map(str, halves), f"--output={tmp_path}"]) == 1
     assert refused in capsys.readouterr().err
     assert files == {path: path.read_bytes() for path in tmp_path.iterdir()}
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = results_of(tmp_path)
     (tmp_path / "results.json").write_text(json.dumps({name: results[name] for name in results if name != "same"}))
     assert exit_code(program.main, again) == 1
     assert f"{refused} (or one of an older program)" in capsys.readouterr().err
@@ -175,8 +165,8 @@ def test_with_another_observer(tmp_path):
     arguments += ["max_puzzles=13", "global_batch_size=5", "halt_max_steps=16"]
     for kind in ("true", "false"):
         assert exit_code(program.main, [*arguments, f"eval_dir={tmp_path / kind}", f"per_puzzle={kind}"]) == 0
-    assert metrics(tmp_path / "true") == metrics(tmp_path / "false")
-    assert "maze/shortest_path" in metrics(tmp_path / "true")["16"]
+    assert metrics_of(tmp_path / "true") == metrics_of(tmp_path / "false")
+    assert "maze/shortest_path" in metrics_of(tmp_path / "true")["16"]
     assert read_per_puzzle(tmp_path / "true")["example"].tolist() == [i * 100 // 13 for i in range(13)]
 
 
@@ -232,7 +222,7 @@ def test_accuracy_by_group(evaluated, described, capsys, monkeypatch):
                     error = math.sqrt(share * (1 - share) / len(examples))
                     assert group[name] == pytest.approx({"share": share, "error": error, "puzzles": len(examples)})
                     assert f"{100 * share:.2f}% ± {100 * error:.2f}%" in printed
-            whole = metrics(evaluated)[depth]
+            whole = metrics_of(evaluated)[depth]
             assert groups[-1]["exact_accuracy"]["share"] == whole["all/exact_accuracy"]
             assert groups[-1]["majority"]["share"] == whole["majority_vote/exact_accuracy"]
 

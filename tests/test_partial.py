@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, command, exit_code
+from conftest import ROOT, command, exit_code, metrics_of, results_of
 
 import evaluate as program
 from evaluation import engine
@@ -43,30 +43,21 @@ KINDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_streaming_units(monkeypatch):
-    """Makes 14 puzzles several units."""
-    monkeypatch.setattr(evaluation, "FILLS", 1)
+pytestmark = pytest.mark.usefixtures("small_streaming_units")
 
 
 def run(directory: Path, kind: str, *words: str) -> int:
     return exit_code(program.main, [*WORDS, *KINDS[kind], f"eval_dir={directory}", *words])
 
 
-def metrics(directory: Path) -> dict:
-    return json.loads((directory / "results.json").read_text())["metrics"]
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[str, dict]:
+def whole(small_streaming_units, tmp_path_factory) -> dict[str, dict]:
     """The metrics of uninterrupted runs."""
     directory = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "FILLS", 1)
-        for kind in KINDS:
-            assert run(directory / kind, kind) == 0
-            assert [path.name for path in sorted((directory / kind).iterdir())] == ["results.csv", "results.json"]
-    return {kind: metrics(directory / kind) for kind in KINDS}
+    for kind in KINDS:
+        assert run(directory / kind, kind) == 0
+        assert [path.name for path in sorted((directory / kind).iterdir())] == ["results.csv", "results.json"]
+    return {kind: metrics_of(directory / kind) for kind in KINDS}
 
 
 class Killed(Exception):
@@ -96,7 +87,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_numbers(kind, tmp_path, monkeyp
     capsys.readouterr()
     assert run(tmp_path, kind) == 0
     assert "1 of " in capsys.readouterr().err
-    assert metrics(tmp_path) == whole[kind]
+    assert metrics_of(tmp_path) == whole[kind]
     assert not (tmp_path / "partial").exists()
 
 
@@ -123,7 +114,7 @@ def test_a_process_that_is_killed_goes_on(tmp_path, whole):
     killed = command(tmp_path / "program.py", *WORDS, *KINDS["plain"], f"eval_dir={results}")
     assert killed.returncode == 128 + 9 and len(Partial(results).parts()) == 1
     assert run(results, "plain") == 0
-    assert metrics(results) == whole["plain"]
+    assert metrics_of(results) == whole["plain"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -137,7 +128,7 @@ def test_shards_make_the_whole(kind, shared, tmp_path, whole, monkeypatch, capsy
                 merging.merge(folders[:2], tmp_path / "merged")
     assert "python -m evaluation.merge" in capsys.readouterr().out
     merging.main([*map(str, dict.fromkeys(folders)), "--output", str(tmp_path / "merged")])
-    assert metrics(tmp_path / "merged") == whole[kind]
+    assert metrics_of(tmp_path / "merged") == whole[kind]
     assert read_results(tmp_path / "merged")["settings"]["shard"] is None, "it is the whole"
 
 
@@ -161,7 +152,7 @@ def test_two_processes_stream_what_one_does(tmp_path):
         folder = tmp_path / str(processes)
         found = command(tmp_path / "program.py", *words, f"eval_dir={folder}", processes=processes)
         assert found.returncode == 0, found.stderr
-        reports.append(metrics(folder))
+        reports.append(metrics_of(folder))
     assert reports[0] == reports[1] and reports[0]["8"]["puzzles"] == 18
 
 
@@ -213,7 +204,7 @@ def test_two_evaluations_in_one_second_have_folders_of_their_own(tmp_path, monke
     for seed in (1, 2):
         assert exit_code(program.main, [*WORDS, f"checkpoint={file}", "halt_max_steps=1", f"seed={seed}"]) == 0
     for name, seed in (("eval_eqr_now", 1), ("eval_eqr_now-2", 2)):
-        assert json.loads((tmp_path / name / "results.json").read_text())["settings"]["seed"] == seed
+        assert results_of(tmp_path / name)["settings"]["seed"] == seed
 
 
 class Answers:
@@ -250,10 +241,10 @@ def test_an_observer_is_one_class_and_one_line(tmp_path, monkeypatch, capsys, wh
         assert run(tmp_path, "plain", "seed=5", f"shard={i}/2") == 0
     merging.merge([tmp_path], tmp_path)
     assert "  counted  token acc." in capsys.readouterr().out
-    assert [found["counts/share"] for found in metrics(tmp_path).values()] == [0.42, 0.42]
+    assert [found["counts/share"] for found in metrics_of(tmp_path).values()] == [0.42, 0.42]
     assert (tmp_path / "counts.txt").read_text() == "7"
     assert run(tmp_path / "without", "plain") == 0
-    assert metrics(tmp_path / "without") == whole["plain"] and not (tmp_path / "without" / "counts.txt").exists()
+    assert metrics_of(tmp_path / "without") == whole["plain"] and not (tmp_path / "without" / "counts.txt").exists()
 
 
 def test_parts_with_the_keys_of_an_earlier_version_go_on(tmp_path, whole):
@@ -262,7 +253,7 @@ def test_parts_with_the_keys_of_an_earlier_version_go_on(tmp_path, whole):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"arc": False, "maze": True}))
     assert run(tmp_path, "plain", "shard=2/2") == 0
     merging.merge([tmp_path], tmp_path)
-    assert metrics(tmp_path) == whole["plain"]
+    assert metrics_of(tmp_path) == whole["plain"]
 
 
 def test_merging_nothing_is_one_sentence(tmp_path):
@@ -401,7 +392,7 @@ def test_damaged_units_are_done_again(damage, tmp_path, whole):
     [file] = (tmp_path / "partial").glob("units*")
     file.write_bytes(file.read_bytes() + damage)
     assert run(tmp_path, "plain") == 0
-    assert metrics(tmp_path) == whole["plain"]
+    assert metrics_of(tmp_path) == whole["plain"]
 
 
 def test_other_puzzles_of_the_same_shape_are_another_dataset(tmp_path, capsys):
@@ -431,4 +422,4 @@ def test_older_parts_go_on(tmp_path, whole):
     del about["same"]["arch"]["puzzle_emb_len"]
     file.write_text(json.dumps(about))
     assert run(tmp_path, "plain") == 0
-    assert metrics(tmp_path) == whole["plain"]
+    assert metrics_of(tmp_path) == whole["plain"]

@@ -9,6 +9,7 @@ from conftest import command, only_run, torchrun
 
 from config.load import load_pretrain, to_yaml
 from runtime import checkpoint
+from runtime.run_log import read_metrics
 from training.log import MetricsLog
 
 
@@ -136,7 +137,7 @@ def test_several_processes_stop_together_after_an_evaluation(tiny, tmp_path, pro
     run = command(program(STOPPED_WITHIN), *tiny, "eval_interval_steps=2", "max_steps=6", processes=2)
     assert "stopped at step 3" in run.stderr, run.stderr
     directory = only_run(tmp_path)
-    log = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    log = read_metrics(directory / "metrics.jsonl")
     assert checkpoint.load(directory).step == 3 and [line["step"] for line in log if "eval/best" in line] == [2]
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import exit_code, parsed
+from conftest import exit_code, parsed, results_of
 
 from config.load import load_eval, load_pretrain
 from reproduction import accuracy, commands, programs, record, records, reproduce, table_text
@@ -135,9 +135,9 @@ def test_eight_bits_are_another_evaluation(tiny_record, tiny_run, tiny_work, tmp
 
 def test_an_older_evaluation_does_not_know_the_newest_keys_of_a_model(tiny_record, tiny_run, tiny_work, tmp_path):
     shutil.copytree(tiny_work / "one", tmp_path / "one")
-    results = json.loads((file := tmp_path / "one" / "results.json").read_text())
+    results = results_of(tmp_path / "one")
     del results["arch"]["puzzle_emb_len"]
-    file.write_text(json.dumps(results))
+    (tmp_path / "one" / "results.json").write_text(json.dumps(results))
     assert record.record("tiny", tiny_run, [tmp_path / "one"], tiny_record) == tiny_record
 
 

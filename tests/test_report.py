@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, command, exit_code, make_trainer, start
+from conftest import TINY, command, exit_code, make_trainer, results_of, start
 
 from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, evenly_spread
@@ -147,7 +147,7 @@ def test_a_model_without_random_starts_and_without_halting(tiny_data, tmp_path):
 def test_what_cannot_be_drawn_is_left_out_and_said(run, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(run / "evaluation", moved)
-    results = json.loads((moved / "results.json").read_text()) | {"checkpoint": str(tmp_path / "gone.safetensors")}
+    results = results_of(moved) | {"checkpoint": str(tmp_path / "gone.safetensors")}
     (moved / "results.json").write_text(json.dumps(results))
     write_page(moved, tmp_path / "page", 3)
     assert written(tmp_path / "page") == {"evaluation"}
@@ -156,7 +156,7 @@ def test_what_cannot_be_drawn_is_left_out_and_said(run, tmp_path):
 
 
 def test_a_checkpoint_that_went_on_is_said(run, tmp_path):
-    results = json.loads((run / "evaluation" / "results.json").read_text()) | {"step": 7}
+    results = results_of(run / "evaluation") | {"step": 7}
     (tmp_path / "results.json").write_text(json.dumps(results))
     write_page(tmp_path, tmp_path / "page", 2)
     assert "another step than the evaluation (7)" in check_page(tmp_path / "page")

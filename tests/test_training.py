@@ -23,13 +23,14 @@ from dataset.layout import puzzle_split, write_dataset
 from dataset.puzzles import Puzzles, TrainingBatches
 from runtime import checkpoint
 from runtime.distributed import World
+from runtime.run_log import read_metrics
 from training import begin, loop
 
 
 def evaluated(run: Path) -> list[tuple[float | None, ...]]:
     """Step, accuracy (on the subset or on all) and the best so far of every evaluation in a run's log."""
     names = ("step", "eval/all/exact_accuracy", "final/all/exact_accuracy", "eval/best")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(run / "metrics.jsonl")
     return [tuple(line.get(name) for name in names) for line in lines if "eval/best" in line]
 
 
@@ -49,7 +50,7 @@ def test_resuming_is_exact_to_the_bit(tiny, tmp_path, processes, word):
     assert run.returncode == 0, run.stderr
     assert same_tensors(half / "last.safetensors", only_run(whole) / "last.safetensors")
     assert any(key.startswith("slots/latents") for key in load_file(half / "last.safetensors"))
-    lines = [json.loads(line) for line in (half / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(half / "metrics.jsonl")
     assert [line["step"] for line in lines if "train/lm_loss" in line] == list(range(1, 11))
 
 
@@ -63,8 +64,8 @@ def test_two_processes_do_what_one_does(tiny, tmp_path):
         trm += ["arch.forward_dtype=float32", "arch.L_layers=1", "arch.H_cycles=2", "arch.L_cycles=1", "compile=false"]
         run = command("pretrain.py", *trm, "arch.hidden_size=16", "lr_warmup_steps=1", processes=processes)
         assert run.returncode == 0, run.stderr
-        log = (only_run(tmp_path / str(processes)) / "metrics.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["train/lm_loss"] for line in log if "train/lm_loss" in line])
+        log = read_metrics(only_run(tmp_path / str(processes)) / "metrics.jsonl")
+        losses.append([line["train/lm_loss"] for line in log if "train/lm_loss" in line])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert losses[0][0] != pytest.approx(losses[0][-1], rel=1e-3)
 
@@ -445,7 +446,7 @@ def test_a_run_in_a_folder_of_ones_own_begins_and_goes_on_by_the_same_command(ti
     pretrain.run(pretrain.configure([*words, "max_steps=3"]), ALONE)
     pretrain.run(pretrain.configure([*words, "max_steps=4"]), ALONE)
     assert same_tensors(tmp_path / "mine" / "last.safetensors", tmp_path / "whole" / "last.safetensors")
-    log = [json.loads(line)["step"] for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]
+    log = [line["step"] for line in read_metrics(tmp_path / "mine" / "metrics.jsonl")]
     assert log[:3] == [1, 2, 3] and sorted(set(log)) == [1, 2, 3, 4]
     with pytest.raises(ValueError, match="seed cannot change when a run goes on"):
         pretrain.configure([*words, "seed=1"])

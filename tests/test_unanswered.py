@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import CPU, TINY, exit_code, only_run
+from conftest import CPU, TINY, exit_code, metrics_of, only_run
 
 import evaluate
 import pretrain
@@ -73,7 +73,7 @@ def measured(sets, name: str, capsys, *words: str) -> tuple[dict[str, float | No
     common = [f"checkpoint='{only_run(sets / 'runs')}'", f"dataset_data_path={sets / name}", "halt_max_steps=2"]
     assert exit_code(evaluate.main, [*common, "per_puzzle=true", f"eval_dir={folder}", *words]) == 0
     printed = capsys.readouterr()
-    [metrics] = json.loads((folder / "results.json").read_text())["metrics"].values()
+    [metrics] = metrics_of(folder).values()
     return metrics, printed.out, printed.err
 
 

@@ -21,7 +21,7 @@ jax = pytest.importorskip("jax", reason="needs jax: pip install -e '.[xla]'")
 importlib.import_module("jax.export")
 
 import jax.numpy as jnp  # noqa: E402
-from conftest import CPU, ROOT, command, exit_code, start  # noqa: E402
+from conftest import CPU, ROOT, command, exit_code, metrics_of, results_of, start  # noqa: E402
 from forked import free_port  # noqa: E402
 from pydantic import TypeAdapter  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
@@ -271,10 +271,6 @@ WORDS = [
 ]
 
 
-def results(directory: Path) -> dict:
-    return json.loads((directory / "results.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """The folder of an evaluation in one go."""
@@ -286,7 +282,7 @@ def whole(tmp_path_factory) -> Path:
 def test_the_files_are_those_of_pytorch(whole, tmp_path):
     assert exit_code(program.main, [*WORDS, "per_puzzle=true", f"eval_dir={tmp_path}"]) == 0
     assert sorted(path.name for path in whole.iterdir()) == sorted(path.name for path in tmp_path.iterdir())
-    ours, theirs = results(whole), results(tmp_path)
+    ours, theirs = results_of(whole), results_of(tmp_path)
     assert ours.keys() == theirs.keys() and ours["metrics"]["2"].keys() == theirs["metrics"]["2"].keys()
     heads = [(directory / "per_puzzle.csv").read_text().splitlines()[0] for directory in (whole, tmp_path)]
     assert heads[0] == heads[1]
@@ -301,7 +297,7 @@ def test_the_stored_start_with_hardly_any_noise_is_the_one_start(engine, tmp_pat
     assert exit_code(program.main, [*words, "different_init=1", f"eval_dir={tmp_path / 'one'}"]) == 0
     words += ["different_init_reset_std=null", "perturb_std=1e-7"]
     assert exit_code(program.main, [*words, f"eval_dir={tmp_path / 'two'}"]) == 0
-    one, two = (results(tmp_path / name)["metrics"]["2"] for name in ("one", "two"))
+    one, two = (metrics_of(tmp_path / name)["2"] for name in ("one", "two"))
     for name in ("all/lm_loss", "all/residual", "all/exact_accuracy"):
         assert two[name] == pytest.approx(one[name], rel=1e-3), name
 
@@ -320,7 +316,7 @@ def test_shards_and_what_a_kill_leaves_make_the_same_whole(whole, tmp_path, monk
     for shard in ("1/2", "2/2"):
         assert exit_code(program.main, [*words, f"shard={shard}"]) == 0
     assert command("-m", "evaluation.merge", str(tmp_path)).returncode == 0
-    assert results(tmp_path)["metrics"] == results(whole)["metrics"]
+    assert metrics_of(tmp_path) == metrics_of(whole)
 
 
 def test_two_processes_of_jaxs_runtime_share_the_work(whole, tmp_path):
@@ -329,7 +325,7 @@ def test_two_processes_of_jaxs_runtime_share_the_work(whole, tmp_path):
     running = [start("evaluate.py", *words, JAX_PROCESS_ID=str(rank), **group) for rank in range(2)]
     ended = [process.end() for process in running]
     assert [process.returncode for process in ended] == [0, 0], ended
-    assert results(tmp_path)["metrics"] == results(whole)["metrics"] and results(tmp_path)["processes"] == 2
+    assert metrics_of(tmp_path) == metrics_of(whole) and results_of(tmp_path)["processes"] == 2
 
 
 @pytest.mark.parametrize(
