@@ -5,8 +5,13 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import pytest
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_secret"
@@ -61,9 +66,8 @@ class Answer(BaseHTTPRequestHandler):
         elif self.server.described is not None:
             self.reply(200, self.server.described)
         else:
-            siblings = [{"rfilename": name, "size": len(content)} for name, content in self.server.files[repo].items()]
-            info = {"id": repo.split("/", 1)[1], "sha": COMMIT, "siblings": siblings}
-            self.reply(200, json.dumps(info).encode())
+            files = self.server.files[repo].items()
+            self.reply(200, described([{"rfilename": name, "size": len(content)} for name, content in files]))
 
     def send_file(self, name: str, files: dict[str, bytes]) -> None:
         if name not in files:
@@ -93,6 +97,11 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def described(siblings: object = (), sha: object = COMMIT) -> bytes:
+    """How a hub describes a repository with these files."""
+    return json.dumps({"id": "me/ours", "sha": sha, "siblings": siblings}).encode()
+
+
 def etag(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
 
@@ -109,3 +118,10 @@ def serving(files: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def library_asks(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library in this process asks this hub."""
+    monkeypatch.setattr("dataset.download.HfApi", partial(HfApi, endpoint=hub.url))
+    for fetch in (hf_hub_download, snapshot_download):
+        monkeypatch.setattr(f"dataset.download.{fetch.__name__}", partial(fetch, endpoint=hub.url, cache_dir=cache))

@@ -1,27 +1,24 @@
 """Downloads, against a stand-in for the hub on this machine (tests/hub.py)."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
-from hub import COMMIT, TOKEN, Hub, serving
+from conftest import ROOT
+from hub import COMMIT, TOKEN, Hub, described, library_asks, serving
 from huggingface_hub import HfApi
+from test_build_sudoku import GOOD, HEADER
 
 from dataset.download import PATIENCE, fetch_all, fetch_file, parse
 from dataset.layout import read_split
 
-ROOT = Path(__file__).parents[1]
 BIG = bytes(range(256)) * (24 * 4096)  # 24 MiB: the library writes to disk every 10
-QUESTION = "...7.2..5....95.8.19..8..67..4...6....79...2.26...1......5......39.....8....784.."
-ANSWER = "846712935372695184195483267984237651517964823263851749728549316439126578651378492"
-CSV = f"source,question,answer,rating\nx,{QUESTION},{ANSWER},7\n".encode()
+CSV = (HEADER + GOOD).encode()
 FILES = {
     "datasets/me/data": {"maze/train/all.npy": b"maze", "sudoku/big.npy": BIG, "README.md": b"read me"},
     "datasets/me/csv": {"train.csv": CSV, "test.csv": CSV},
@@ -197,21 +194,17 @@ def test_a_silent_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert asked == [("me/csv", PATIENCE)] * 3 and PATIENCE <= 10
 
 
-def info(sha: object = COMMIT, siblings: object = ()) -> bytes:
-    return json.dumps({"id": "me/data", "sha": sha, "siblings": siblings}).encode()
-
-
 @pytest.mark.parametrize(
     "answer",
     [
-        info("../../../../../../settings"),
-        info(COMMIT + "\n"),
-        info(None),
-        info(siblings=[{"size": 1}]),
-        info(siblings=[{"rfilename": 1}]),
-        info(siblings=[{"rfilename": "../../settings.json"}]),
-        info(siblings=[{"rfilename": "/settings.json"}]),
-        info(siblings=1),
+        described(sha="../../../../../../settings"),
+        described(sha=COMMIT + "\n"),
+        described(sha=None),
+        described([{"size": 1}]),
+        described([{"rfilename": 1}]),
+        described([{"rfilename": "../../settings.json"}]),
+        described([{"rfilename": "/settings.json"}]),
+        described(1),
         *(b"[]", b"{}", b"null", b"<html>", b"[" * 100_000, b""),
     ],
 )
@@ -220,7 +213,7 @@ def test_a_hub_that_answers_as_none_does_is_one_sentence(
 ) -> None:
     """The commit's name becomes part of a file's name in the library."""
     hub.described = answer
-    monkeypatch.setattr("dataset.download.HfApi", partial(HfApi, endpoint=hub.url))
+    library_asks(hub, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=f"^me/data: {hub.url} does not answer as a hub does$"):
         fetch_all("me/data", "dataset", tmp_path / "data")
     assert not list(tmp_path.iterdir())

@@ -6,15 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, command, tiny_split
-from hub import COMMIT, Hub, serving
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from hub import COMMIT, Hub, described, library_asks, serving
+from huggingface_hub import constants
 from test_download import environment
 from test_released_family import release
 from test_solver import write_random
@@ -31,6 +30,7 @@ from training.begin import configure
 GOLDEN = ROOT / "tests" / "golden" / "checkpoints"
 SMALL = ROOT / "checkpoints" / "maze_unique_small"
 FOUR = "2....4.3.......4"
+LAST = {"rfilename": "last.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes
 def hub(files: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The stand-in, which the library in this process asks. Its cache is tmp_path / "cache"."""
     with serving({repo: dict(content) for repo, content in files.items()}) as server:
-        monkeypatch.setattr("dataset.download.HfApi", partial(HfApi, endpoint=server.url))
-        there = {"endpoint": server.url, "cache_dir": tmp_path / "cache"}
-        monkeypatch.setattr("dataset.download.hf_hub_download", partial(hf_hub_download, **there))
-        monkeypatch.setattr("dataset.download.snapshot_download", partial(snapshot_download, **there))
+        library_asks(server, tmp_path / "cache", monkeypatch)
         yield server
 
 
@@ -113,18 +110,14 @@ def test_faults_are_one_sentence(hub: Hub, address: str, sentence: str, tmp_path
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def described(names: list[str], sha: str = COMMIT) -> bytes:
-    return json.dumps({"id": "me/ours", "sha": sha, "siblings": [{"rfilename": name} for name in names]}).encode()
-
-
 @pytest.mark.parametrize(
     ("answer", "commit"),
     [
-        (described(["last.safetensors"], "../../../../out"), COMMIT),
-        (described(["../../out/last.safetensors"]), COMMIT),
-        (described(["/out/last.safetensors"]), COMMIT),
-        (described(["last.safetensors"]), "../../../../out"),
-        (described(["last.safetensors"]), "f" * 40),
+        (described([LAST], "../../../../out"), COMMIT),
+        (described([{"rfilename": "../../out/last.safetensors"}]), COMMIT),
+        (described([{"rfilename": "/out/last.safetensors"}]), COMMIT),
+        (described([LAST]), "../../../../out"),
+        (described([LAST]), "f" * 40),
         (b"<html>", COMMIT),
     ],
     ids=["commit", "name", "absolute name", "commit of a file", "another commit", "no description"],
@@ -140,9 +133,7 @@ def test_a_hostile_hub_writes_nothing_outside_of_the_cache(
 
 
 def test_a_file_that_is_not_complete_is_not_used(hub: Hub) -> None:
-    hub.described = json.dumps(
-        {"id": "me/ours", "sha": COMMIT, "siblings": [{"rfilename": "last.safetensors", "size": 10**6}]}
-    ).encode()
+    hub.described = described([LAST | {"size": 10**6}])
     with pytest.raises(ValueError, match="^me/ours: last.safetensors is not complete"):
         resolve("hf://me/ours")
 

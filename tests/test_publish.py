@@ -3,15 +3,13 @@
 import re
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import ROOT, exit_code
-from hub import serving
-from huggingface_hub import HfApi, hf_hub_download
+from hub import library_asks, serving
 
 from config.schema import PretrainConfig
 from reproduction import publish
@@ -34,9 +32,7 @@ def test_a_dry_run_writes_what_comes_back_from_the_hub(tmp_path: Path, monkeypat
     saved = checkpoint.load(SMALL)
     assert PretrainConfig.model_validate(yaml.safe_load(files["config.yaml"])) == portable(saved.config)
     with serving({"models/me/small": files}) as hub:
-        monkeypatch.setattr("dataset.download.HfApi", partial(HfApi, endpoint=hub.url))
-        there = {"endpoint": hub.url, "cache_dir": tmp_path / "cache"}
-        monkeypatch.setattr("dataset.download.hf_hub_download", partial(hf_hub_download, **there))
+        library_asks(hub, tmp_path / "cache", monkeypatch)
         loaded, shipped = load_model("hf://me/small"), load_model(str(SMALL))
     assert all(torch.equal(t, loaded.weights[name]) for name, t in shipped.weights.items())
     assert exit_code(publish.main, words) == 1, "the folder is there already"
