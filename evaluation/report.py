@@ -5,6 +5,7 @@ python -m evaluation.report EVAL_DIR EVAL_DIR ...     # accuracy_vs_depth.png, w
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ def _draw(directories: Sequence[Path], output: Path | None, puzzles: int, rating
     if file.is_dir():
         file /= "accuracy_vs_depth.png"
     file = file if file.suffix else file.with_suffix(".png")  # as matplotlib would
-    results = [read_results(directory) for directory in directories]
+    above = os.path.commonpath([directory.resolve().parent for directory in directories])
+    results = {os.path.relpath(directory.resolve(), above): read_results(directory) for directory in directories}
     with pictures.style(), whole(file) as unfinished:
         pictures.evaluations(results).savefig(unfinished, format=file.suffix[1:])
     return file

@@ -162,7 +162,7 @@ def read_results(directory: Path) -> dict[str, Any]:
     """
     file = directory / RESULTS
     if not file.is_file():
-        raise ValueError(f"{file} does not exist: evaluate into this folder first (eval_dir={directory})")
+        raise ValueError(f"{file} does not exist: give the folder that an evaluation names in its last line")
     results = read_json(file, dict)
     if not results.get("metrics"):
         raise ValueError(f"{file} holds no results of an evaluation")

@@ -187,4 +187,18 @@ def test_mazes_can_be_drawn():
 def test_evaluations_of_a_single_iteration_have_no_residual():
     result = {"metrics": {"1": {"all/exact_accuracy": 0.5, "puzzles": 3}}, "settings": {"different_init": 1}}
     with pictures.style():
-        pictures.evaluations([result]).canvas.draw()
+        pictures.evaluations({"one": result}).canvas.draw()
+
+
+def test_compared_evaluations_have_names_if_their_breadths_are_the_same():
+    one, two = (
+        {"metrics": {"2": {"all/exact_accuracy": 0.5, "all/residual": 1.0, "puzzles": 3}}, "settings": settings}
+        for settings in ({"different_init": 1}, {"different_init": 2})
+    )
+    for results, labels in [
+        ({"a/one": one, "a/two": two}, ["breadth 1", "breadth 2"]),
+        ({"a/one": one, "b/one": one}, ["a/one: breadth 1", "b/one: breadth 1"]),
+    ]:
+        with pictures.style():
+            for axes in pictures.evaluations(results).axes:
+                assert [line.get_label() for line in axes.lines] == labels

@@ -33,7 +33,7 @@ class Subject(NamedTuple):
 
     checkpoint: Path
     results: dict[str, Any] | None  # the evaluation's, for an evaluation's folder
-    evaluations: list[dict[str, Any]]  # the results of this evaluation, or of all below a run
+    evaluations: dict[str, dict[str, Any]]  # by folder: the results of this evaluation, or of all below a run
     metrics: Path  # the run's metrics.jsonl, which may be missing
 
 
@@ -44,7 +44,7 @@ def find(directory: Path) -> Subject:
     if (directory / "results.json").is_file():
         results = read_results(directory)
         checkpoint = Path(results["checkpoint"])
-        return Subject(checkpoint, results, [results], checkpoint.parent / METRICS)
+        return Subject(checkpoint, results, {directory.name: results}, checkpoint.parent / METRICS)
     if (directory / "partial" / "about.json").is_file():
         raise ValueError(f"{directory} holds an evaluation that is not finished: finish it, or merge its parts")
     if not any((directory / name).is_file() for name in (METRICS, "last.safetensors")):
@@ -52,7 +52,7 @@ def find(directory: Path) -> Subject:
             f"{directory} is neither a run's folder (with metrics.jsonl, last.safetensors) nor an evaluation's "
             "(with results.json)"
         )
-    below = [read_results(file.parent) for file in sorted(directory.glob("*/results.json"))]
+    below = {file.parent.name: read_results(file.parent) for file in sorted(directory.glob("*/results.json"))}
     return Subject(directory / "last.safetensors", None, below, directory / METRICS)
 
 

@@ -4,7 +4,7 @@ Colours are Okabe and Ito's, which the colour-blind can tell apart. Lines also d
 Shapes: N puzzles, B starts per puzzle, D iterations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -219,29 +219,34 @@ def paths_to_attractors(many: Sequence["Paths"]) -> "Figure":
     return figure
 
 
-def evaluations(results: Sequence[dict[str, Any]]) -> "Figure":
-    """Exact accuracy and residual against depth from results.json, a line per evaluation."""
+def evaluations(results: Mapping[str, dict[str, Any]]) -> "Figure":
+    """Exact accuracy and residual against depth from results.json by name, a line per evaluation.
+
+    The legend has their breadths, and their names too if two have one breadth.
+    """
+    labels = [f"breadth {result['settings']['different_init']}" for result in results.values()]
+    if len(set(labels)) < len(labels):
+        labels = [f"{name}: {label}" for name, label in zip(results, labels, strict=True)]
     figure = new_figure(13, 5.2)
     left, right = figure.subplots(1, 2)
-    for result, colour, marker in zip(
-        results, cycle((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)), cycle(MARKERS), strict=False
-    ):
+    colours = cycle((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY))
+    for result, label, colour, marker in zip(results.values(), labels, colours, cycle(MARKERS), strict=False):
         by_depth = {int(depth): values for depth, values in result["metrics"].items()}
         depths = sorted(by_depth)
-        breadth = result["settings"]["different_init"]
-        chosen = "convergence_top_k/cumulative_exact_acc_top1" if breadth > 1 else "all/exact_accuracy"
+        several = result["settings"]["different_init"] > 1
+        chosen = "convergence_top_k/cumulative_exact_acc_top1" if several else "all/exact_accuracy"
         chosen = chosen if chosen in by_depth[depths[0]] else "all/exact_accuracy"
         look = {"color": colour, "marker": marker}
         which = ", best converged" if "top1" in chosen else ""
-        left.plot(depths, [by_depth[depth].get(chosen) for depth in depths], **look, label=f"breadth {breadth}{which}")
+        left.plot(depths, [by_depth[depth].get(chosen) for depth in depths], **look, label=label + which)
         settled = [depth for depth in depths if by_depth[depth].get("all/residual") is not None]
-        right.plot(settled, [by_depth[depth]["all/residual"] for depth in settled], **look, label=f"breadth {breadth}")
+        right.plot(settled, [by_depth[depth]["all/residual"] for depth in settled], **look, label=label)
     for axes in (left, right):
-        _depths(axes, sorted({int(depth) for result in results for depth in result["metrics"]}))
-    puzzles = int(next(iter(results[0]["metrics"].values()))["puzzles"])
+        _depths(axes, sorted({int(depth) for result in results.values() for depth in result["metrics"]}))
+    puzzles = int(next(iter(next(iter(results.values()))["metrics"].values()))["puzzles"])
     _percent(left, "exact accuracy")
     of = {"test": "unseen ", "train": "training "}
-    splits = {of.get(result["settings"].get("split"), "") for result in results}
+    splits = {of.get(result["settings"].get("split"), "") for result in results.values()}
     left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != 1)}")
     left.legend()
     if any(len(line.get_xdata()) for line in right.lines):
