@@ -26,7 +26,7 @@ from config.architectures import Arch, EqRArch
 from dataset.boards import Kind
 from dataset.puzzles import PuzzleShape
 from evaluation.trajectory import evaluating
-from models.core import Core, Latents
+from models.core import Core, Latents, RandomInit
 from models.reasoner import Reasoner
 from models.recursion import Recursion
 from solving.onnx_file import FORMAT
@@ -71,11 +71,15 @@ def _as_a_loop(core: Recursion, latents: Latents, x_BLD: Tensor) -> Latents:
     return tuple(latents_after)
 
 
-def latent_names(arch: Arch) -> tuple[str, ...]:
-    """The names of a model's latents in the graph, in the order of `Latents`."""
-    if arch.name == "feedforward":
-        return ("z",)
-    return ("y", "c_H", "c_L") if arch.name in ("hrm_sru", "hrm_srupp") else ("z_H", "z_L")
+LATENT_NAMES = {
+    "eqr": ("z_H", "z_L"),
+    "trm": ("z_H", "z_L"),
+    "hrm": ("z_H", "z_L"),
+    "hrm_sru": ("y", "c_H", "c_L"),
+    "hrm_srupp": ("y", "c_H", "c_L"),
+    "feedforward": ("z",),
+}
+"""By arch.name: the names of a model's latents in the graph, in the order of `Latents`."""
 
 
 @contextmanager
@@ -97,7 +101,9 @@ def graph(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None = N
     Raises:
         ValueError: this model cannot be exported.
     """
-    names, ids = latent_names(arch), arch.puzzle_tokens > 0
+    if arch.name not in LATENT_NAMES:
+        raise ValueError(f"{arch.name} cannot be written as ONNX: name its latents in solving/onnx_graph.py")
+    names, ids = LATENT_NAMES[arch.name], arch.puzzle_tokens > 0
     inputs_BS = torch.ones(2, shape.seq_len, dtype=torch.int32)  # the exporter takes a batch of one for a constant
     arguments = (inputs_BS, tuple(z.clone() for z in model.core.start(2)), *[torch.zeros_like(inputs_BS[:, 0])] * ids)
     batch = {0: torch.export.Dim("batch")}
@@ -122,7 +128,8 @@ def graph(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None = N
             optimize_ir(program.model, input_size_limit=LARGE - 1, should_fold=_keeps_weights)
             proto = onnxscript.ir.to_proto(program.model)
     except OnnxExporterError as error:
-        raise ValueError(f"{arch.name} cannot be written as ONNX: {str(error).splitlines()[0]}") from error
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"{arch.name} cannot be written as ONNX: {why}") from error
     _strip(proto)
     draws = _noise_from_outside(proto, model.core, shape.seq_len + arch.puzzle_tokens, arch.hidden_size)
     onnx.helper.set_model_props(
@@ -191,12 +198,12 @@ def _facts(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None, d
 
 def _latents(model: Reasoner, arch: Arch) -> list[dict[str, Any]]:
     """Each latent: name, shape, values that it starts from (repeated until it is full), std of random starts."""
-    latents = []
-    for name, z in zip(latent_names(arch), model.core.start(1), strict=True):
+    start, latents = model.core.start, []
+    for i, (name, z) in enumerate(zip(LATENT_NAMES[arch.name], start(1), strict=True)):
         z = z[0].float()
         latent: dict[str, Any] = {"name": name, "shape": list(z.shape)}
-        if arch.name == "eqr":
-            latent["std"] = arch.H_init_std if name == "z_H" else arch.L_init_std
+        if isinstance(start, RandomInit):
+            latent["std"] = start.stds[i]
         else:
             values = z[0] if bool((z == z[0]).all()) else z.flatten()
             latent["values"] = values[:1].tolist() if bool((values == values[0]).all()) else values.tolist()

@@ -15,6 +15,7 @@ from config.architectures import Arch, FeedforwardArch
 from dataset.boards import Maze
 from dataset.puzzles import Batch, PuzzleShape
 from models.build import build
+from models.core import RandomInit
 from models.reasoner import Reasoner, State
 from solving import Solver
 
@@ -80,12 +81,24 @@ def started(arch: Arch, shape: PuzzleShape) -> tuple[Reasoner, State]:
     return model, model.start(Batch(inputs, inputs, torch.zeros(3, dtype=torch.int32)))
 
 
+FEEDFORWARD = FeedforwardArch(name="feedforward", hidden_size=32, num_heads=2, L_layers=1, forward_dtype="float32")
+
+
 def test_the_feedforward_model_has_one_latent():
-    arch = FeedforwardArch(name="feedforward", hidden_size=32, num_heads=2, L_layers=1, forward_dtype="float32")
-    model, state = started(arch, PuzzleShape(16, 6, 1))
-    exported = session(export.graph(model, arch, PuzzleShape(16, 6, 1)))
+    model, state = started(FEEDFORWARD, PuzzleShape(16, 6, 1))
+    exported = session(export.graph(model, FEEDFORWARD, PuzzleShape(16, 6, 1)))
     assert [node.name for node in exported.get_outputs()] == ["next_z", "logits", "q_halt"]
+    assert facts(exported)["latents"] == [{"name": "z", "shape": [16, 32], "values": [0.0]}]
     assert_parity(exported, model, state)
+    model.core.start = RandomInit((0.5,), 16, 32, torch.float32)
+    exported = session(export.graph(model, FEEDFORWARD, PuzzleShape(16, 6, 1)))
+    assert facts(exported)["latents"] == [{"name": "z", "shape": [16, 32], "std": 0.5}]
+
+
+def test_a_model_whose_latents_have_no_names_is_refused():
+    model, _ = started(FEEDFORWARD, PuzzleShape(16, 6, 1))
+    with pytest.raises(ValueError, match="mine cannot be written as ONNX: name its latents in solving/onnx_graph.py"):
+        export.graph(model, FEEDFORWARD.model_copy(update={"name": "mine"}), PuzzleShape(16, 6, 1))
 
 
 def test_recurrent_units_agree_with_pytorch():

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from test_models_golden import GOLDEN, latents, load, relative_error  # noqa: E4
 import evaluate as program  # noqa: E402
 import xla.engine  # noqa: E402
 from benchmarks import xla as benchmark  # noqa: E402
-from config.architectures import Arch  # noqa: E402
+from config.architectures import Arch, TRMArch  # noqa: E402
 from dataset.layout import puzzle_split, write_dataset  # noqa: E402
 from dataset.puzzles import Batch, Puzzles, PuzzleShape  # noqa: E402
 from evaluation.engine import TorchEngine  # noqa: E402
@@ -45,7 +46,7 @@ from models.backend import PLAIN  # noqa: E402
 from models.build import build  # noqa: E402
 from runtime.load import Evaluable  # noqa: E402
 from xla import Evaluator, export, reasoner  # noqa: E402
-from xla.layers import Static  # noqa: E402
+from xla.layers import Static, require_support  # noqa: E402
 from xla.randomness import NOISE, START, fold, normal, trajectory_keys  # noqa: E402
 
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
@@ -339,6 +340,18 @@ def test_two_processes_of_jaxs_runtime_share_the_work(whole, tmp_path):
 def test_what_xla_does_not_support_is_one_sentence(words, said, tmp_path, capsys):
     assert exit_code(program.main, [*WORDS, "engine=xla", f"eval_dir={tmp_path / 'new'}", *words]) == 1
     assert f"error: {said}" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_a_model_that_xla_does_not_have_is_refused():
+    """With the keys of TRM it would otherwise be computed as TRM."""
+
+    class Mine(TRMArch):
+        name: Literal["mine"]
+
+    trm = architecture(**EQR | {"name": "trm"})
+    require_support(trm)
+    with pytest.raises(ValueError, match="engine=xla has no arch.name=mine"):
+        require_support(Mine.model_validate(trm.model_dump() | {"name": "mine"}))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from models.hrm_sru import RandomCells
 from models.losses import answer_metrics
 from runtime.load import Evaluable, build_for_evaluation, load_model
 from xla.hosts import devices_of
-from xla.layers import Static, require_precision
+from xla.layers import Static, require_support
 from xla.reasoner import parameters
 from xla.trajectory import begin, refill, trajectories
 
@@ -63,9 +63,9 @@ class Evaluator:
     def __init__(
         self, evaluable: Evaluable, data: Puzzles, settings: Settings, devices: Sequence[jax.Device] | None = None
     ) -> None:
-        """On these devices (None: all of this process). Raises ValueError if XLA lacks the model's precision."""
+        """On these devices (None: all of this process). Raises ValueError if XLA lacks the model or its precision."""
         arch, start, self.data, self.settings = evaluable.arch, evaluable.start, data, settings
-        require_precision(arch)
+        require_support(arch)
         devices = list(devices or jax.local_devices())
         platform = {"gpu": "cuda"}.get(devices[0].platform, devices[0].platform)
         self.devices = Devices(platform, f"{len(devices)} x {devices[0].device_kind}")

@@ -30,7 +30,7 @@ from config.schema import EvalConfig
 from dataset.puzzles import Puzzles
 from runtime.files import whole, write_whole
 from runtime.load import build_for_evaluation, load_model
-from xla.layers import Static, require_precision
+from xla.layers import Static, require_support
 from xla.randomness import START, fold, normal, trajectory_keys
 from xla.reasoner import embed, iterate, nested, parameters, start
 
@@ -89,7 +89,7 @@ def export(checkpoint: str, out: Path, rows: int, words: Sequence[str] = ()) -> 
 
     Raises:
         ValueError: a setting has no effect here; the checkpoint cannot be read; it does not say what its puzzles are,
-            and no data set does; or XLA lacks its precision.
+            and no data set does; or XLA lacks it or its precision.
     """
     named = ["checkpoint=none"]
     config, plain, cpu = load_eval([*named, *words]), dict(load_eval(named)), torch.device("cpu")
@@ -100,7 +100,7 @@ def export(checkpoint: str, out: Path, rows: int, words: Sequence[str] = ()) -> 
     data = config.dataset_data_path or loaded.data_path
     shape = loaded.puzzle_shape or Puzzles(data, config.split, cpu).shape
     arch, model, *_ = build_for_evaluation(loaded, config, shape, cpu)
-    require_precision(arch)
+    require_support(arch)
     static = Static(arch, shape.seq_len, "any")
     exported, arrays = program(static, parameters(model.state_dict(), static), rows)
     out.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from config.architectures import Arch, BlockArch
+from config.architectures import Arch, BlockArch, EqRArch, FeedforwardArch, HRMArch, HRMSRUArch, TRMArch
 from evaluation.settings import Settings
 from models.layers import EPS, rope_1d, rope_2d
 from xla.attention import attend
@@ -42,8 +42,10 @@ class Static(NamedTuple):
         return jnp.dtype(self.arch.forward_dtype)
 
 
-def require_precision(arch: Arch) -> None:
-    """Raises ValueError if XLA lacks the model's precision."""
+def require_support(arch: Arch) -> None:
+    """Raises ValueError if XLA lacks the model or its precision."""
+    if type(arch) not in (TRMArch, EqRArch, HRMArch, HRMSRUArch, FeedforwardArch):
+        raise ValueError(f"engine=xla has no arch.name={arch.name}: write its outer iteration in xla/reasoner.py")
     if arch.forward_dtype == "float64":
         raise ValueError("engine=xla computes in bfloat16, float16 or float32, not in forward_dtype=float64")
 
