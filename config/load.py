@@ -74,6 +74,9 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         return f"{key} is missing" + (f", which arch.name={arch} needs" if arch else "")
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
+    inner = [name for name in _keys(model, arch) if name.startswith(f"{key}.")]
+    if first["type"] == "model_type" and inner:
+        return f"{key} should be a group of keys ({', '.join(inner)}), but it is {first['input']!r}"
     if key in _SHOULD_BE:
         return f"{key} should be {_SHOULD_BE[key]}, but it is {first['input']!r}"
     message = re.sub(r"^\w+ should", "should", first["msg"])

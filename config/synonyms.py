@@ -43,7 +43,7 @@ _THEIRS = {
     "pos_encodings": "pos_encoding position_embedding positions pos_emb",
     "lambda_": "lambda lam damping relaxation",
     "noise_scale": "noise noise_std beta sigma",
-    "loss_type": "loss_fn criterion",
+    "loss_type": "loss loss_fn criterion",
     "halt_max_steps": "depth max_depth n_sup supervision_steps N_sup halt_steps act_steps outer_iterations",
     # an evaluation
     "different_init": "breadth restarts num_restarts n_restarts num_starts starts samples num_samples best_of pass_k",

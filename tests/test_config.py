@@ -255,6 +255,7 @@ def test_a_model_setting_has_the_name_that_the_model_gives_it():
         ("arch.d_model=64", "arch.hidden_size"),
         ("data_paths=[x]", "dataset.data_path"),
         ("grad_clip=1", "grad_clip_norm"),
+        ("loss=softmax_cross_entropy", "arch.loss.loss_type"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(word, nearest):
@@ -358,7 +359,7 @@ def test_an_unknown_key_of_an_evaluation_names_the_nearest_one():
         ("arch.pos_encodings=ropee", ["arch.pos_encodings", "'rope2d'", "'ropee'"]),
         ("arch.lambda_=0", ["arch.lambda_", "greater than 0"]),
         ("arch.name=gpt", ["arch.name", "'trm', 'eqr'", "'gpt'"]),
-        ("arch.loss=softmax", ["arch.loss", "'softmax'"]),
+        ("arch.loss=softmax", ["arch.loss should be a group of keys (arch.loss.loss_type), but it is 'softmax'"]),
         ("dataset.data_path=5", ["dataset.data_path", "string"]),
         ("optimizer=adamw", ["optimizer", "adam_atan2"]),
         ("ema_rate=1", ["ema_rate", "less than 1"]),
