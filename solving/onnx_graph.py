@@ -162,12 +162,14 @@ def _strip(proto: onnx.ModelProto) -> None:
 def _noise_from_outside(proto: onnx.ModelProto, core: Core, length: int, dim: int) -> int:
     """Replaces the draw in the loop by an input "noise" [B, N, L, D] of standard normal numbers. Returns N.
 
-    Step n of the loop takes the n-th of them. Only EqR draws, whose core is one network.
+    Step n of the loop takes the n-th of them. Raises ValueError if a core of other parts than EqR's draws.
     """
-    draws = [(node, body) for body in _bodies(proto.graph) for node in body.node if node.op_type == "RandomNormalLike"]
+    bodies = (proto.graph, *_bodies(proto.graph))
+    draws = [(node, body) for body in bodies for node in body.node if node.op_type.startswith("Random")]
     if not draws:
         return 0
-    assert _is_one_network(core)
+    if not _is_one_network(core):
+        raise ValueError("a model with noise can be written as ONNX only if its core is one network, as EqR's")
     steps = core.H_cycles * (core.L_cycles + 1)
     for node, body in draws:
         step = body.input[0].name

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT, exit_code
 from test_models_golden import GOLDEN, load, relative_error
 
-from config.architectures import Arch, FeedforwardArch
+from config.architectures import Arch, EqRArch, FeedforwardArch
 from dataset.boards import Maze
 from dataset.puzzles import Batch, PuzzleShape
 from models.build import build
@@ -99,6 +99,14 @@ def test_a_model_whose_latents_have_no_names_is_refused():
     model, _ = started(FEEDFORWARD, PuzzleShape(16, 6, 1))
     with pytest.raises(ValueError, match="mine cannot be written as ONNX: name its latents in solving/onnx_graph.py"):
         export.graph(model, FEEDFORWARD.model_copy(update={"name": "mine"}), PuzzleShape(16, 6, 1))
+
+
+def test_noise_that_would_stay_in_the_graph_is_refused():
+    arch = EqRArch(name="eqr", hidden_size=32, num_heads=2, L_layers=1, H_cycles=1, L_cycles=1, forward_dtype="float32")
+    model, _ = started(arch, PuzzleShape(16, 6, 1))
+    model.core.H_level = model.core.L_level
+    with pytest.raises(ValueError, match="only if its core is one network"):
+        export.graph(model, arch, PuzzleShape(16, 6, 1))
 
 
 def test_recurrent_units_agree_with_pytorch():

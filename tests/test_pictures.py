@@ -200,5 +200,10 @@ def test_compared_evaluations_have_names_if_their_breadths_are_the_same():
         ({"a/one": one, "b/one": one}, ["a/one: breadth 1", "b/one: breadth 1"]),
     ]:
         with pictures.style():
-            for axes in pictures.evaluations(results).axes:
-                assert [line.get_label() for line in axes.lines] == labels
+            left, right = pictures.evaluations(results).axes
+        for axes in (left, right):
+            assert [line.get_label() for line in axes.lines] == labels
+        assert left.get_title() == "Solved, of 3 puzzles"
+    two["metrics"]["2"]["puzzles"] = 10
+    with pictures.style():
+        assert pictures.evaluations({"one": one, "two": two}).axes[0].get_title() == "Solved, of 3 or 10 puzzles"

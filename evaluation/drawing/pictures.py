@@ -243,11 +243,12 @@ def evaluations(results: Mapping[str, dict[str, Any]]) -> "Figure":
         right.plot(settled, [by_depth[depth]["all/residual"] for depth in settled], **look, label=label)
     for axes in (left, right):
         _depths(axes, sorted({int(depth) for result in results.values() for depth in result["metrics"]}))
-    puzzles = int(next(iter(next(iter(results.values()))["metrics"].values()))["puzzles"])
+    puzzles = sorted({int(next(iter(result["metrics"].values()))["puzzles"]) for result in results.values()})
     _percent(left, "exact accuracy")
     of = {"test": "unseen ", "train": "training "}
     splits = {of.get(result["settings"].get("split"), "") for result in results.values()}
-    left.set_title(f"Solved, of {puzzles} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != 1)}")
+    of_each = " or ".join(map(str, puzzles))
+    left.set_title(f"Solved, of {of_each} {splits.pop() if len(splits) == 1 else ''}puzzle{'s' * (puzzles != [1])}")
     left.legend()
     if any(len(line.get_xdata()) for line in right.lines):
         log_scale(right, "y")
