@@ -11,6 +11,7 @@ from itertools import combinations
 from math import isqrt
 
 import numpy as np
+import pysolvers
 from pysat.solvers import Solver
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # size n: rows and columns of a box
@@ -121,8 +122,13 @@ class Rules:
         return [self.literal(int(cell), int(digits_S[cell])) for cell in np.flatnonzero(digits_S)]
 
     def possible(self, assumed: Sequence[int]) -> bool:
-        """Whether some full grid has all the assumed literals."""
-        return self._solver.solve(assumed)
+        """Whether some full grid has all the assumed literals.
+
+        `Solver.solve` would catch Ctrl-C by a jump out of the search, after which nothing is safe. 0 leaves that out.
+        """
+        cadical = self._solver.solver
+        cadical.status = pysolvers.cadical153_solve(cadical.cadical, assumed, 0)
+        return bool(cadical.status)
 
     def solutions(self, grid: np.ndarray, limit: int) -> list[np.ndarray]:
         """Up to `limit` different solutions of a grid, [S] each."""

@@ -1,6 +1,9 @@
 """Sudoku: the released builder's bits, the rules and their symmetries, new puzzles, and CSVs with faults."""
 
 import gzip
+import os
+import subprocess
+import sys
 from itertools import permutations
 from pathlib import Path
 
@@ -175,6 +178,28 @@ def test_generated_sets_are_distinct_and_reproducible(tmp_path: Path) -> None:
         assert solves(answer_S - 1, question_S - 1)
     np.testing.assert_array_equal(read_split(tmp_path / "b", "train").inputs, train.inputs)
     np.testing.assert_array_equal(read_split(tmp_path / "b", "test").inputs, test.inputs)
+
+
+CTRL_C = """
+import os, signal, subprocess
+import numpy as np
+from dataset.sudoku import count_solutions, random_puzzle
+
+rng = np.random.default_rng(0)
+for again in range(2):
+    subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -INT {os.getpid()}"])
+    try:
+        while True:
+            random_puzzle(rng, 9)
+    except KeyboardInterrupt:
+        print("stopped", count_solutions(np.zeros((9, 9), int)))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal with sh")
+def test_ctrl_c_stops_the_solver_which_would_catch_it_itself() -> None:
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped 2\n" * 2, "")
 
 
 def test_generation_stops_where_no_more_puzzles_exist(monkeypatch: pytest.MonkeyPatch) -> None:
