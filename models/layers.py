@@ -84,7 +84,9 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # two products with contiguous results: on a CPU a sixth faster than one product, cut in two
         gate, up = (product(x, weight) for weight in self.gate_up_proj.weight.chunk(2))
-        return self.down_proj(F.silu(gate) * up)
+        if torch.is_grad_enabled():
+            return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(F.silu(gate, inplace=True).mul_(up))  # nobody needs gate again: half of the memory
 
 
 def _angles(positions: Tensor, dim: int) -> Tensor:
