@@ -29,6 +29,7 @@ from evaluation.trajectory import evaluating
 from models.core import Core, Latents, RandomInit
 from models.reasoner import Reasoner
 from models.recursion import Recursion
+from solving.onnx_attention import TRANSLATIONS
 from solving.onnx_file import FORMAT
 from solving.onnx_weights import LARGE
 
@@ -121,6 +122,7 @@ def graph(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None = N
                 ],
                 dynamic_shapes=(batch, (batch,) * len(names), *[batch] * ids),
                 dynamo=True,
+                custom_translation_table=TRANSLATIONS,
                 optimize=False,
                 verbose=False,
             )

@@ -21,6 +21,7 @@ from solving import Solver
 
 onnxruntime = pytest.importorskip("onnxruntime")
 export = pytest.importorskip("solving.export", reason="needs the packages onnx and onnxscript")
+onnx_attention = pytest.importorskip("solving.onnx_attention")
 
 RELEASED = ROOT / "tests" / "golden" / "checkpoints" / "eqr_maze9.pth"
 SMALL = ROOT / "checkpoints" / "maze_unique_small"
@@ -71,6 +72,16 @@ def test_golden_models_agree_with_pytorch(name):
     exported = session(export.graph(model, arch, shape_of(model, state)))
     for _ in range(2):
         state = assert_parity(exported, model, state)
+
+
+def test_long_rows_attend_in_blocks(monkeypatch):
+    """Two heads, nine queries two at a time: ten blocks, the last of a head smaller."""
+    _, arch, model, state, _ = load(next(path for path in GOLDEN if path.stem == "eqr_attention_rope2d"))
+    monkeypatch.setattr(onnx_attention, "_SCORES", 18)
+    proto = export.graph(model, arch, shape_of(model, state))
+    [loop] = [node.attribute[0].g for node in proto.graph.node if node.op_type == "Loop"]
+    assert [node.op_type for node in loop.node].count("Softmax") == 10 * arch.L_layers
+    assert_parity(session(proto), model, state)
 
 
 def started(arch: Arch, shape: PuzzleShape) -> tuple[Reasoner, State]:

@@ -198,8 +198,8 @@ def test_files_do_not_hide_the_standard_library():
 
 @pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=name)
 def test_one_file_knows_the_backends_of_attention(path):
-    """One of PyTorch, and one of XLA."""
-    if name(path) not in ("models/attention.py", "xla/attention.py"):
+    """One of PyTorch, one of XLA, and one of ONNX."""
+    if name(path) not in ("models/attention.py", "xla/attention.py", "solving/onnx_attention.py"):
         text = path.read_text().lower()
         assert not [word for word in ("scaled_dot_product", "flash_attn_", "cudnn", "flex_attention") if word in text]
 
