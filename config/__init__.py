@@ -22,10 +22,10 @@ def _while_starting(kind: type[BaseException], error: BaseException, trace: Trac
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         sys.stderr.write(_MISSING.format("torch") + "\n")
     elif not isinstance(error, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+        _hook_before(kind, error, trace)
 
 
-sys.excepthook = _while_starting
+_hook_before, sys.excepthook = sys.excepthook, _while_starting
 _NEEDED = "hydra huggingface_hub numpy omegaconf pydantic pysat safetensors tqdm yaml"
 for _name in _NEEDED.split():
     if find_spec(_name) is None:  # another environment is active, perhaps

@@ -25,7 +25,7 @@ def whole(file: Path, writer: str | None = None) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, file)
     except OSError as error:
-        if error.errno and error.filename is None:  # a full disk does not say of which file
+        if error.errno and error.filename in (None, str(unfinished)):  # a full disk does not say of which file
             error.filename = str(file)
         raise
     finally:

@@ -130,7 +130,8 @@ def graph(model: Reasoner, arch: Arch, shape: PuzzleShape, kind: Kind | None = N
             optimize_ir(program.model, input_size_limit=LARGE - 1, should_fold=_keeps_weights)
             proto = onnxscript.ir.to_proto(program.model)
     except OnnxExporterError as error:
-        why = str(error.__cause__ or error).splitlines()[0]
+        cause = error.__cause__ or error
+        why = (str(cause) or type(cause).__name__).splitlines()[0]
         raise ValueError(f"{arch.name} cannot be written as ONNX: {why}") from error
     _strip(proto)
     draws = _noise_from_outside(proto, model.core, shape.seq_len + arch.puzzle_tokens, arch.hidden_size)
@@ -170,7 +171,7 @@ def _noise_from_outside(proto: onnx.ModelProto, core: Core, length: int, dim: in
     draws = [(node, body) for body in bodies for node in body.node if node.op_type.startswith("Random")]
     if not draws:
         return 0
-    if not _is_one_network(core):
+    if not _is_one_network(core) or any(body is proto.graph for _, body in draws):
         raise ValueError("a model with noise can be written as ONNX only if its core is one network, as EqR's")
     steps = core.H_cycles * (core.L_cycles + 1)
     for node, body in draws:

@@ -90,10 +90,13 @@ def test_streams_may_be_closed(streams, tiny, tmp_path):
     assert (only_run(tmp_path) / "final.json").is_file()
 
 
-def test_ctrl_c_while_a_program_starts_prints_nothing():
-    words = [sys.executable, "-c", "import config; raise KeyboardInterrupt"]
+@pytest.mark.parametrize("error, code, said", [("KeyboardInterrupt", -signal.SIGINT, ""), ("KeyError", 1, "before\n")])
+def test_ctrl_c_while_a_program_starts_prints_nothing(error, code, said):
+    """Other errors go to whoever showed them before."""
+    hook = "import sys; sys.excepthook = lambda *_: print('before')"
+    words = [sys.executable, "-c", f"{hook}; import config; raise {error}"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
 
 
 @pytest.mark.parametrize("program", ["solve.py", "pretrain.py", "evaluate.py", "-m dataset.build_maze_dataset"])

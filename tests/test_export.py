@@ -118,6 +118,22 @@ def test_noise_that_would_stay_in_the_graph_is_refused():
     model.core.H_level = model.core.L_level
     with pytest.raises(ValueError, match="only if its core is one network"):
         export.graph(model, arch, PuzzleShape(16, 6, 1))
+    model.core.H_level, embed = None, model.embed
+    model.embed = lambda *inputs: embed(*inputs) + torch.randn(16, 32)  # noise outside of the core's loop
+    with pytest.raises(ValueError, match="only if its core is one network"):
+        export.graph(model, arch, PuzzleShape(16, 6, 1))
+
+
+@pytest.mark.parametrize("error, why", [(AssertionError(), "AssertionError"), (RuntimeError("one\ntwo"), "one")])
+def test_why_a_model_cannot_be_exported_is_one_sentence(error, why):
+    model, _ = started(FEEDFORWARD, PuzzleShape(16, 6, 1))
+
+    def fail(*_):
+        raise error
+
+    model.embed = fail
+    with pytest.raises(ValueError, match=f"^feedforward cannot be written as ONNX: {why}$"):
+        export.graph(model, FEEDFORWARD, PuzzleShape(16, 6, 1))
 
 
 def test_recurrent_units_agree_with_pytorch():
