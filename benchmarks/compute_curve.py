@@ -126,8 +126,7 @@ def verdict(points: dict[str, list[Point]]) -> list[str]:
             continue
         which = f"depth {best['depth']}" if best["halt_q"] is None else f"halt_q {best['halt_q']:g}"
         nfe, seconds = best["nfe"] / plain["nfe"], best["seconds"] / plain["seconds"]
-        saved = f": {(1 - seconds) / (1 - nfe):.0%} of the NFE saved is saved as time" if nfe < 1 else ""
-        sentences.append(f"  {kind}, {which}: {nfe:.1%} of its NFE, {seconds:.1%} of its time{saved}")
+        sentences.append(f"  {kind}, {which}: {nfe:.1%} of its NFE, {seconds:.1%} of its time")
     return sentences
 
 

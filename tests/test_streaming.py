@@ -295,7 +295,7 @@ def test_the_benchmark_names_the_cheapest_point_that_is_as_accurate(tmp_path):
     }
     _, plain, streaming, early = compute_curve.verdict(points)
     assert "plain, depth 8: 100.0% of its NFE" in plain and "not run" in early
-    assert "halt_q 0.9: 25.0% of its NFE, 25.0% of its time: 100% of the NFE saved" in streaming
+    assert streaming.endswith("halt_q 0.9: 25.0% of its NFE, 25.0% of its time")
     compute_curve.draw(points, "title", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
