@@ -25,8 +25,8 @@ def whole(file: Path, writer: str | None = None) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, file)
     except OSError as error:
-        if error.errno and error.filename in (None, str(unfinished)):  # a full disk does not say of which file
-            error.filename = str(file)
+        if error.errno and error.filename in (None, str(unfinished)) and error.filename2 is None:
+            error.filename = str(file)  # a full disk does not say of which file
         raise
     finally:
         unfinished.unlink(missing_ok=True)

@@ -99,9 +99,12 @@ def test_two_programs_may_write_one_file(tmp_path):
     assert file.read_text() == "slow" and list(tmp_path.iterdir()) == [file]
 
 
-def test_a_missing_folder_is_named_by_the_file_not_by_what_is_written_first(tmp_path):
+def test_an_error_names_the_file_and_not_what_is_written_first(tmp_path):
     with pytest.raises(OSError, match=f"No such file or directory: '{tmp_path}/missing/results.json'$"):
         write_whole(tmp_path / "missing" / "results.json", "text")
+    with pytest.raises(OSError) as caught:
+        write_whole(tmp_path, "text")
+    assert str(caught.value).count(f"'{tmp_path}'") == 1
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_earlier_one(tmp_path):
