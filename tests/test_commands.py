@@ -108,6 +108,12 @@ def test_what_python_lacks_is_named(program):
     assert done.returncode == 1 and re.fullmatch(sentence, done.stderr), done.stderr
 
 
+@pytest.mark.parametrize("builder", ["arc", "maze", "maze_unique", "sudoku"])
+def test_builders_run_as_programs(builder):
+    done = command("-m", f"dataset.build_{builder}_dataset", "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: ") and "--seed" in done.stdout, done.stderr
+
+
 def script(name: str, *words: str, venv: str | Path = sys.prefix, cwd: Path = ROOT, **environment: str):
     """Runs a script in an environment whose interpreter is that of the virtual environment `venv`."""
     inherited = {key: value for key, value in os.environ.items() if key != "NPROC_PER_NODE"}
