@@ -306,6 +306,14 @@ def test_swiglu(dim, expansion, inner):
     torch.testing.assert_close(layer(x), F.linear(gate * torch.sigmoid(gate) * up, layer.down_proj.weight))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_swiglu_without_gradient_has_the_same_bits_and_leaves_its_input(dtype):
+    layer, x = SwiGLU(32, 4), torch.randn(3, 7, 32, dtype=dtype)
+    expected, before = layer(x), x.clone()
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected) and torch.equal(x, before)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("fast", [True, False])
 def test_products_round_what_enters_and_what_leaves(fast, dtype, monkeypatch):
