@@ -16,7 +16,7 @@ from models.attention import flash, sdpa
 
 def choose(kernels, attention, compiled, arch, device, graphs=True) -> backend.Backend:
     words = {"kernels": kernels, "attention": attention, "compile": compiled, "cuda_graphs": graphs}
-    return backend.choose(EvalConfig(checkpoint="", **words), arch, device)
+    return backend.choose(EvalConfig(checkpoint="run", **words), arch, device)
 
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
